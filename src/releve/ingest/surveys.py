@@ -1,0 +1,260 @@
+"""Surveys and occurrences of a split, with every refused row counted by its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from releve.errors import ReleaseError
+from releve.ingest.layouts import Layout
+from releve.ingest.names import find_column
+from releve.ingest.release import Release, readable
+from releve.ingest.tables import integer_id, read_header, read_table
+
+SURVEY_SCHEMA = pl.Schema(
+    {
+        "survey_id": pl.Int64,
+        "lon": pl.Float64,
+        "lat": pl.Float64,
+        "year": pl.Int32,
+        "month": pl.Int32,
+        "day": pl.Int32,
+        "country": pl.String,
+        "region": pl.String,
+        "publisher": pl.String,
+        "area_m2": pl.Float64,
+        "uncertainty_m": pl.Float64,
+        "series_id": pl.Int64,
+        "patch_id": pl.Int64,
+    }
+)
+OCCURRENCE_SCHEMA = pl.Schema(
+    {**SURVEY_SCHEMA, "species_id": pl.Int64, "taxon_rank": pl.String, "date": pl.Date}
+)
+TEXTS = ("country", "region", "publisher", "taxon_rank", "date", "subset")
+REQUIRED = ("survey_id", "lon", "lat")
+
+BAD_ID = "survey id not an integer"
+BAD_PLACE = "coordinates out of range"
+OTHER_PLACE = "survey id used at another place"
+NO_SPECIES = "no species id"
+NO_LABELS = "survey without species"
+DUPLICATE = "duplicate survey-species pair"
+BAD_AREA = "area infinite or not positive"
+SEVERAL_AREAS = "several areas in one survey, first kept"
+
+
+@dataclass(frozen=True)
+class Surveys:
+    """The surveys of a split, one row each, and what grows there."""
+
+    table: pl.DataFrame
+    """``SURVEY_SCHEMA``, sorted by survey_id; null where the release says nothing or nonsense."""
+    labels: pl.DataFrame
+    """survey_id, species_id: unique pairs, sorted; empty where the split has no labels."""
+    dropped: dict[str, int]
+    """Rows (or surveys, where the reason says so) left out, by reason."""
+    noted: dict[str, int]
+    """What was mended rather than left out."""
+
+
+@dataclass(frozen=True)
+class Occurrences:
+    """The records of a split, one row each, as they were published."""
+
+    table: pl.DataFrame
+    """``OCCURRENCE_SCHEMA``, in the order of the file."""
+    dropped: dict[str, int]
+
+
+def read_surveys(release: Release, split: str) -> Surveys:
+    """Return the surveys of a split and their sets of species.
+
+    Raises
+    ------
+    ReleaseError
+        If the table lacks a column, or longitude and latitude are swapped.
+    """
+    records, dropped, bad_areas = _read_records(release, split)
+    records, dropped[OTHER_PLACE] = _drop_other_places(records)
+    labelled = release.split_rules(split).labelled
+    num_surveys = records["survey_id"].n_unique()
+    if labelled:
+        records, dropped[NO_SPECIES] = _keep(records, pl.col("species_id").is_not_null())
+        dropped[NO_LABELS] = num_surveys - records["survey_id"].n_unique()
+    table, several_areas = _one_row_per_survey(records)
+    noted = {BAD_AREA: bad_areas, SEVERAL_AREAS: several_areas}
+    pairs = records.select("survey_id", "species_id").drop_nulls()
+    if not len(pairs):
+        pairs = _separate_labels(release, split).join(table, on="survey_id", how="semi")
+    labels = pairs.unique().sort("survey_id", "species_id")
+    dropped[DUPLICATE] = len(pairs) - len(labels)
+    return Surveys(table, labels, _counted(dropped), _counted(noted))
+
+
+def read_occurrences(release: Release, split: str) -> Occurrences:
+    """Return the records of a split that have a species; duplicates are kept.
+
+    Raises
+    ------
+    ReleaseError
+        If the table lacks a column, or longitude and latitude are swapped.
+    """
+    records, dropped, _ = _read_records(release, split)
+    records, dropped[NO_SPECIES] = _keep(records, pl.col("species_id").is_not_null())
+    return Occurrences(records, _counted(dropped))
+
+
+def _counted(reasons: dict[str, int]) -> dict[str, int]:
+    return {reason: count for reason, count in reasons.items() if count}
+
+
+def _read_records(release: Release, split: str) -> tuple[pl.DataFrame, dict[str, int], int]:
+    """Return the rows of a split's table that have an id and a place, the refused rows, and the mended areas."""
+    rules, layout = release.split_rules(split), release.rules
+    path = release.tables(split, rules.metadata)[0]
+    columns = _resolve_columns(release, split, path)
+    texts = {name: columns.pop(name) for name in TEXTS if name in columns}
+    raw = read_table(release.root / path, layout.separator, columns, texts)
+    if rules.subset:
+        raw = raw.filter(pl.col("subset").str.to_lowercase() == rules.subset)
+    _refuse_swapped(raw, columns, path, layout)
+    records = raw.select(_typed(raw.columns, columns))
+    dropped: dict[str, int] = {}
+    records, dropped[BAD_ID] = _keep(records, pl.col("survey_id").is_not_null())
+    in_range = pl.col("lon").is_between(-180, 180) & pl.col("lat").is_between(-90, 90)
+    records, dropped[BAD_PLACE] = _keep(records, in_range.fill_null(False))
+    impossible = pl.col("area_m2").is_infinite() | (pl.col("area_m2") <= 0)
+    return records, dropped, raw.select(impossible.sum()).item() if "area_m2" in raw.columns else 0
+
+
+def _resolve_columns(release: Release, split: str, path: str) -> dict[str, str]:
+    """Return what a column means -> its name in the file, with the columns that form a survey as they are."""
+    layout, rules = release.rules, release.split_rules(split)
+    header = read_header(release.root / path, layout.separator)
+    found = {role: find_column(header, names) for role, names in layout.columns.items()}
+    required = [*REQUIRED, *(["species_id"] if rules.labelled else []), *(["subset"] if rules.subset else [])]
+    lacking = [layout.columns[role][0] for role in required if found.get(role) is None]
+    if lacking:
+        raise ReleaseError(f"{path} lacks columns {lacking}; it has {header}", action="Use the official table")
+    columns = {role: name for role, name in found.items() if name is not None}
+    same = [find_column(header, [name]) for name in rules.same_survey]
+    if all(same):
+        columns |= {f"same_{i}": str(name) for i, name in enumerate(same)}
+    return columns
+
+
+def _typed(columns: list[str], numbers: dict[str, str]) -> list[pl.Expr]:
+    """Return the expressions of ``OCCURRENCE_SCHEMA`` over a raw table."""
+    have = set(columns)
+    survey = integer_id("survey_id")
+    same = [name for name in numbers if name.startswith("same_")]
+    if same:
+        survey = pl.when(pl.all_horizontal(pl.col(same).is_not_null())).then(survey.min().over(same)).otherwise(survey)
+    date = _date() if "date" in have else pl.lit(None, dtype=pl.Date)
+    expressions = {
+        "survey_id": survey,
+        "series_id": integer_id("series_id") if "series_id" in have else survey,
+        "patch_id": integer_id("patch_id") if "patch_id" in have else survey,
+        "species_id": integer_id("species_id") if "species_id" in have else pl.lit(None),
+        "year": _whole("year", -10000, 10000) if "year" in have else date.dt.year(),
+        "month": _whole("month", 1, 12) if "month" in have else date.dt.month(),
+        "day": _whole("day", 1, 31) if "day" in have else date.dt.day(),
+        "date": date,
+        "area_m2": _positive("area_m2", 1e-9) if "area_m2" in have else pl.lit(None),
+        "uncertainty_m": _positive("uncertainty_m", 0) if "uncertainty_m" in have else pl.lit(None),
+    }
+    for name in OCCURRENCE_SCHEMA:
+        known = pl.col(name) if name in have else pl.lit(None)
+        if name in TEXTS and name in have and name != "date":
+            known = pl.when(~known.str.to_lowercase().is_in(["", "nan", "na"])).then(known)
+        expressions.setdefault(name, known)
+    return [expressions[name].cast(kind).alias(name) for name, kind in OCCURRENCE_SCHEMA.items()]
+
+
+def _date() -> pl.Expr:
+    """Return the date of text that is either ISO 8601 or seconds since 1970."""
+    text = pl.col("date")
+    seconds = text.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
+    return pl.coalesce(
+        text.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False), pl.from_epoch(seconds, time_unit="s").dt.date()
+    )
+
+
+def _whole(name: str, low: int, high: int) -> pl.Expr:
+    return pl.when(pl.col(name).is_between(low, high)).then(pl.col(name).floor())
+
+
+def _positive(name: str, low: float) -> pl.Expr:
+    return pl.when(pl.col(name).is_finite() & (pl.col(name) >= low)).then(pl.col(name))
+
+
+def _keep(table: pl.DataFrame, condition: pl.Expr) -> tuple[pl.DataFrame, int]:
+    """Return the rows where a condition holds, and how many others there were."""
+    kept = table.filter(condition)
+    return kept, len(table) - len(kept)
+
+
+def _refuse_swapped(raw: pl.DataFrame, columns: dict[str, str], path: str, layout: Layout) -> None:
+    """Raise if most places lie outside the release's extent but inside it with lon and lat exchanged."""
+    swapped = raw.filter(~_inside("lon", "lat", layout) & _inside("lat", "lon", layout))
+    if len(swapped) > len(raw) / 2:
+        raise ReleaseError(
+            f"{path}: {len(swapped)} of {len(raw)} places lie outside the extent of {layout.title}, but inside "
+            f"when columns {columns['lon']!r} and {columns['lat']!r} are exchanged",
+            expected=f"longitude in {columns['lon']!r} and latitude in {columns['lat']!r}, in degrees",
+            action=f"Exchange the two column names in {path}",
+        )
+
+
+def _inside(lon: str, lat: str, layout: Layout) -> pl.Expr:
+    extent = layout.extent
+    across = pl.col(lon).is_between(extent["west"], extent["east"])
+    return (across & pl.col(lat).is_between(extent["south"], extent["north"])).fill_null(False)
+
+
+def _drop_other_places(records: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Return the rows that lie where the first row of their survey lies, and how many others there were."""
+    place = ("lon", "lat")
+    spread = [(pl.max(axis) != pl.min(axis)).alias(axis) for axis in place]
+    several = records.group_by("survey_id").agg(spread).filter(pl.any_horizontal(place)).select("survey_id")
+    if not len(several):
+        return records, 0
+    first = [pl.col(axis).first().over("survey_id") for axis in place]
+    here = pl.all_horizontal(pl.col(axis) == value for axis, value in zip(place, first, strict=True))
+    return _keep(records, here)
+
+
+def _one_row_per_survey(records: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Return the first record of each survey, with its first valid area, and how many surveys had several."""
+    names = [name for name in SURVEY_SCHEMA if name not in ("survey_id", "area_m2")]
+    table = records.group_by("survey_id").agg(pl.col(names).first())
+    areas = (
+        records.filter(pl.col("area_m2").is_not_null())
+        .group_by("survey_id")
+        .agg(pl.col("area_m2").first(), several=pl.max("area_m2") != pl.min("area_m2"))
+    )
+    table = table.join(areas, on="survey_id", how="left").select(SURVEY_SCHEMA.names()).sort("survey_id")
+    return table, int(areas["several"].sum())
+
+
+def _separate_labels(release: Release, split: str) -> pl.DataFrame:
+    """Return the labels of a table of their own: one pair per row, or a list of species per survey."""
+    empty = pl.DataFrame(schema={"survey_id": pl.Int64, "species_id": pl.Int64})
+    rules, layout = release.split_rules(split), release.rules
+    paths = release.tables(split, rules.labels) if rules.labels else []
+    if not paths:
+        return empty
+    path = release.root / paths[0]
+    header = read_header(path, layout.separator)
+    survey = find_column(header, layout.columns["survey_id"])
+    species = find_column(header, (*layout.columns["species_id"], "predictions", "labels", "species"))
+    if survey is None or species is None:
+        raise ReleaseError(
+            f"{paths[0]} has columns {header}", expected=f"a survey and a species column as in {readable(rules.labels)}"
+        )
+    raw = read_table(path, layout.separator, {"survey_id": survey}, {"species_id": species})
+    long = raw.with_columns(pl.col("species_id").str.split(" ")).explode("species_id")
+    long = long.with_columns(pl.col("species_id").cast(pl.Float64, strict=False))
+    return long.select(integer_id("survey_id"), integer_id("species_id")).drop_nulls()

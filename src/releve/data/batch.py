@@ -1,0 +1,74 @@
+"""One batch of surveys, as raw as the store holds it; normalisation belongs to the model."""
+
+# B batch, S species, C channels, H W pixels, Y years, Q seasons, K covariates
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a model is given.
+
+    Parameters
+    ----------
+    rows
+        (B,) int64 positions in the store.
+    values
+        By modality: ``covariates`` and ``survey`` (B, K) float32 with NaN for missing; ``landsat`` and ``climate``
+        (B, C, Y, Q) and ``patch`` (B, C, H, W) in the store's integer type; ``location`` (B, 2) float32 degrees
+        ``lon, lat``. Rows of absent surveys hold anything.
+    present
+        (B,) bool by modality.
+    year, month
+        (B,) int64; month 0 where only the year is known.
+    label_rows, label_species
+        (positives,) int64 pairs: position in the batch and ``species_index`` of every species present.
+    """
+
+    rows: Tensor
+    values: dict[str, Tensor]
+    present: dict[str, Tensor]
+    year: Tensor
+    month: Tensor
+    label_rows: Tensor
+    label_species: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on another device."""
+
+        def move(x: Tensor) -> Tensor:
+            return x.to(device, non_blocking=True)
+
+        return replace(
+            self,
+            rows=move(self.rows),
+            values={name: move(x) for name, x in self.values.items()},
+            present={name: move(x) for name, x in self.present.items()},
+            year=move(self.year),
+            month=move(self.month),
+            label_rows=move(self.label_rows),
+            label_species=move(self.label_species),
+        )
+
+    def dense_labels(self, num_species: int) -> Tensor:
+        """Return (B, S) float32 labels of 0 and 1; for tests and small vocabularies.
+
+        Examples
+        --------
+        >>> none = torch.zeros(2, dtype=torch.int64)
+        >>> pairs = torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1])
+        >>> Batch(none, {}, {}, none, none, *pairs).dense_labels(3)
+        tensor([[1., 0., 1.],
+                [0., 1., 0.]])
+        """
+        labels = torch.zeros(len(self), num_species, device=self.label_rows.device)
+        labels[self.label_rows, self.label_species] = 1.0
+        return labels

@@ -1,0 +1,113 @@
+"""Gather batches from a store by index: fancy indexing over arrays, no file opened in a step."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from releve.data.batch import Batch
+from releve.store import Store
+
+SURVEY_NUMERIC = ("log10_area_m2", "log10_uncertainty_m", "year")
+SURVEY_CATEGORICAL = ("country", "region")
+RESIDENT_BYTES = 8 << 30
+"""Arrays up to this size are read into memory once; larger ones stay memory-mapped."""
+
+
+class Gatherer:
+    """Turns positions in a store into batches.
+
+    Parameters
+    ----------
+    store
+        An open store.
+    modalities
+        Names to gather; one that the store lacks is given as absent in every row.
+    categories
+        For each categorical column of the ``survey`` modality, its known values in the order of their codes.
+    """
+
+    def __init__(self, store: Store, modalities: tuple[str, ...], categories: dict[str, list[str]]) -> None:
+        self.store = store
+        self.modalities = modalities
+        self._labels = torch.from_numpy(np.ascontiguousarray(store.labels.indices)).long()
+        self._indptr = torch.from_numpy(np.ascontiguousarray(store.labels.indptr)).long()
+        surveys = store.surveys
+        self._year = torch.from_numpy(surveys["year"].fill_null(0).to_numpy().astype(np.int64))
+        self._month = torch.from_numpy(surveys["month"].fill_null(0).to_numpy().astype(np.int64))
+        self._tables: dict[str, Tensor] = {}
+        if "survey" in modalities:
+            self._tables["survey"] = torch.from_numpy(survey_features(surveys, categories))
+        if "location" in modalities:
+            self._tables["location"] = torch.from_numpy(np.column_stack([store.lon, store.lat]).astype(np.float32))
+        self._resident = {
+            name: torch.from_numpy(np.array(array.values))
+            for name, array in store.arrays.items()
+            if name in modalities and array.offsets is None and array.num_bytes <= RESIDENT_BYTES
+        }
+        encoded = any(array.offsets is not None for array in store.arrays.values())
+        self._pool = ThreadPoolExecutor() if encoded else None
+
+    def batch(self, rows: NDArray[np.int64]) -> Batch:
+        """Return the batch of the surveys at these positions, in their order."""
+        index = torch.from_numpy(np.ascontiguousarray(rows, np.int64))
+        values, present = {}, {}
+        for name in self.modalities:
+            if name in self._tables:
+                values[name] = self._tables[name][index]
+                present[name] = torch.ones(len(rows), dtype=torch.bool)
+            elif name in self.store.arrays:
+                values[name], present[name] = self._gather_array(name, rows)
+        label_rows, label_species = self._gather_labels(index)
+        return Batch(
+            index, values, present, self._year[index], self._month[index], label_rows, label_species
+        )
+
+    def _gather_array(self, name: str, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        array = self.store.arrays[name]
+        places = torch.from_numpy(array.row_of[rows])
+        if name in self._resident:
+            values = self._resident[name][places.clamp(min=0)]
+        else:
+            values = torch.from_numpy(array.gather(rows, self._pool))
+        return values, places >= 0
+
+    def _gather_labels(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        starts = self._indptr[index]
+        lengths = self._indptr[index + 1] - starts
+        label_rows = torch.repeat_interleave(lengths)
+        first_of_row = lengths.cumsum(0) - lengths
+        within = torch.arange(len(label_rows)) - first_of_row[label_rows]
+        return label_rows, self._labels[starts[label_rows] + within]
+
+
+def survey_features(surveys: pl.DataFrame, categories: dict[str, list[str]]) -> NDArray[np.float32]:
+    """Return (N, K) facts of the surveys themselves: ``SURVEY_NUMERIC`` then ``SURVEY_CATEGORICAL``.
+
+    Area and uncertainty are in log10 of metres (squared); a category is the position of its name in ``categories``;
+    NaN stands for missing and for a name not seen in training.
+
+    Examples
+    --------
+    >>> table = pl.DataFrame({"area_m2": [100.0, None], "uncertainty_m": [9.0, 0.0], "year": [2019, 2020],
+    ...                       "country": ["Italy", "Malta"], "region": ["ALPINE", None]})
+    >>> survey_features(table, {"country": ["France", "Italy"], "region": ["ALPINE"]}).tolist()
+    [[2.0, 1.0, 2019.0, 1.0, 0.0], [nan, 0.0, 2020.0, nan, nan]]
+    """
+    columns = [
+        pl.when(pl.col("area_m2") > 0).then(pl.col("area_m2").log10()),
+        pl.when(pl.col("uncertainty_m") >= 0).then((pl.col("uncertainty_m") + 1).log10()),
+        pl.col("year").cast(pl.Float64),
+    ]
+    for name in SURVEY_CATEGORICAL:
+        known = categories.get(name, [])
+        codes = {value: float(code) for code, value in enumerate(known)}
+        columns.append(pl.col(name).cast(pl.Utf8).replace_strict(codes, default=None, return_dtype=pl.Float64))
+    names = SURVEY_NUMERIC + SURVEY_CATEGORICAL
+    features = surveys.select(*(column.alias(name) for column, name in zip(columns, names, strict=True)))
+    return features.fill_null(float("nan")).to_numpy().astype(np.float32)

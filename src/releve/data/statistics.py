@@ -1,0 +1,169 @@
+"""What a model must know of its training rows: quantiles, means, categories, prevalence. Nothing of other rows."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from releve.data.gather import SURVEY_CATEGORICAL, SURVEY_NUMERIC, survey_features
+from releve.errors import StoreError
+from releve.store import Store, StoredArray
+
+NUM_QUANTILES = 101
+MAX_ROWS = 20_000
+"""Rows, drawn from the training rows, that means and quantiles are measured on."""
+MIN_CATEGORY_ROWS = 5
+"""A category with fewer training rows is treated as unknown."""
+
+
+class TableStatistics(BaseModel):
+    """Statistics of a table modality, in the order of its columns."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    columns: tuple[str, ...]
+    categorical: tuple[str, ...]
+    quantiles: dict[str, list[float]]
+    """For each numeric column, values at equally spaced ranks."""
+    codes: dict[str, list[float]]
+    """For each categorical column, the values that have an embedding of their own."""
+
+
+class ArrayStatistics(BaseModel):
+    """Statistics of a series or patch modality."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shape: tuple[int, ...]
+    fill: float | None
+    mean: list[float]
+    """For each channel, over values that are not fill."""
+    std: list[float]
+    first_year: int | None
+
+
+class Statistics(BaseModel):
+    """All statistics of one set of training rows; they travel with the model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_rows: int
+    species_ids: list[int]
+    num_positives: list[int]
+    """Training surveys in which each species is present."""
+    categories: dict[str, list[str]]
+    """Names known to the ``survey`` modality's categorical columns, in the order of their codes."""
+    tables: dict[str, TableStatistics]
+    arrays: dict[str, ArrayStatistics]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Modalities that a model can be built for."""
+        return (*self.tables, *self.arrays)
+
+
+def measure_statistics(
+    store: Store, rows: NDArray[np.int64], modalities: tuple[str, ...], *, rng: np.random.Generator
+) -> Statistics:
+    """Return the statistics of the training rows.
+
+    Parameters
+    ----------
+    store
+        An open store.
+    rows
+        Positions of the training rows; no other row is looked at.
+    modalities
+        Modalities to measure; one without a single value in these rows is left out.
+    rng
+        Draws the rows that are measured when there are very many.
+
+    Raises
+    ------
+    StoreError
+        If the rows hold no species, or no modality has a value.
+    """
+    counts = store.labels.take(rows).counts(len(store.species_ids))
+    if counts.sum() == 0:
+        raise StoreError(f"the {len(rows)} training rows of {store.path} hold no species", expected="labelled rows")
+    categories = {name: _frequent_names(store, rows, name) for name in SURVEY_CATEGORICAL}
+    tables: dict[str, TableStatistics] = {}
+    arrays: dict[str, ArrayStatistics] = {}
+    for name in modalities:
+        if name == "location":
+            values = np.column_stack([store.lon, store.lat])[rows]
+            tables[name] = _table_statistics(values, ("lon", "lat"), ())
+        elif name == "survey":
+            values = survey_features(store.surveys[rows.tolist()], categories)
+            tables[name] = _table_statistics(values, SURVEY_NUMERIC + SURVEY_CATEGORICAL, SURVEY_CATEGORICAL)
+        elif name in store.arrays:
+            array = store.arrays[name]
+            sample = rows[array.row_of[rows] >= 0]
+            if len(sample) == 0:
+                continue
+            if len(sample) > MAX_ROWS:
+                sample = np.sort(rng.choice(sample, MAX_ROWS, replace=False))
+            if name == "covariates":
+                tables[name] = _table_statistics(array.gather(sample), array.spec.channels, array.spec.categorical)
+            else:
+                arrays[name] = _array_statistics(array, sample)
+    if not tables and not arrays:
+        raise StoreError(f"store {store.path} has none of the modalities {modalities}", expected="at least one")
+    return Statistics(
+        num_rows=len(rows),
+        species_ids=store.species_ids.tolist(),
+        num_positives=counts.tolist(),
+        categories=categories,
+        tables=tables,
+        arrays=arrays,
+    )
+
+
+def _frequent_names(store: Store, rows: NDArray[np.int64], column: str) -> list[str]:
+    names = store.surveys[column][rows.tolist()].drop_nulls().to_list()
+    values, counts = np.unique(np.array(names, dtype=str), return_counts=True)
+    return values[counts >= MIN_CATEGORY_ROWS].tolist()
+
+
+def _table_statistics(
+    values: NDArray, columns: tuple[str, ...], categorical: tuple[str, ...]
+) -> TableStatistics:
+    quantiles, codes = {}, {}
+    for name, column in zip(columns, values.T, strict=True):
+        valid = column[np.isfinite(column)].astype(np.float64)
+        if name in categorical:
+            found, counts = np.unique(valid, return_counts=True)
+            codes[name] = found[counts >= MIN_CATEGORY_ROWS].tolist()
+        elif len(valid):
+            quantiles[name] = np.quantile(valid, np.linspace(0, 1, NUM_QUANTILES)).tolist()
+        else:
+            quantiles[name] = [0.0] * NUM_QUANTILES
+    return TableStatistics(columns=columns, categorical=categorical, quantiles=quantiles, codes=codes)
+
+
+def _array_statistics(array: StoredArray, rows: NDArray[np.int64]) -> ArrayStatistics:
+    """Mean and standard deviation of each channel, in blocks of rows so that patches need not fit in memory."""
+    num_channels = array.spec.shape[0]
+    count, total, square = np.zeros(num_channels), np.zeros(num_channels), np.zeros(num_channels)
+    pool = ThreadPoolExecutor() if array.offsets is not None else None
+    for start in range(0, len(rows), 512):
+        values = array.gather(rows[start : start + 512], pool)
+        valid = np.ones(values.shape, bool) if array.spec.fill is None else values != array.spec.fill
+        values = np.where(valid, values, 0).astype(np.float64)
+        axes = (0, *range(2, values.ndim))
+        count += valid.sum(axis=axes)
+        total += values.sum(axis=axes)
+        square += (values**2).sum(axis=axes)
+    count = np.maximum(count, 1)
+    mean = total / count
+    std = np.sqrt(np.maximum(square / count - mean**2, 0))
+    return ArrayStatistics(
+        shape=array.spec.shape,
+        fill=array.spec.fill,
+        mean=mean.tolist(),
+        std=np.where(std > 1e-6, std, 1.0).tolist(),
+        first_year=array.spec.first_year,
+    )

@@ -1,0 +1,100 @@
+"""Places on the ground: equal-area metres, great-circle distances, spatial blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pyproj import Transformer
+from scipy.spatial import cKDTree
+
+EARTH_RADIUS_KM = 6371.0088
+EUROPE_LON = (-32.0, 45.0)
+EUROPE_LAT = (25.0, 73.0)
+
+
+def equal_area_crs(lon: ArrayLike, lat: ArrayLike) -> str:
+    """Return an equal-area CRS that suits the points: EPSG:3035 in Europe, else a local Lambert azimuthal.
+
+    Parameters
+    ----------
+    lon, lat
+        Degrees (EPSG:4326).
+
+    Returns
+    -------
+    str
+        A definition that pyproj reads; distances in it are metres.
+
+    Examples
+    --------
+    >>> equal_area_crs([2.35], [48.85])
+    'EPSG:3035'
+    >>> equal_area_crs([145.0], [-17.0])
+    '+proj=laea +lat_0=-17 +lon_0=145 +datum=WGS84 +units=m'
+    """
+    lon, lat = np.asarray(lon, float), np.asarray(lat, float)
+    inside = (lon >= EUROPE_LON[0]) & (lon <= EUROPE_LON[1]) & (lat >= EUROPE_LAT[0]) & (lat <= EUROPE_LAT[1])
+    if inside.all():
+        return "EPSG:3035"
+    # The mean direction, so that points on both sides of the antimeridian have their centre between them.
+    centre = unit_vectors(lon, lat).mean(axis=0)
+    lat_0 = np.degrees(np.arctan2(centre[2], np.hypot(centre[0], centre[1])))
+    lon_0 = np.degrees(np.arctan2(centre[1], centre[0]))
+    return f"+proj=laea +lat_0={lat_0:.0f} +lon_0={lon_0:.0f} +datum=WGS84 +units=m"
+
+
+def project(lon: ArrayLike, lat: ArrayLike, crs: str) -> NDArray[np.float64]:
+    """Return (N, 2) metres ``x_m, y_m`` of the points in a projected CRS.
+
+    Examples
+    --------
+    >>> project([10.0], [52.0], "EPSG:3035").round().astype(int).tolist()  # the projection's centre
+    [[4321000, 3210000]]
+    """
+    x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(np.asarray(lon), np.asarray(lat))
+    return np.column_stack([x, y])
+
+
+def unit_vectors(lon: ArrayLike, lat: ArrayLike) -> NDArray[np.float64]:
+    """Return (N, 3) vectors from the Earth's centre, of length 1."""
+    lon, lat = np.radians(np.asarray(lon, float)), np.radians(np.asarray(lat, float))
+    return np.column_stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
+
+
+def nearest_km(
+    lon: ArrayLike, lat: ArrayLike, to_lon: ArrayLike, to_lat: ArrayLike
+) -> NDArray[np.float64]:
+    """Return the great-circle distance, in km, from each point to the nearest of the others.
+
+    Infinite where there are no others.
+
+    Examples
+    --------
+    One degree of latitude is about 111 km:
+
+    >>> nearest_km([0.0], [0.0], [0.0, 5.0], [1.0, 5.0]).round(1).tolist()
+    [111.2]
+    """
+    if np.size(to_lon) == 0:
+        return np.full(np.size(lon), np.inf)
+    chord, _ = cKDTree(unit_vectors(to_lon, to_lat)).query(unit_vectors(lon, lat), workers=-1)
+    return 2 * EARTH_RADIUS_KM * np.arcsin(np.clip(chord / 2, 0, 1))
+
+
+def block_ids(xy_m: NDArray[np.float64], block_size_km: float) -> NDArray[np.int64]:
+    """Return the number, 0 and up, of the square block that holds each point.
+
+    Parameters
+    ----------
+    xy_m
+        (N, 2) projected metres.
+    block_size_km
+        Side of a block.
+
+    Examples
+    --------
+    >>> block_ids(np.array([[0.0, 0.0], [900.0, 900.0], [1500.0, 0.0]]), 1.0).tolist()
+    [0, 0, 1]
+    """
+    cells = np.floor(xy_m / (block_size_km * 1000)).astype(np.int64)
+    return np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)

@@ -1,0 +1,5 @@
+"""One encoder per modality, a fusion that tolerates missing ones, a head for ten thousand species."""
+
+from releve.models.model import ModelConfig, SpeciesModel, build_model
+
+__all__ = ["ModelConfig", "SpeciesModel", "build_model"]

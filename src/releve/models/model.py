@@ -1,0 +1,274 @@
+"""The species model: encoders -> fusion -> head. Missing modalities are expected input."""
+
+# B batch, M modalities, E embedding, S species
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from releve.data.batch import Batch
+from releve.data.statistics import Statistics
+from releve.errors import ConfigError, pick
+from releve.models.patches import PatchEncoder
+from releve.models.series import SeriesEncoder
+from releve.models.tables import LocationEncoder, TableEncoder
+
+Modality = Literal["covariates", "survey", "location", "landsat", "climate", "patch"]
+
+
+class ModelConfig(BaseModel):
+    """The network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    modalities: tuple[Modality, ...] = ("covariates", "survey", "location", "landsat", "climate", "patch")
+    """What the model may look at; ``survey`` is plot area, location uncertainty, year, country and region."""
+    fusion: Literal["concat", "direct"] = "concat"
+    """``concat``: embeddings side by side, then residual layers; ``direct``: one modality straight to the head."""
+    embedding_dim: int = Field(256, ge=8, le=4096)
+    """Width of each modality's embedding."""
+    hidden_dim: int = Field(512, ge=8, le=8192)
+    """Width of the fused layers."""
+    num_layers: int = Field(1, ge=0, le=8)
+    """Residual layers after the fusion."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Dropout in encoders and fusion."""
+    input_dropout: float = Field(0.05, ge=0, lt=1)
+    """Share of table columns hidden from each training row."""
+    modality_dropout: float = Field(0.1, ge=0, lt=1)
+    """Chance that a modality is hidden from a training row; at least one is always left."""
+    location_waves: int = Field(3, ge=0, le=12)
+    """Sine and cosine pairs of the location encoder; more waves see finer detail."""
+    series_width: int = Field(32, ge=4, le=512)
+    """Channels of the first layer of the series encoders."""
+    years_back: int = Field(20, ge=1, le=60)
+    """Years of a series that the model sees, counted back from the survey."""
+    patch_backbone: str = "resnet18"
+    """Any convolutional network of timm."""
+    patch_bands: int | None = Field(None, ge=1)
+    """Bands of the patch to use: 3 for RGB, 4 for RGB + NIR; all by default."""
+    patch_pool: int = Field(1, ge=1, le=16)
+    """Average this many pixels a side before the network; 1 keeps the full resolution."""
+    pretrained: str | None = None
+    """Weights of the backbone: a local file, or ``hub``."""
+
+
+class TableBranch(nn.Module):
+    """Tables by :class:`TableEncoder`."""
+
+    def __init__(self, statistics: Statistics, config: ModelConfig, name: str) -> None:
+        """Build for one table modality."""
+        super().__init__()
+        self.name = name
+        self.encoder = TableEncoder(
+            statistics.tables[name], config.embedding_dim, config.dropout, config.input_dropout
+        )
+        self.num_features = config.embedding_dim
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return (B, E)."""
+        return self.encoder(batch.values[self.name])
+
+
+class LocationBranch(nn.Module):
+    """Coordinates by :class:`LocationEncoder`."""
+
+    def __init__(self, statistics: Statistics, config: ModelConfig, name: str) -> None:
+        """Build for the location."""
+        super().__init__()
+        self.encoder = LocationEncoder(
+            statistics.tables[name], config.embedding_dim, config.dropout, config.location_waves
+        )
+        self.num_features = config.embedding_dim
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return (B, E)."""
+        return self.encoder(batch.values["location"])
+
+
+class SeriesBranch(nn.Module):
+    """Cubes by :class:`SeriesEncoder`."""
+
+    def __init__(self, statistics: Statistics, config: ModelConfig, name: str) -> None:
+        """Build for one series modality."""
+        super().__init__()
+        self.name = name
+        self.encoder = SeriesEncoder(
+            statistics.arrays[name], config.embedding_dim, config.series_width, config.years_back
+        )
+        self.num_features = config.embedding_dim
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return (B, E)."""
+        return self.encoder(batch.values[self.name], batch.year, batch.month)
+
+
+class PatchBranch(nn.Module):
+    """Patches by :class:`PatchEncoder`."""
+
+    def __init__(self, statistics: Statistics, config: ModelConfig, name: str) -> None:
+        """Build for the patches."""
+        super().__init__()
+        self.encoder = PatchEncoder(
+            statistics.arrays[name],
+            backbone=config.patch_backbone,
+            num_bands=config.patch_bands,
+            pretrained=config.pretrained,
+            pool=config.patch_pool,
+        )
+        self.num_features = self.encoder.num_features
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return (B, E)."""
+        return self.encoder(batch.values["patch"])
+
+
+BRANCHES: dict[str, Callable[[Statistics, ModelConfig, str], nn.Module]] = {
+    "covariates": TableBranch,
+    "survey": TableBranch,
+    "location": LocationBranch,
+    "landsat": SeriesBranch,
+    "climate": SeriesBranch,
+    "patch": PatchBranch,
+}
+
+
+class ResidualLayer(nn.Module):
+    """x + MLP(norm(x))."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        """Make a layer that starts as the identity."""
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width)
+        )
+        nn.init.zeros_(self.layers[-1].weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, width)."""
+        return x + self.layers(x)
+
+
+class ConcatFusion(nn.Module):
+    """Embeddings side by side, with a learned vector in the place of a missing one; then residual layers."""
+
+    def __init__(self, widths: dict[str, int], config: ModelConfig) -> None:
+        """Build for modalities of these widths."""
+        super().__init__()
+        self.modality_dropout = config.modality_dropout
+        self.norms = nn.ModuleDict({name: nn.LayerNorm(width) for name, width in widths.items()})
+        self.missing = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()})
+        self.project = nn.Sequential(
+            nn.Linear(sum(widths.values()), config.hidden_dim), nn.SiLU(), nn.Dropout(config.dropout)
+        )
+        self.layers = nn.Sequential(
+            *(ResidualLayer(config.hidden_dim, config.dropout) for _ in range(config.num_layers)),
+            nn.LayerNorm(config.hidden_dim),
+        )
+        self.num_features = config.hidden_dim
+
+    def forward(self, embeddings: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
+        """Return (B, hidden) from the embeddings of the modalities that are present in each row."""
+        names = list(self.norms)
+        present_BM = torch.stack([present[name] for name in names], dim=1)
+        if self.training and self.modality_dropout > 0:
+            present_BM = drop_modalities(present_BM, self.modality_dropout)
+        parts = [
+            torch.where(present_BM[:, i, None], self.norms[name](embeddings[name]), self.missing[name])
+            for i, name in enumerate(names)
+        ]
+        return self.layers(self.project(torch.cat(parts, dim=1)))
+
+
+class DirectFusion(nn.Module):
+    """One modality, passed on as it is: with a patch, ResNet -> global average pooling -> fully connected."""
+
+    def __init__(self, widths: dict[str, int], config: ModelConfig) -> None:
+        """Build for a single modality."""
+        super().__init__()
+        if len(widths) != 1:
+            raise ConfigError(
+                f"model.fusion = 'direct' with modalities {list(widths)}",
+                expected="one modality",
+                action="Use fusion = 'concat' for several",
+            )
+        ((self.name, self.num_features),) = widths.items()
+
+    def forward(self, embeddings: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
+        """Return (B, E), zero where the modality is missing, so that the head's bias (the prevalence) is left."""
+        return torch.where(present[self.name][:, None], embeddings[self.name], 0.0)
+
+
+FUSIONS: dict[str, Callable[[dict[str, int], ModelConfig], nn.Module]] = {
+    "concat": ConcatFusion,
+    "direct": DirectFusion,
+}
+
+
+def drop_modalities(present_BM: Tensor, rate: float) -> Tensor:
+    """Return ``present`` with each modality hidden at the given rate, never the last one of a row."""
+    keep = present_BM & (torch.rand(present_BM.shape, device=present_BM.device) >= rate)
+    return torch.where(keep.any(dim=1, keepdim=True), keep, present_BM)
+
+
+class SpeciesModel(nn.Module):
+    """Logits of the presence of every species in a survey.
+
+    A row in which every modality is missing gets the fusion's answer to nothing known, close to the prevalences.
+    """
+
+    def __init__(self, statistics: Statistics, config: ModelConfig) -> None:
+        """Build from the statistics of the training rows.
+
+        Raises
+        ------
+        ConfigError
+            If none of the wanted modalities was measured.
+        """
+        super().__init__()
+        self.statistics, self.config = statistics, config
+        self.modalities = tuple(name for name in config.modalities if name in statistics.modalities)
+        if not self.modalities:
+            raise ConfigError(
+                f"model.modalities = {list(config.modalities)}", expected=f"one of the stored {statistics.modalities}"
+            )
+        self.branches = nn.ModuleDict(
+            {name: pick(BRANCHES, name, what="modality")(statistics, config, name) for name in self.modalities}
+        )
+        widths = {name: int(branch.num_features) for name, branch in self.branches.items()}  # type: ignore[arg-type]
+        self.fusion = pick(FUSIONS, config.fusion, what="fusion")(widths, config)
+        self.head = nn.Linear(int(self.fusion.num_features), len(statistics.species_ids))  # type: ignore[arg-type]
+        self._start_at_prevalence()
+
+    def _start_at_prevalence(self) -> None:
+        """Set the head so that an untrained model predicts each species' share of the training rows."""
+        positives = torch.tensor(self.statistics.num_positives, dtype=torch.float64)
+        prevalence = (positives + 0.5) / (self.statistics.num_rows + 1.0)
+        with torch.no_grad():
+            self.head.bias.copy_(torch.logit(prevalence))
+            self.head.weight.mul_(0.1)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return (B, S) logits."""
+        embeddings, present = {}, {}
+        for name in self.modalities:
+            if name in batch.values:
+                embeddings[name] = self.branches[name](batch)
+                present[name] = batch.present[name]
+            else:
+                width = int(self.branches[name].num_features)  # type: ignore[arg-type]
+                embeddings[name] = self.head.weight.new_zeros(len(batch), width)
+                present[name] = torch.zeros(len(batch), dtype=torch.bool, device=self.head.weight.device)
+        return self.head(self.fusion(embeddings, present))
+
+
+def build_model(statistics: Statistics, config: ModelConfig, *, seed: int) -> SpeciesModel:
+    """Return a new model whose weights depend on the seed alone; torch's own random state is left as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return SpeciesModel(statistics, config)

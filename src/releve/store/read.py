@@ -1,0 +1,183 @@
+"""Open a store: memory-mapped arrays gathered by row, sparse labels, one table of surveys."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from releve.decide import Lists
+from releve.errors import StoreError
+from releve.files import file_sha256
+from releve.ingest import decode_patch
+from releve.store.schema import STORE_FORMAT, ArraySpec, Manifest
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """One modality of a store.
+
+    Parameters
+    ----------
+    spec
+        Shape, dtype, units and fill.
+    values
+        (rows, *shape) memory map of a raw array, or the flat bytes of an encoded one.
+    row_of
+        (surveys,) int64 row of each survey in ``values``; -1 where the survey lacks the modality.
+    offsets
+        (rows, 1 + blobs) byte offsets of an encoded array's blobs, else None.
+    """
+
+    spec: ArraySpec
+    values: NDArray
+    row_of: NDArray[np.int64]
+    offsets: NDArray[np.int64] | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes the array takes in memory once decoded."""
+        return self.spec.num_rows * int(np.prod(self.spec.shape)) * np.dtype(self.spec.dtype).itemsize
+
+    def gather(self, surveys: NDArray[np.int64], pool: ThreadPoolExecutor | None = None) -> NDArray:
+        """Return (n, *shape) values of the surveys, in their order; rows of absent surveys are undefined.
+
+        Parameters
+        ----------
+        surveys
+            Positions in the surveys table.
+        pool
+            Threads that decode the blobs of an encoded array.
+        """
+        rows = np.maximum(self.row_of[surveys], 0)
+        if self.offsets is None:
+            return self.values[rows]
+        if self.spec.num_rows == 0:
+            return np.zeros((len(rows), *self.spec.shape), self.spec.dtype)
+        decoded = list((pool.map if pool else map)(self._decode, rows.tolist()))
+        return np.stack(decoded)
+
+    def _decode(self, row: int) -> NDArray:
+        assert self.offsets is not None
+        bounds = self.offsets[row]
+        blobs = tuple(self.values[a:b].tobytes() for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+        if bounds[-1] == bounds[0]:  # a corrupt file left an empty slot, which no survey points at
+            return np.zeros(self.spec.shape, self.spec.dtype)
+        return decode_patch(self.spec.encoding, blobs)
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store: one row a survey."""
+
+    path: Path
+    manifest: Manifest
+    surveys: pl.DataFrame
+    species: pl.DataFrame
+    labels: Lists
+    """The set of ``species_index`` of each survey."""
+    arrays: dict[str, StoredArray]
+
+    def __len__(self) -> int:
+        return self.manifest.num_surveys
+
+    @cached_property
+    def species_ids(self) -> NDArray[np.int64]:
+        """(species,) official ids; position is the ``species_index``."""
+        return self.species["species_id"].to_numpy()
+
+    @cached_property
+    def lon(self) -> NDArray[np.float64]:
+        """(surveys,) degrees east."""
+        return self.surveys["lon"].to_numpy()
+
+    @cached_property
+    def lat(self) -> NDArray[np.float64]:
+        """(surveys,) degrees north."""
+        return self.surveys["lat"].to_numpy()
+
+    @cached_property
+    def folds(self) -> NDArray[np.int8]:
+        """(surveys,) spatial fold of each survey; -1 in a store without folds."""
+        return self.surveys["fold"].to_numpy()
+
+
+def open_store(path: Path, *, verify: bool = False) -> Store:
+    """Return the store in a folder, after checking that every file is there and whole.
+
+    Parameters
+    ----------
+    path
+        Folder made by ``releve prepare``.
+    verify
+        Also recompute the checksum of every file, not only its size.
+
+    Raises
+    ------
+    StoreError
+        If the folder is no store, is of another format, or a file is missing, truncated or altered.
+    """
+    path = Path(path)
+    manifest = _read_manifest(path)
+    for name, check in manifest.files.items():
+        file = path / name
+        if not file.is_file():
+            raise StoreError(f"store {path} lacks {name}", action="Run releve prepare again with --overwrite")
+        if file.stat().st_size != check.num_bytes:
+            raise StoreError(
+                f"{file} has {file.stat().st_size:,} bytes",
+                expected=f"{check.num_bytes:,}: the store is truncated or altered",
+                action="Run releve prepare again with --overwrite",
+            )
+        if verify and file_sha256(file) != check.sha256:
+            raise StoreError(
+                f"{file} does not have the checksum in the manifest",
+                action="The store was altered; run releve prepare again with --overwrite",
+            )
+    surveys = pl.read_parquet(path / "surveys.parquet")
+    labels = Lists(np.load(path / "labels_indptr.npy"), np.load(path / "labels_indices.npy"))
+    arrays = {name: _open_array(path, spec, surveys) for name, spec in manifest.arrays.items()}
+    return Store(path, manifest, surveys, pl.read_parquet(path / "species.parquet"), labels, arrays)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    file = path / "manifest.json"
+    if not file.is_file():
+        unfinished = path.with_name(path.name + ".part").is_dir()
+        raise StoreError(
+            f"{path} is not a store: it has no manifest.json",
+            expected="a folder made by releve prepare",
+            action="Run the same releve prepare again: it goes on where it stopped" if unfinished else "",
+        )
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if content.get("format") != STORE_FORMAT:
+            raise StoreError(
+                f"store {path} has format {content.get('format')}",
+                expected=f"format {STORE_FORMAT}",
+                action="Run releve prepare again with --overwrite",
+            )
+        return Manifest.model_validate(content)
+    except (json.JSONDecodeError, ValidationError) as error:
+        raise StoreError(
+            f"{file} cannot be read: {str(error).splitlines()[0]}",
+            action="Run releve prepare again with --overwrite",
+        ) from error
+
+
+def _open_array(path: Path, spec: ArraySpec, surveys: pl.DataFrame) -> StoredArray:
+    row_of = surveys[spec.row_column].to_numpy().astype(np.int64)
+    if spec.encoding == "raw":
+        return StoredArray(spec, np.load(path / spec.file, mmap_mode="r"), row_of)
+    assert spec.index_file is not None
+    offsets = np.load(path / spec.index_file)
+    file = path / spec.file
+    blobs = np.memmap(file, np.uint8, "r") if file.stat().st_size else np.zeros(0, np.uint8)
+    return StoredArray(spec, blobs, row_of, offsets)

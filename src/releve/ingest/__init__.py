@@ -1,6 +1,42 @@
 """Official releases, read as they are published: one reader, and one row of data for each layout."""
 
+from releve.ingest.covariates import Covariates, TableFacts, read_covariates
+from releve.ingest.cubes import SeriesChunk, SeriesSource, read_series_chunk, series_source
+from releve.ingest.layouts import LAYOUTS
+from releve.ingest.patches import PatchChunk, PatchSource, decode_patch, patch_source, read_patch_chunk
+from releve.ingest.problems import Problem
 from releve.ingest.release import Release, open_release
 from releve.ingest.surveys import Occurrences, Surveys, read_occurrences, read_surveys
 
-__all__ = ["Occurrences", "Release", "Surveys", "open_release", "read_occurrences", "read_surveys"]
+__all__ = [
+    "LAYOUTS",
+    "Covariates",
+    "Occurrences",
+    "PatchChunk",
+    "PatchSource",
+    "Problem",
+    "Release",
+    "SeriesChunk",
+    "SeriesSource",
+    "Surveys",
+    "TableFacts",
+    "decode_patch",
+    "open_release",
+    "patch_source",
+    "read_chunk",
+    "read_covariates",
+    "read_occurrences",
+    "read_patch_chunk",
+    "read_series_chunk",
+    "read_surveys",
+    "series_source",
+]
+
+
+def read_chunk(
+    source: SeriesSource | PatchSource, index: int, chunk_size: int = 256
+) -> SeriesChunk | PatchChunk:
+    """Return chunk ``index`` of a source on its own; source and function can be sent to another process."""
+    if isinstance(source, SeriesSource):
+        return read_series_chunk(source, index, chunk_size)
+    return read_patch_chunk(source, index, chunk_size)

@@ -118,7 +118,9 @@ def _read_group(
     for tables in parts.values():
         whole = pl.concat(tables).unique("survey_id", keep="first", maintain_order=True)
         new = [name for name in whole.columns if name not in result.columns]
-        result = result.join(whole.select("survey_id", *new), on="survey_id", how="left", maintain_order="left")
+        result = result.join(
+            whole.select("survey_id", *new), on="survey_id", how="left", maintain_order="left"
+        )
     return result.drop("survey_id"), facts
 
 
@@ -135,8 +137,12 @@ def _read_values(
     header = read_header(release.root / path, rules.separator)
     key = find_column(header, rules.columns["survey_id"])
     if key is None:
-        raise ReleaseError(f"{path} has no column of survey ids; it has {header[:30]}", action="Use the official table")
-    raw = read_table(release.root / path, rules.separator, {"survey_id": key, **{name: name for name in names}})
+        raise ReleaseError(
+            f"{path} has no column of survey ids; it has {header[:30]}", action="Use the official table"
+        )
+    raw = read_table(
+        release.root / path, rules.separator, {"survey_id": key, **{name: name for name in names}}
+    )
     valid = raw.with_columns(integer_id("survey_id")).drop_nulls("survey_id")
     first = valid.unique("survey_id", keep="first", maintain_order=True)
     found = first.join(wanted, on="survey_id", how="semi")

@@ -73,7 +73,9 @@ def open_release(path: Path) -> Release:
     if len(known) > 1:
         titles = [LAYOUTS[name].title for name in known]
         raise ReleaseError(
-            f"{root} holds several releases: {titles}", expected="one", action="Give the folder of one of them"
+            f"{root} holds several releases: {titles}",
+            expected="one",
+            action="Give the folder of one of them",
         )
     release = Release(root, known[0], present[known[0]], (), tree)
     return Release(root, known[0], present[known[0]], _used_tables(release), tree)
@@ -120,5 +122,7 @@ def readable(pattern: str) -> str:
     >>> readable(r"(^|/)glc24-pa-metadata-train\\.csv$")
     'glc24-pa-metadata-train.csv'
     """
-    pattern = re.sub(r"\(\^\|\[?/-?\]?\)|\([^()]*\)\?|\(\?[=!<][^()]*(\([^()]*\)[^()]*)*\)|[\^$\\]", "", pattern)
+    pattern = re.sub(
+        r"\(\^\|\[?/-?\]?\)|\([^()]*\)\?|\(\?[=!<][^()]*(\([^()]*\)[^()]*)*\)|[\^$\\]", "", pattern
+    )
     return normalise(pattern.replace("(", "").replace(")", ""))

@@ -137,7 +137,9 @@ def _resolve_columns(release: Release, split: str, path: str) -> dict[str, str]:
     required = [*REQUIRED, *(["species_id"] if rules.labelled else []), *(["subset"] if rules.subset else [])]
     lacking = [layout.columns[role][0] for role in required if found.get(role) is None]
     if lacking:
-        raise ReleaseError(f"{path} lacks columns {lacking}; it has {header}", action="Use the official table")
+        raise ReleaseError(
+            f"{path} lacks columns {lacking}; it has {header}", action="Use the official table"
+        )
     columns = {role: name for role, name in found.items() if name is not None}
     same = [find_column(header, [name]) for name in rules.same_survey]
     if all(same):
@@ -151,7 +153,11 @@ def _typed(columns: list[str], numbers: dict[str, str]) -> list[pl.Expr]:
     survey = integer_id("survey_id")
     same = [name for name in numbers if name.startswith("same_")]
     if same:
-        survey = pl.when(pl.all_horizontal(pl.col(same).is_not_null())).then(survey.min().over(same)).otherwise(survey)
+        survey = (
+            pl.when(pl.all_horizontal(pl.col(same).is_not_null()))
+            .then(survey.min().over(same))
+            .otherwise(survey)
+        )
     date = _date() if "date" in have else pl.lit(None, dtype=pl.Date)
     expressions = {
         "survey_id": survey,
@@ -178,7 +184,8 @@ def _date() -> pl.Expr:
     text = pl.col("date")
     seconds = text.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
     return pl.coalesce(
-        text.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False), pl.from_epoch(seconds, time_unit="s").dt.date()
+        text.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False),
+        pl.from_epoch(seconds, time_unit="s").dt.date(),
     )
 
 
@@ -252,7 +259,8 @@ def _separate_labels(release: Release, split: str) -> pl.DataFrame:
     species = find_column(header, (*layout.columns["species_id"], "predictions", "labels", "species"))
     if survey is None or species is None:
         raise ReleaseError(
-            f"{paths[0]} has columns {header}", expected=f"a survey and a species column as in {readable(rules.labels)}"
+            f"{paths[0]} has columns {header}",
+            expected=f"a survey and a species column as in {readable(rules.labels)}",
         )
     raw = read_table(path, layout.separator, {"survey_id": survey}, {"species_id": species})
     long = raw.with_columns(pl.col("species_id").str.split(" ")).explode("species_id")

@@ -1,0 +1,137 @@
+"""Random access to the rows of a CSV that does not fit in memory: one pass finds where each row begins."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from releve.errors import ReleaseError
+from releve.ingest.tables import integer_id, read_header
+
+END_OF_SERIES = ("eos", "nan", "NaN", "NA", "")
+_BLOCK = 1 << 26
+_NEWLINE, _WIDEST_ID = 10, 32
+
+
+@dataclass(frozen=True)
+class LineIndex:
+    """Where the rows of some ids lie in a table of numbers."""
+
+    path: Path
+    separator: str
+    columns: tuple[str, ...]
+    """The columns to read, in order; those that the table lacks read as missing."""
+    begins: np.ndarray
+    """int64, byte offset of each wanted row, -1 where the table has none."""
+    ends: np.ndarray
+
+    def read(self, rows: np.ndarray) -> tuple[np.ndarray, int]:
+        """Return float64 (rows, columns), NaN where a value is missing, and how many cells were not numbers."""
+        values = np.full((len(rows), len(self.columns)), np.nan)
+        present = np.flatnonzero(self.begins[rows] >= 0)
+        if not len(present):
+            return values, 0
+        header = read_header(self.path, self.separator)
+        with self.path.open("rb") as handle:
+            lines = [_slice(handle, int(self.begins[row]), int(self.ends[row])) for row in rows[present]]
+        text = pl.read_csv(
+            io.BytesIO(b"\n".join(lines)),
+            has_header=False,
+            new_columns=header,
+            separator=self.separator,
+            schema={name: pl.String for name in header},
+            truncate_ragged_lines=True,
+        )
+        have = [name for name in self.columns if name in header]
+        text = text.select(have)
+        numbers = text.select(pl.all().cast(pl.Float64, strict=False))
+        empty = text.select(
+            pl.sum_horizontal((pl.all().is_null() | pl.all().is_in(END_OF_SERIES)).sum())
+        ).item()
+        bad = max(sum(numbers.null_count().row(0)) - empty, 0)
+        at = [self.columns.index(name) for name in have]
+        values[np.ix_(present, at)] = numbers.to_numpy()
+        return values, bad
+
+
+def index_lines(path: Path, separator: str, key: str, columns: list[str], ids: np.ndarray) -> LineIndex:
+    """Return where the rows of ``ids`` lie; of rows with the same id the first counts.
+
+    Raises
+    ------
+    ReleaseError
+        If the table has no rows.
+    """
+    position = read_header(path, separator).index(key)
+    begins, ends = _line_ends(path)
+    table_ids = _read_ids(path, separator.encode(), position, begins, ends)
+    known, first = np.unique(table_ids, return_index=True)
+    at = np.minimum(np.searchsorted(known, ids), max(len(known) - 1, 0))
+    found = known[at] == ids if len(known) else np.zeros(len(ids), dtype=bool)
+    row = first[at] if len(known) else at
+    return LineIndex(
+        path=path,
+        separator=separator,
+        columns=tuple(columns),
+        begins=np.where(found, begins[row] if len(known) else -1, -1),
+        ends=np.where(found, ends[row] if len(known) else -1, -1),
+    )
+
+
+def _line_ends(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the byte offsets where the lines after the header begin and end; empty lines are left out."""
+    content = np.memmap(path, dtype=np.uint8, mode="r")
+    newlines = [
+        np.flatnonzero(content[start : start + _BLOCK] == _NEWLINE) + start
+        for start in range(0, len(content), _BLOCK)
+    ]
+    ends = np.concatenate([*newlines, [len(content)]])
+    begins = ends[:-1] + 1
+    full = ends[1:] - begins > 1
+    return begins[full], ends[1:][full]
+
+
+def _read_ids(
+    path: Path, separator: bytes, position: int, begins: np.ndarray, ends: np.ndarray
+) -> np.ndarray:
+    """Return the id of each line, -1 where it is not an integer."""
+    width = _WIDEST_ID * (position + 1)
+    with path.open("rb") as handle:
+        fields = [
+            _slice(handle, begin, min(begin + width, end)).split(separator, position + 1)
+            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
+        ]
+    text = [parts[position].strip(b'" \r') if len(parts) > position else b"" for parts in fields]
+    numbers = pl.DataFrame(
+        {"id": [part.decode("ascii", "replace") for part in text]}, schema={"id": pl.String}
+    )
+    ids = numbers.with_columns(pl.col("id").cast(pl.Float64, strict=False)).select(integer_id("id"))["id"]
+    return ids.fill_null(-1).to_numpy()
+
+
+def _slice(handle: io.BufferedReader, begin: int, end: int) -> bytes:
+    handle.seek(begin)
+    return handle.read(end - begin)
+
+
+def key_column(path: Path, separator: str, wanted: tuple[str, ...]) -> str:
+    """Return the name of a table's column of ids.
+
+    Raises
+    ------
+    ReleaseError
+        If it has none.
+    """
+    from releve.ingest.names import find_column
+
+    header = read_header(path, separator)
+    key = find_column(header, wanted)
+    if key is None:
+        raise ReleaseError(
+            f"{path} has no column of ids; it has {header[:10]}", expected=f"one of {list(wanted)}"
+        )
+    return key

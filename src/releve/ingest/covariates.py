@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from releve.errors import ReleaseError
 from releve.ingest.layouts import CovariateLayout, ValueRange
-from releve.ingest.names import find_column, normalise
+from releve.ingest.names import normalise
 from releve.ingest.release import Release
-from releve.ingest.tables import integer_id, read_header, read_table
+from releve.ingest.tables import integer_id, key_column, read_header, read_table
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,8 @@ def _read_group(
     facts = []
     for path in release.tables(split, group.table):
         names = _value_columns(release, path, group)
-        if not names or folders.setdefault(names, os.path.dirname(path)) != os.path.dirname(path):
+        folder = path.rpartition("/")[0]
+        if not names or folders.setdefault(names, folder) != folder:
             continue
         table, table_facts = _read_values(release, path, names, group, wanted)
         parts.setdefault(names, []).append(table)
@@ -134,15 +133,9 @@ def _read_values(
     release: Release, path: str, names: tuple[str, ...], group: CovariateLayout, wanted: pl.DataFrame
 ) -> tuple[pl.DataFrame, TableFacts]:
     rules = release.rules
-    header = read_header(release.root / path, rules.separator)
-    key = find_column(header, rules.columns["survey_id"])
-    if key is None:
-        raise ReleaseError(
-            f"{path} has no column of survey ids; it has {header[:30]}", action="Use the official table"
-        )
-    raw = read_table(
-        release.root / path, rules.separator, {"survey_id": key, **{name: name for name in names}}
-    )
+    full = release.root / path
+    key = key_column(full, rules.separator, rules.columns["survey_id"])
+    raw = read_table(full, rules.separator, {"survey_id": key, **dict(zip(names, names, strict=True))})
     valid = raw.with_columns(integer_id("survey_id")).drop_nulls("survey_id")
     first = valid.unique("survey_id", keep="first", maintain_order=True)
     found = first.join(wanted, on="survey_id", how="semi")

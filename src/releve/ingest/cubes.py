@@ -1,4 +1,4 @@
-"""Time series of a split's surveys, from tables (one row per survey) or from ``.pt`` cubes (one file each)."""
+"""Time series of a split's surveys, from tables (a row each) or from ``.pt`` cubes (a file each)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from releve.errors import ReleaseError, pick
 from releve.ingest.chunks import Chunk, chunk_rows, iterate, num_chunks
 from releve.ingest.files import FileIndex, index_files
 from releve.ingest.layouts import SeriesLayout
-from releve.ingest.lines import LineIndex, index_lines, key_column
+from releve.ingest.lines import LineIndex, index_lines
 from releve.ingest.names import normalise
 from releve.ingest.problems import Problem
 from releve.ingest.release import Release
-from releve.ingest.tables import read_header
+from releve.ingest.tables import key_column, read_header
 
 ROUNDED = "values rounded to integers"
 OUT_OF_RANGE = "values out of range"

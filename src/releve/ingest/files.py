@@ -24,7 +24,7 @@ class Tree:
     tables: tuple[str, ...]
     zips: tuple[str, ...]
     survey_files: tuple[str, ...]
-    """One path for each folder and name, with ``#`` for the survey: ``nir/#.jpeg``. Sub-folders are left out."""
+    """A path for each folder and name, ``#`` for the id: ``nir/#.jpeg``. Numbered folders are left out."""
 
     def tables_like(self, pattern: str) -> list[str]:
         """Return the tables that match, those of the newest version first and legacy ones last."""
@@ -41,12 +41,12 @@ class Tree:
     def folders_like(self, pattern: str) -> list[str]:
         """Return the folders that hold matching survey files."""
         return sorted(
-            {os.path.dirname(path) for path in self.survey_files if re.search(pattern, normalise(path))}
+            {path.rpartition("/")[0] for path in self.survey_files if re.search(pattern, normalise(path))}
         )
 
 
 def scan_tree(root: Path) -> Tree:
-    """Return the files below a folder; folders with numbers for names are looked at through their first file."""
+    """Return the files below a folder; numbered folders are judged by their first file."""
     found: dict[str, set[str]] = {"tables": set(), "zips": set(), "survey_files": set()}
     _scan(Path(root), "", found, MAX_DEPTH)
     return Tree(**{kind: tuple(sorted(paths)) for kind, paths in found.items()})
@@ -56,7 +56,7 @@ def _scan(root: Path, folder: str, found: dict[str, set[str]], depth: int) -> No
     numbered = []
     for entry in _entries(root / folder):
         path = f"{folder}/{entry.name}" if folder else entry.name
-        suffix = os.path.splitext(entry.name)[1].lower()
+        suffix = _suffix(entry.name)
         if suffix == ".csv":
             found["tables"].add(path)
         elif suffix == ".zip":
@@ -75,7 +75,7 @@ def _scan(root: Path, folder: str, found: dict[str, set[str]], depth: int) -> No
 def _first_file(folder: Path) -> Iterator[str]:
     """Yield the first survey file of a folder or of its numbered sub-folders, if there is one."""
     for entry in sorted(_entries(folder), key=lambda entry: entry.name):
-        if os.path.splitext(entry.name)[1].lower() in SURVEY_FILES:
+        if _suffix(entry.name) in SURVEY_FILES:
             yield entry.name
             return
         if entry.is_dir() and _is_numbered(entry.name):
@@ -85,6 +85,10 @@ def _first_file(folder: Path) -> Iterator[str]:
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
         return [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
+
+
+def _suffix(name: str) -> str:
+    return name[name.rfind(".") :].lower() if "." in name else ""
 
 
 def _is_numbered(name: str) -> bool:
@@ -111,10 +115,7 @@ class FileIndex:
 
     def positions(self, ids: np.ndarray) -> np.ndarray:
         """Return the position of each id in the index, -1 where it has no file."""
-        if not len(self.ids):
-            return np.full(len(ids), -1)
-        at = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        return np.where(self.ids[at] == ids, at, -1)
+        return find_sorted(self.ids, ids)
 
     def path(self, position: int) -> str:
         """Return the path, relative to the release, of the file at a position of the index."""
@@ -156,7 +157,22 @@ def index_files(root: Path, tree: Tree, pattern: str) -> FileIndex:
 def _listing(root: Path, folder: str) -> Iterator[tuple[str, str]]:
     """Yield (folder, file name) of the survey files of a folder and of its numbered sub-folders, in order."""
     for entry in sorted(_entries(root / folder), key=lambda entry: entry.name):
-        if os.path.splitext(entry.name)[1].lower() in SURVEY_FILES:
+        if _suffix(entry.name) in SURVEY_FILES:
             yield folder, entry.name
         elif _is_numbered(entry.name) and entry.is_dir():
             yield from _listing(root, f"{folder}/{entry.name}")
+
+
+def find_sorted(known: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return the position of each id in a sorted array, -1 where it is not in it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> find_sorted(np.array([3, 5, 9]), np.array([9, 4, 3])).tolist()
+    [2, -1, 0]
+    """
+    if not len(known):
+        return np.full(len(ids), -1)
+    at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    return np.where(known[at] == ids, at, -1)

@@ -150,9 +150,10 @@ COLUMNS_23 = COLUMNS | {
 }
 
 # ---- covariates ------------------------------------------------------------------------------------------
-# CHELSA keeps 65535 for nodata. A pressure of the human footprint is 0..10, their sum HFP 0..50. The fills of
-# the footprint rasters (127, 255, 2147483647, -3.4e38) and their 2 x 2 bilinear mixtures are all outside these
-# ranges, but for 127 / 4 = 31.75 in HFP: whole numbers everywhere else, so that 31.75 is taken for a fill there.
+# CHELSA keeps 65535 for nodata. A pressure of the human footprint is 0..10, their sum HFP 0..50. The fills
+# of the footprint rasters (127, 255, 2147483647, -3.4e38) and their 2 x 2 bilinear mixtures all lie outside
+# these ranges, but for 127 / 4 = 31.75 in HFP. Every HFP met in real files is a whole number (the sum was
+# sampled, not interpolated; at sea it is empty), so 31.75 is a fill there; other fractions are let through.
 
 _CLASS = "class"
 _MODIS_CLASSES = ((1, 17), (2, 15), (3, 10), (4, 8), (5, 11), (9, 43), (10, 40), (11, 51), (12, 10), (13, 2))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from releve.errors import ReleaseError
+from releve.ingest.files import find_sorted
 from releve.ingest.tables import integer_id, read_header
 
 END_OF_SERIES = ("eos", "nan", "NaN", "NA", "")
@@ -30,7 +30,7 @@ class LineIndex:
     ends: np.ndarray
 
     def read(self, rows: np.ndarray) -> tuple[np.ndarray, int]:
-        """Return float64 (rows, columns), NaN where a value is missing, and how many cells were not numbers."""
+        """Return float64 (rows, columns), NaN where a value is missing, and the number of bad cells."""
         values = np.full((len(rows), len(self.columns)), np.nan)
         present = np.flatnonzero(self.begins[rows] >= 0)
         if not len(present):
@@ -53,32 +53,24 @@ class LineIndex:
             pl.sum_horizontal((pl.all().is_null() | pl.all().is_in(END_OF_SERIES)).sum())
         ).item()
         bad = max(sum(numbers.null_count().row(0)) - empty, 0)
-        at = [self.columns.index(name) for name in have]
+        at = np.array([self.columns.index(name) for name in have], dtype=np.int64)
         values[np.ix_(present, at)] = numbers.to_numpy()
         return values, bad
 
 
 def index_lines(path: Path, separator: str, key: str, columns: list[str], ids: np.ndarray) -> LineIndex:
-    """Return where the rows of ``ids`` lie; of rows with the same id the first counts.
-
-    Raises
-    ------
-    ReleaseError
-        If the table has no rows.
-    """
+    """Return where the rows of ``ids`` lie; of rows with the same id the first counts."""
     position = read_header(path, separator).index(key)
     begins, ends = _line_ends(path)
-    table_ids = _read_ids(path, separator.encode(), position, begins, ends)
-    known, first = np.unique(table_ids, return_index=True)
-    at = np.minimum(np.searchsorted(known, ids), max(len(known) - 1, 0))
-    found = known[at] == ids if len(known) else np.zeros(len(ids), dtype=bool)
-    row = first[at] if len(known) else at
+    known, first = np.unique(_read_ids(path, separator.encode(), position, begins, ends), return_index=True)
+    at = find_sorted(known, ids)
+    # Position -1 (no such row) picks the -1 that is appended.
     return LineIndex(
         path=path,
         separator=separator,
         columns=tuple(columns),
-        begins=np.where(found, begins[row] if len(known) else -1, -1),
-        ends=np.where(found, ends[row] if len(known) else -1, -1),
+        begins=np.append(begins[first], -1)[at],
+        ends=np.append(ends[first], -1)[at],
     )
 
 
@@ -115,23 +107,4 @@ def _read_ids(
 
 def _slice(handle: io.BufferedReader, begin: int, end: int) -> bytes:
     handle.seek(begin)
-    return handle.read(end - begin)
-
-
-def key_column(path: Path, separator: str, wanted: tuple[str, ...]) -> str:
-    """Return the name of a table's column of ids.
-
-    Raises
-    ------
-    ReleaseError
-        If it has none.
-    """
-    from releve.ingest.names import find_column
-
-    header = read_header(path, separator)
-    key = find_column(header, wanted)
-    if key is None:
-        raise ReleaseError(
-            f"{path} has no column of ids; it has {header[:10]}", expected=f"one of {list(wanted)}"
-        )
-    return key
+    return handle.read(end - begin).rstrip(b"\r")

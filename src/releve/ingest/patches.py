@@ -176,7 +176,7 @@ def read_patch_chunk(source: PatchSource, index: int, chunk_size: int = 256) -> 
 
 
 def decode_patch(kind: str, blobs: tuple[bytes, ...]) -> np.ndarray:
-    """Return the (C, H, W) array of a patch's encoded files: uint8 from JPEG, int16 from TIFF (-1 is missing).
+    """Return the (C, H, W) array of a patch's encoded files: uint8 of JPEG, int16 of TIFF (-1: missing).
 
     Raises
     ------
@@ -217,7 +217,8 @@ def _decode_tiff(blobs: tuple[bytes, ...]) -> np.ndarray:
                 form = (image.count, image.height, image.width), set(image.dtypes)
                 if form != ((len(names), TIFF.size, TIFF.size), {TIFF.dtype}):
                     raise ReleaseError(f"holds {form[0]} of {'/'.join(sorted(form[1]))}", expected=expected)
-                pixels, described, nodata = image.read(), image.descriptions, image.nodata
+                pixels: np.ndarray = image.read()
+                described, nodata = image.descriptions, image.nodata
     except (RasterioError, ValueError) as error:
         raise ReleaseError(
             f"cannot be decoded ({error}, {len(blobs[0])} bytes)", expected=expected
@@ -225,4 +226,5 @@ def _decode_tiff(blobs: tuple[bytes, ...]) -> np.ndarray:
     if set(described) == set(names):
         pixels = pixels[[described.index(name) for name in names]]
     missing = (pixels < 0) if nodata is None else (pixels < 0) | (pixels == nodata)
-    return np.where(missing, TIFF.fill, pixels).astype(TIFF.dtype)
+    pixels[missing] = TIFF.fill
+    return pixels

@@ -115,11 +115,11 @@ def _unknown_release(root: Path, tree: Tree) -> ReleaseError:
 
 
 def readable(pattern: str) -> str:
-    """Return a pattern as a file name for messages.
+    r"""Return a pattern as a file name for messages.
 
     Examples
     --------
-    >>> readable(r"(^|/)glc24-pa-metadata-train\\.csv$")
+    >>> readable(r"(^|/)glc24-pa-metadata-train\.csv$")
     'glc24-pa-metadata-train.csv'
     """
     pattern = re.sub(

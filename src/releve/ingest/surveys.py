@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -12,26 +12,23 @@ from releve.ingest.names import find_column
 from releve.ingest.release import Release, readable
 from releve.ingest.tables import integer_id, read_header, read_table
 
-SURVEY_SCHEMA = pl.Schema(
-    {
-        "survey_id": pl.Int64,
-        "lon": pl.Float64,
-        "lat": pl.Float64,
-        "year": pl.Int32,
-        "month": pl.Int32,
-        "day": pl.Int32,
-        "country": pl.String,
-        "region": pl.String,
-        "publisher": pl.String,
-        "area_m2": pl.Float64,
-        "uncertainty_m": pl.Float64,
-        "series_id": pl.Int64,
-        "patch_id": pl.Int64,
-    }
-)
-OCCURRENCE_SCHEMA = pl.Schema(
-    {**SURVEY_SCHEMA, "species_id": pl.Int64, "taxon_rank": pl.String, "date": pl.Date}
-)
+_SURVEY: dict[str, type[pl.DataType]] = {
+    "survey_id": pl.Int64,
+    "lon": pl.Float64,
+    "lat": pl.Float64,
+    "year": pl.Int32,
+    "month": pl.Int32,
+    "day": pl.Int32,
+    "country": pl.String,
+    "region": pl.String,
+    "publisher": pl.String,
+    "area_m2": pl.Float64,
+    "uncertainty_m": pl.Float64,
+    "series_id": pl.Int64,
+    "patch_id": pl.Int64,
+}
+SURVEY_SCHEMA = pl.Schema(_SURVEY)
+OCCURRENCE_SCHEMA = pl.Schema(_SURVEY | {"species_id": pl.Int64, "taxon_rank": pl.String, "date": pl.Date})
 TEXTS = ("country", "region", "publisher", "taxon_rank", "date", "subset")
 REQUIRED = ("survey_id", "lon", "lat")
 
@@ -43,6 +40,7 @@ NO_LABELS = "survey without species"
 DUPLICATE = "duplicate survey-species pair"
 BAD_AREA = "area infinite or not positive"
 SEVERAL_AREAS = "several areas in one survey, first kept"
+NUM_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,8 @@ class Surveys:
     """Rows (or surveys, where the reason says so) left out, by reason."""
     noted: dict[str, int]
     """What was mended rather than left out."""
+    examples: dict[str, tuple[str, ...]]
+    """The first few rows or surveys of each reason; row 1 is the first below the header."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,28 @@ class Occurrences:
     table: pl.DataFrame
     """``OCCURRENCE_SCHEMA``, in the order of the file."""
     dropped: dict[str, int]
+    examples: dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class _Refused:
+    """What was left out so far."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def note(self, reason: str, rows: pl.DataFrame, what: str = "row") -> None:
+        """Count rows of a table under a reason, with the first of its column ``what`` as examples."""
+        if len(rows):
+            self.counts[reason] = len(rows)
+            self.examples[reason] = tuple(f"{what} {value}" for value in rows[what][:NUM_EXAMPLES])
+
+    def keep(self, table: pl.DataFrame, condition: pl.Expr, reason: str) -> pl.DataFrame:
+        """Return the rows where a condition holds, and count the others."""
+        kept = table.filter(condition.fill_null(False))
+        if len(kept) < len(table):
+            self.note(reason, table.filter(~condition.fill_null(False)))
+        return kept
 
 
 def read_surveys(release: Release, split: str) -> Surveys:
@@ -76,21 +98,24 @@ def read_surveys(release: Release, split: str) -> Surveys:
     ReleaseError
         If the table lacks a column, or longitude and latitude are swapped.
     """
-    records, dropped, bad_areas = _read_records(release, split)
-    records, dropped[OTHER_PLACE] = _drop_other_places(records)
-    labelled = release.split_rules(split).labelled
-    num_surveys = records["survey_id"].n_unique()
-    if labelled:
-        records, dropped[NO_SPECIES] = _keep(records, pl.col("species_id").is_not_null())
-        dropped[NO_LABELS] = num_surveys - records["survey_id"].n_unique()
+    records, refused, noted = _read_records(release, split)
+    records = _drop_other_places(records, refused)
+    if release.split_rules(split).labelled:
+        known = records.filter(pl.col("species_id").is_not_null())
+        bare = records.join(known, on="survey_id", how="anti").unique("survey_id", maintain_order=True)
+        refused.note(NO_LABELS, bare.select(survey="survey_id"), "survey")
+        records = refused.keep(records, pl.col("species_id").is_not_null(), NO_SPECIES)
     table, several_areas = _one_row_per_survey(records)
-    noted = {BAD_AREA: bad_areas, SEVERAL_AREAS: several_areas}
+    noted.note(SEVERAL_AREAS, several_areas, "survey")
     pairs = records.select("survey_id", "species_id").drop_nulls()
     if not len(pairs):
         pairs = _separate_labels(release, split).join(table, on="survey_id", how="semi")
     labels = pairs.unique().sort("survey_id", "species_id")
-    dropped[DUPLICATE] = len(pairs) - len(labels)
-    return Surveys(table, labels, _counted(dropped), _counted(noted))
+    if len(labels) < len(pairs):
+        refused.counts[DUPLICATE] = len(pairs) - len(labels)
+        again = pairs.filter(pairs.is_duplicated()).unique(maintain_order=True).head(NUM_EXAMPLES)
+        refused.examples[DUPLICATE] = tuple("survey {}, species {}".format(*pair) for pair in again.rows())
+    return Surveys(table, labels, refused.counts, noted.counts, refused.examples | noted.examples)
 
 
 def read_occurrences(release: Release, split: str) -> Occurrences:
@@ -101,32 +126,28 @@ def read_occurrences(release: Release, split: str) -> Occurrences:
     ReleaseError
         If the table lacks a column, or longitude and latitude are swapped.
     """
-    records, dropped, _ = _read_records(release, split)
-    records, dropped[NO_SPECIES] = _keep(records, pl.col("species_id").is_not_null())
-    return Occurrences(records, _counted(dropped))
+    records, refused, _ = _read_records(release, split)
+    records = refused.keep(records, pl.col("species_id").is_not_null(), NO_SPECIES)
+    return Occurrences(records.drop("row"), refused.counts, refused.examples)
 
 
-def _counted(reasons: dict[str, int]) -> dict[str, int]:
-    return {reason: count for reason, count in reasons.items() if count}
-
-
-def _read_records(release: Release, split: str) -> tuple[pl.DataFrame, dict[str, int], int]:
-    """Return the rows of a split's table that have an id and a place, the refused rows, and the mended areas."""
+def _read_records(release: Release, split: str) -> tuple[pl.DataFrame, _Refused, _Refused]:
+    """Return the rows of a split's table that have an id and a place, what was left out, what was mended."""
     rules, layout = release.split_rules(split), release.rules
     path = release.tables(split, rules.metadata)[0]
     columns = _resolve_columns(release, split, path)
     texts = {name: columns.pop(name) for name in TEXTS if name in columns}
-    raw = read_table(release.root / path, layout.separator, columns, texts)
+    raw = read_table(release.root / path, layout.separator, columns, texts).with_row_index("row", offset=1)
     if rules.subset:
         raw = raw.filter(pl.col("subset").str.to_lowercase() == rules.subset)
     _refuse_swapped(raw, columns, path, layout)
-    records = raw.select(_typed(raw.columns, columns))
-    dropped: dict[str, int] = {}
-    records, dropped[BAD_ID] = _keep(records, pl.col("survey_id").is_not_null())
+    refused, mended = _Refused(), _Refused()
+    if "area_m2" in raw.columns:
+        mended.note(BAD_AREA, raw.filter(pl.col("area_m2").is_infinite() | (pl.col("area_m2") <= 0)))
+    records = raw.select("row", *_typed(raw.columns, columns))
+    records = refused.keep(records, pl.col("survey_id").is_not_null(), BAD_ID)
     in_range = pl.col("lon").is_between(-180, 180) & pl.col("lat").is_between(-90, 90)
-    records, dropped[BAD_PLACE] = _keep(records, in_range.fill_null(False))
-    impossible = pl.col("area_m2").is_infinite() | (pl.col("area_m2") <= 0)
-    return records, dropped, raw.select(impossible.sum()).item() if "area_m2" in raw.columns else 0
+    return refused.keep(records, in_range, BAD_PLACE), refused, mended
 
 
 def _resolve_columns(release: Release, split: str, path: str) -> dict[str, str]:
@@ -197,19 +218,13 @@ def _positive(name: str, low: float) -> pl.Expr:
     return pl.when(pl.col(name).is_finite() & (pl.col(name) >= low)).then(pl.col(name))
 
 
-def _keep(table: pl.DataFrame, condition: pl.Expr) -> tuple[pl.DataFrame, int]:
-    """Return the rows where a condition holds, and how many others there were."""
-    kept = table.filter(condition)
-    return kept, len(table) - len(kept)
-
-
 def _refuse_swapped(raw: pl.DataFrame, columns: dict[str, str], path: str, layout: Layout) -> None:
     """Raise if most places lie outside the release's extent but inside it with lon and lat exchanged."""
     swapped = raw.filter(~_inside("lon", "lat", layout) & _inside("lat", "lon", layout))
     if len(swapped) > len(raw) / 2:
         raise ReleaseError(
-            f"{path}: {len(swapped)} of {len(raw)} places lie outside the extent of {layout.title}, but inside "
-            f"when columns {columns['lon']!r} and {columns['lat']!r} are exchanged",
+            f"{path}: {len(swapped)} of {len(raw)} places lie outside the extent of {layout.title}, but "
+            f"inside when columns {columns['lon']!r} and {columns['lat']!r} are exchanged",
             expected=f"longitude in {columns['lon']!r} and latitude in {columns['lat']!r}, in degrees",
             action=f"Exchange the two column names in {path}",
         )
@@ -221,20 +236,17 @@ def _inside(lon: str, lat: str, layout: Layout) -> pl.Expr:
     return (across & pl.col(lat).is_between(extent["south"], extent["north"])).fill_null(False)
 
 
-def _drop_other_places(records: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Return the rows that lie where the first row of their survey lies, and how many others there were."""
-    place = ("lon", "lat")
-    spread = [(pl.max(axis) != pl.min(axis)).alias(axis) for axis in place]
-    several = records.group_by("survey_id").agg(spread).filter(pl.any_horizontal(place)).select("survey_id")
-    if not len(several):
-        return records, 0
-    first = [pl.col(axis).first().over("survey_id") for axis in place]
-    here = pl.all_horizontal(pl.col(axis) == value for axis, value in zip(place, first, strict=True))
-    return _keep(records, here)
+def _drop_other_places(records: pl.DataFrame, refused: _Refused) -> pl.DataFrame:
+    """Return the rows that lie where the first row of their survey lies."""
+    spread = [(pl.max(axis) != pl.min(axis)).alias(axis) for axis in ("lon", "lat")]
+    if not records.group_by("survey_id").agg(spread).select(pl.any_horizontal("lon", "lat").any()).item():
+        return records  # as in most releases: spares the costlier look at every row
+    here = [pl.col(axis) == pl.col(axis).first().over("survey_id") for axis in ("lon", "lat")]
+    return refused.keep(records, pl.all_horizontal(here), OTHER_PLACE)
 
 
-def _one_row_per_survey(records: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Return the first record of each survey, with its first valid area, and how many surveys had several."""
+def _one_row_per_survey(records: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the first record of each survey, with its first valid area, and the surveys that had several."""
     names = [name for name in SURVEY_SCHEMA if name not in ("survey_id", "area_m2")]
     table = records.group_by("survey_id").agg(pl.col(names).first())
     areas = (
@@ -243,7 +255,7 @@ def _one_row_per_survey(records: pl.DataFrame) -> tuple[pl.DataFrame, int]:
         .agg(pl.col("area_m2").first(), several=pl.max("area_m2") != pl.min("area_m2"))
     )
     table = table.join(areas, on="survey_id", how="left").select(SURVEY_SCHEMA.names()).sort("survey_id")
-    return table, int(areas["several"].sum())
+    return table, areas.filter("several").select(survey="survey_id").sort("survey")
 
 
 def _separate_labels(release: Release, split: str) -> pl.DataFrame:

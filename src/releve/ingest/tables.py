@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from releve.errors import ReleaseError
+from releve.ingest.names import find_column
 
 MAX_ID = 2**53
 """Ids are read as floats, which are exact up to here."""
@@ -81,3 +82,20 @@ def integer_id(name: str) -> pl.Expr:
     value = pl.col(name)
     valid = value.is_finite() & (value == value.floor()) & value.is_between(0, MAX_ID)
     return pl.when(valid).then(value).otherwise(None).cast(pl.Int64)
+
+
+def key_column(path: Path, separator: str, wanted: Sequence[str]) -> str:
+    """Return the name of a table's column of ids.
+
+    Raises
+    ------
+    ReleaseError
+        If it has none.
+    """
+    header = read_header(path, separator)
+    key = find_column(header, wanted)
+    if key is None:
+        raise ReleaseError(
+            f"{path} has no column of ids; it has {header[:10]}", expected=f"one of {list(wanted)}"
+        )
+    return key

@@ -2,6 +2,7 @@
 
 from releve.ingest.covariates import Covariates, TableFacts, read_covariates
 from releve.ingest.cubes import SeriesChunk, SeriesSource, read_series_chunk, series_source
+from releve.ingest.inventory import Finding, Inventory, Row, check_release, render_inventory
 from releve.ingest.layouts import LAYOUTS
 from releve.ingest.patches import PatchChunk, PatchSource, decode_patch, patch_source, read_patch_chunk
 from releve.ingest.problems import Problem
@@ -11,15 +12,19 @@ from releve.ingest.surveys import Occurrences, Surveys, read_occurrences, read_s
 __all__ = [
     "LAYOUTS",
     "Covariates",
+    "Finding",
+    "Inventory",
     "Occurrences",
     "PatchChunk",
     "PatchSource",
     "Problem",
     "Release",
+    "Row",
     "SeriesChunk",
     "SeriesSource",
     "Surveys",
     "TableFacts",
+    "check_release",
     "decode_patch",
     "open_release",
     "patch_source",
@@ -29,6 +34,7 @@ __all__ = [
     "read_patch_chunk",
     "read_series_chunk",
     "read_surveys",
+    "render_inventory",
     "series_source",
 ]
 

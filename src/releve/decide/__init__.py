@@ -1,0 +1,30 @@
+"""From probabilities to species lists: rules, their fitted settings, and calibration."""
+
+from releve.decide.expected_f1 import expected_f1_sets, expected_f1_value
+from releve.decide.rules import (
+    FITS,
+    RULES,
+    fit_species_thresholds,
+    fit_threshold,
+    fit_top_k,
+    threshold_sets,
+    top_k_sets,
+)
+from releve.metrics import Lists
+
+__all__ = [
+    "FITS",
+    "RULES",
+    "Calibration",
+    "Lists",
+    "expected_f1_sets",
+    "expected_f1_value",
+    "fit_calibration",
+    "fit_species_thresholds",
+    "fit_threshold",
+    "fit_top_k",
+    "reliability_table",
+    "threshold_sets",
+    "to_logits",
+    "top_k_sets",
+]

@@ -1,0 +1,328 @@
+"""Rules that turn probabilities into species lists, and their settings fitted on validation surveys.
+
+A rule is ``rule(probs, setting) -> Lists``; ``FITS[name](probs, truth)`` finds the setting for
+``RULES[name]``.
+"""
+
+# N surveys, B surveys of a block, S species, K list length, G thresholds of the grid
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from releve.decide.blocks import best_first, lists_of_pairs, map_blocks
+from releve.decide.expected_f1 import expected_f1_sets
+from releve.errors import ConfigError, TableError
+from releve.metrics import Lists
+
+Probs = np.ndarray | torch.Tensor
+Setting = float | np.ndarray | None
+
+_log_odds = np.linspace(-1, 1, 1025) * np.log(0.9999 / 0.0001)
+THRESHOLDS_G = (1 / (1 + np.exp(-_log_odds))).astype(np.float32).astype(np.float64)
+"""(G,) thresholds tried, ascending, evenly spaced in log-odds from .0001 to .9999; exact in float32."""
+
+SHRINKAGE = 10.0
+"""Observed presences at which a species' own threshold weighs as much as the global one."""
+
+
+def top_k_sets(probs: Probs, k: float) -> Lists:
+    """Return the ``k`` most probable species of each survey; of equals, the lower index.
+
+    Parameters
+    ----------
+    probs
+        (N, S) probabilities.
+    k
+        List length, 0 to S.
+
+    Raises
+    ------
+    ConfigError
+        If ``k`` is not a whole number from 0 to S.
+    TableError
+        If a probability is NaN or outside [0, 1].
+
+    Examples
+    --------
+    >>> top_k_sets(np.array([[0.2, 0.9, 0.2]]), 2).row(0).tolist()
+    [0, 1]
+    """
+    num_species = probs.shape[-1]
+    if k != int(k) or not 0 <= k <= num_species:
+        raise ConfigError(f"k is {k}", expected=f"a whole number from 0 to the {num_species} species")
+    length = int(k)
+
+    def work(first: int, block_BS: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        columns_BK = best_first(block_BS, max(length, 1))[1][:, :length]
+        surveys = first + np.arange(len(block_BS)).repeat(length)
+        return surveys, columns_BK.flatten().cpu().numpy()
+
+    return lists_of_pairs(map_blocks(work, probs, probs=True), len(probs))
+
+
+def threshold_sets(probs: Probs, threshold: float | np.ndarray, *, min_size: int = 1) -> Lists:
+    """Return the species of each survey whose probability reaches the threshold.
+
+    Parameters
+    ----------
+    probs
+        (N, S) probabilities.
+    threshold
+        One for all species, or one for each, (S,).
+    min_size
+        A survey with fewer species over their threshold gets its most probable others up to this number.
+
+    Raises
+    ------
+    ConfigError
+        If the thresholds are NaN or of the wrong shape, or ``min_size`` is not in 0 to S.
+    TableError
+        If a probability is NaN or outside [0, 1].
+
+    Examples
+    --------
+    >>> lists = threshold_sets(np.array([[0.2, 0.9, 0.6], [0.1, 0.0, 0.2]]), 0.5)
+    >>> [lists.row(0).tolist(), lists.row(1).tolist()]
+    [[1, 2], [2]]
+    """
+    num_species = probs.shape[-1]
+    threshold = np.asarray(threshold, dtype=np.float64)
+    if threshold.shape not in ((), (num_species,)) or np.isnan(threshold).any():
+        raise ConfigError(
+            f"thresholds of shape {threshold.shape}, {np.isnan(threshold).sum()} of them NaN",
+            expected=f"one number, or one for each of the {num_species} species",
+        )
+    if not 0 <= min_size <= num_species:
+        raise ConfigError(f"min_size is {min_size}", expected=f"0 to the {num_species} species")
+
+    def work(first: int, block_BS: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        cut = torch.as_tensor(threshold, dtype=block_BS.dtype, device=block_BS.device)
+        taken_BS = block_BS >= cut
+        short = taken_BS.sum(dim=1) < min_size
+        if short.any():
+            over_first = block_BS[short] + 2.0 * taken_BS[short]
+            fill = best_first(over_first, min_size)[1]
+            taken_BS[short] = torch.zeros_like(taken_BS[short]).scatter_(1, fill, True)
+        rows, columns = taken_BS.nonzero(as_tuple=True)
+        return first + rows.cpu().numpy(), columns.cpu().numpy()
+
+    return lists_of_pairs(map_blocks(work, probs, probs=True), len(probs))
+
+
+def _expected_f1(probs: Probs, setting: Setting = None) -> Lists:
+    """Return the lists with the highest expected F1; the rule has no setting."""
+    return expected_f1_sets(probs)
+
+
+def _top_k(probs: Probs, setting: Setting) -> Lists:
+    """Return the lists of the setting's length."""
+    return top_k_sets(probs, float(np.asarray(setting)))
+
+
+def _threshold(probs: Probs, setting: Setting) -> Lists:
+    """Return the lists over the setting's threshold or thresholds."""
+    return threshold_sets(probs, np.asarray(setting, dtype=np.float64))
+
+
+RULES: dict[str, Callable[[Probs, Setting], Lists]] = {
+    "expected_f1": _expected_f1,
+    "top_k": _top_k,
+    "threshold": _threshold,
+    "species_threshold": _threshold,
+}
+
+
+def fit_top_k(probs: Probs, truth: Lists) -> int:
+    """Return the list length, the same for all surveys, with the highest sF1; of equals, the shortest.
+
+    Exact: with |T| observed species, a list of k has F1 <= 2 min(k, |T|) / (k + |T|), which falls beyond the
+    richest survey, so the search ends once this bound is below the best mean found.
+
+    Parameters
+    ----------
+    probs
+        (N, S) probabilities of validation surveys.
+    truth
+        Their observed sets.
+
+    Raises
+    ------
+    TableError
+        If a probability is NaN or outside [0, 1], or the numbers of surveys differ or are 0.
+
+    Examples
+    --------
+    >>> fit_top_k(np.array([[0.9, 0.8, 0.1], [0.7, 0.2, 0.6]]), Lists.from_rows([[0, 1], [0, 2]]))
+    2
+    """
+    _check_rows(probs, truth)
+    num_species = probs.shape[1]
+    observed_N = truth.lengths()
+    known = truth.to_csr(num_species)
+    num_best = 64
+    while True:
+        num_best = min(num_best, num_species)
+        sizes_K = np.arange(1, num_best + 1)
+
+        def work(first: int, block_BS: torch.Tensor, sizes_K: np.ndarray = sizes_K) -> np.ndarray:
+            columns_BK = best_first(block_BS, len(sizes_K))[1].cpu().numpy()
+            rows = slice(first, first + len(block_BS))
+            hits_BK = np.take_along_axis(known[rows].toarray(), columns_BK, axis=1).cumsum(
+                axis=1, dtype=np.int64
+            )
+            return (2 * hits_BK / (sizes_K + observed_N[rows, None])).sum(axis=0)
+
+        sf1_K = np.sum(map_blocks(work, probs, probs=True), axis=0) / len(observed_N)
+        best = int(sf1_K.argmax())
+        longer = np.arange(num_best + 1, max(num_best + 1, observed_N.max()) + 1)
+        bound = max(float((2 * np.minimum(k, observed_N) / (k + observed_N)).mean()) for k in longer)
+        if num_best == num_species or bound <= sf1_K[best]:
+            return best + 1
+        num_best *= 4
+
+
+def fit_threshold(probs: Probs, truth: Lists) -> float:
+    """Return the threshold, the same for all species, with the highest sF1; of equals, the lowest.
+
+    The best of the 1,025 of ``THRESHOLDS_G``, each scored exactly as :func:`threshold_sets` would be, with at
+    least one species in a list.
+
+    Parameters
+    ----------
+    probs
+        (N, S) probabilities of validation surveys.
+    truth
+        Their observed sets.
+
+    Raises
+    ------
+    TableError
+        If a probability is NaN or outside [0, 1], or the numbers of surveys differ or are 0.
+
+    Examples
+    --------
+    >>> probs = np.array([[0.9, 0.8, 0.1], [0.7, 0.3, 0.6]])
+    >>> 0.3 < fit_threshold(probs, Lists.from_rows([[0, 1], [0, 2]])) < 0.6
+    True
+    """
+    _check_rows(probs, truth)
+    known = truth.to_csr(probs.shape[1])
+    observed_N = truth.lengths()
+    num_bins = len(THRESHOLDS_G)
+
+    def work(first: int, block_BS: torch.Tensor) -> np.ndarray:
+        truth_BS = known[first : first + len(block_BS)].toarray()
+        rows, columns, bins = _cells(block_BS)
+        hit = truth_BS[rows, columns] > 0
+        keys = rows * num_bins + bins
+        listed_BG = _reached(np.bincount(keys, minlength=truth_BS.shape[0] * num_bins).reshape(-1, num_bins))
+        hits_BG = _reached(
+            np.bincount(keys[hit], minlength=truth_BS.shape[0] * num_bins).reshape(-1, num_bins)
+        )
+        top_B1 = best_first(block_BS, 1)[1].cpu().numpy()
+        hits_BG = np.where(listed_BG > 0, hits_BG, np.take_along_axis(truth_BS, top_B1, axis=1))
+        observed_B1 = observed_N[first : first + len(block_BS), None]
+        return (2 * hits_BG / (np.maximum(listed_BG, 1) + observed_B1)).sum(axis=0)
+
+    sf1_G = np.sum(map_blocks(work, probs, probs=True), axis=0)
+    return float(THRESHOLDS_G[sf1_G.argmax()])
+
+
+def fit_species_thresholds(probs: Probs, truth: Lists) -> np.ndarray:
+    """Return a threshold for each species, (S,): its own best one, shrunk to the global one if it is rare.
+
+    A species' own threshold maximises its F1 over the surveys (on ``THRESHOLDS_G``, the middle of the first
+    range of equally good ones). With n observed presences, the threshold returned is, in log-odds,
+    (n · own + 10 · global) / (n + 10), where global is :func:`fit_threshold`: a species never observed, or
+    never reached by any threshold, gets the global one.
+
+    Parameters
+    ----------
+    probs
+        (N, S) probabilities of validation surveys.
+    truth
+        Their observed sets.
+
+    Raises
+    ------
+    TableError
+        If a probability is NaN or outside [0, 1], or the numbers of surveys differ or are 0.
+
+    Examples
+    --------
+    >>> probs = np.array([[0.9, 0.2], [0.8, 0.1]] * 50)
+    >>> own = fit_species_thresholds(probs, Lists.from_rows([[0, 1], [0]] * 50))
+    >>> bool(0.1 < own[1] < 0.2), bool(own[0] < 0.8)
+    (True, True)
+    """
+    general = fit_threshold(probs, truth)
+    num_species, num_bins = probs.shape[1], len(THRESHOLDS_G)
+    known = truth.to_csr(num_species)
+    listed_SG = np.zeros((num_species, num_bins), dtype=np.int32)
+    hits_SG = np.zeros((num_species, num_bins), dtype=np.int32)
+
+    def work(first: int, block_BS: torch.Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
+        rows, columns, bins = _cells(block_BS)
+        hit = known[first : first + len(block_BS)].toarray()[rows, columns] > 0
+        keys = columns * num_bins + bins
+        return [np.unique(found, return_counts=True) for found in (keys, keys[hit])]
+
+    for listed, hits in map_blocks(work, probs, probs=True):
+        listed_SG.reshape(-1)[listed[0]] += listed[1]
+        hits_SG.reshape(-1)[hits[0]] += hits[1]
+    observed_S = np.bincount(truth.indices[truth.indices < num_species], minlength=num_species)
+    listed_SG, hits_SG = _reached(listed_SG), _reached(hits_SG)
+    f1_SG = 2 * hits_SG / np.maximum(listed_SG + observed_S[:, None], 1)
+    own_S = _middle_of_best(f1_SG)
+    weight_S = np.where(f1_SG.max(axis=1) > 0, observed_S, 0)
+    log_odds = (weight_S * _logit(own_S) + SHRINKAGE * _logit(general)) / (weight_S + SHRINKAGE)
+    return 1 / (1 + np.exp(-log_odds))
+
+
+def _middle_of_best(f1_SG: np.ndarray) -> np.ndarray:
+    """Return, for each species, the middle (in log-odds) of the first run of thresholds with the best F1."""
+    best_SG = f1_SG >= f1_SG.max(axis=1, keepdims=True) - 1e-12
+    first_S = best_SG.argmax(axis=1)
+    ended_SG = ~best_SG & (np.arange(f1_SG.shape[1]) > first_S[:, None])
+    last_S = np.where(ended_SG.any(axis=1), ended_SG.argmax(axis=1), f1_SG.shape[1]) - 1
+    return THRESHOLDS_G[(first_S + last_S + 1) // 2]
+
+
+def _cells(block_BS: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return row, column and index of the highest threshold reached, of the cells that reach the lowest."""
+    rows, columns = (x.cpu().numpy() for x in (block_BS >= THRESHOLDS_G[0]).nonzero(as_tuple=True))
+    values = block_BS.cpu().numpy()[rows, columns].astype(np.float64)
+    return rows, columns, np.searchsorted(THRESHOLDS_G, values, side="right") - 1
+
+
+def _reached(counts: np.ndarray) -> np.ndarray:
+    """Return how many cells reach each threshold, from how many have it as their highest."""
+    return counts[:, ::-1].cumsum(axis=1, dtype=counts.dtype)[:, ::-1]
+
+
+def _logit(probs: np.ndarray | float) -> np.ndarray:
+    return np.log(probs) - np.log1p(-np.asarray(probs))
+
+
+def _check_rows(probs: Probs, truth: Lists) -> None:
+    if len(probs) != truth.num_surveys or not len(probs):
+        raise TableError(
+            f"{len(probs)} rows of probabilities for {truth.num_surveys} observed sets",
+            expected="the same surveys, one or more, in the same order",
+        )
+
+
+def _no_setting(probs: Probs, truth: Lists) -> None:
+    """Return the setting of a rule that has none."""
+
+
+FITS: dict[str, Callable[[Probs, Lists], Setting]] = {
+    "expected_f1": _no_setting,
+    "top_k": fit_top_k,
+    "threshold": fit_threshold,
+    "species_threshold": fit_species_thresholds,
+}

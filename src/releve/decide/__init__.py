@@ -1,5 +1,6 @@
 """From probabilities to species lists: rules, their fitted settings, and calibration."""
 
+from releve.decide.calibration import Calibration, fit_calibration, reliability_table, to_logits
 from releve.decide.expected_f1 import expected_f1_sets, expected_f1_value
 from releve.decide.rules import (
     FITS,

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,8 @@ import torch
 from releve.decide.blocks import map_blocks
 from releve.errors import TableError
 from releve.metrics import Lists
+
+Values = TypeVar("Values", np.ndarray, torch.Tensor)
 
 LIMIT = 30.0
 """Logits are cut here: a probability of 1e-13."""
@@ -36,7 +39,7 @@ class Calibration:
     slope: float = 1.0
     intercept: float = 0.0
 
-    def apply(self, logits: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
+    def apply(self, logits: Values) -> Values:
         """Return calibrated probabilities of the same shape, kind and precision as the logits."""
         if isinstance(logits, torch.Tensor):
             return torch.sigmoid(self.slope * logits + self.intercept)
@@ -44,7 +47,7 @@ class Calibration:
         return torch.sigmoid(torch.from_numpy(np.atleast_1d(z))).numpy().reshape(z.shape)
 
 
-def to_logits(probs: np.ndarray | torch.Tensor) -> np.ndarray | torch.Tensor:
+def to_logits(probs: Values) -> Values:
     """Return log(p / (1 - p)), cut at -30 and 30 so that 0 and 1 stay finite.
 
     Examples

@@ -234,9 +234,7 @@ def score_sets(predicted: Lists, truth: Lists, num_species: int) -> SetScores:
         )
     width = max(num_species, int(truth.indices.max(initial=-1)) + 1)
     survey_of = predicted.surveys()
-    hit = np.isin(
-        survey_of * width + predicted.indices, truth.surveys() * width + truth.indices, assume_unique=True
-    )
+    hit = np.isin(survey_of * width + predicted.indices, truth.surveys() * width + truth.indices, assume_unique=True)
     hits_N = np.bincount(survey_of[hit], minlength=truth.num_surveys)
     listed_N, observed_N = predicted.lengths(), truth.lengths()
     f1_N = _ratio(2 * hits_N, listed_N + observed_N)
@@ -262,9 +260,7 @@ def score_sets(predicted: Lists, truth: Lists, num_species: int) -> SetScores:
     )
 
 
-def _species_table(
-    hits_S: np.ndarray, listed_S: np.ndarray, observed_S: np.ndarray, f1_S: np.ndarray
-) -> pl.DataFrame:
+def _species_table(hits_S: np.ndarray, listed_S: np.ndarray, observed_S: np.ndarray, f1_S: np.ndarray) -> pl.DataFrame:
     """Return one row per species that is listed or observed, with undefined ratios as nulls."""
     rows = np.flatnonzero(listed_S + observed_S)
     table = pl.DataFrame(

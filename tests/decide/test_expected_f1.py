@@ -189,9 +189,7 @@ def test_bad_probabilities_are_counted():
         expected_f1_sets(np.zeros(3))
 
 
-@pytest.mark.parametrize(
-    "bounds", [{"min_size": -1}, {"min_size": 4}, {"min_size": 2, "max_size": 1}, {"max_size": 0}]
-)
+@pytest.mark.parametrize("bounds", [{"min_size": -1}, {"min_size": 4}, {"min_size": 2, "max_size": 1}, {"max_size": 0}])
 def test_impossible_sizes_are_refused(bounds):
     with pytest.raises(ConfigError, match="min_size"):
         expected_f1_sets(np.zeros((1, 3)), **bounds)

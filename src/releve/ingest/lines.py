@@ -39,11 +39,9 @@ class LineIndex:
         with self.path.open("rb") as handle:
             lines = [_slice(handle, int(self.begins[row]), int(self.ends[row])) for row in rows[present]]
         text = pl.read_csv(
-            io.BytesIO(b"\n".join(lines)),
-            has_header=False,
-            new_columns=header,
+            io.BytesIO(b"\n".join([self.separator.join(header).encode(), *lines])),
             separator=self.separator,
-            schema={name: pl.String for name in header},
+            infer_schema=False,
             truncate_ragged_lines=True,
         )
         have = [name for name in self.columns if name in header]

@@ -210,6 +210,8 @@ def _decode_tiff(blobs: tuple[bytes, ...]) -> np.ndarray:
     """Return (4, H, W) of a TIFF, its bands in the official order and every negative value as the fill."""
     names = TIFF.parts[0][1]
     expected = f"a TIFF of {len(names)} int16 bands, {TIFF.size} x {TIFF.size} pixels"
+    if not blobs[0]:
+        raise ReleaseError("is empty", expected=expected)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)

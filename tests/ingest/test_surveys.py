@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from releve.errors import ReleaseError
+from releve.ingest import open_release, read_occurrences, read_surveys
+from releve.ingest.surveys import OCCURRENCE_SCHEMA, SURVEY_SCHEMA
+
+from .fakes import LABELS, PA_COLUMNS, STYLES, write_release, write_text
+
+
+def glc24(root: Path, rows: str, columns: str = PA_COLUMNS) -> Path:
+    write_text(root / "GLC24_PA_metadata_train.csv", f"{columns}\n{rows}\n")
+    return root
+
+
+def labels_of(labels: pl.DataFrame) -> dict[int, list[int]]:
+    return {key: group["species_id"].to_list() for (key,), group in labels.group_by("survey_id")}
+
+
+@pytest.mark.parametrize("style", ["glc24", "glc24-seafile", "glc25", "geoplant26"])
+def test_every_species_of_a_survey_is_kept_and_broken_rows_are_counted(style: str, tmp_path: Path) -> None:
+    """Pitfall 1: duplicates dropped by survey before the labels are built leave one species per survey."""
+    surveys = read_surveys(open_release(write_release(tmp_path, style)), "train")
+    assert surveys.table.schema == SURVEY_SCHEMA
+    assert surveys.table["survey_id"].to_list() == sorted(LABELS)
+    assert labels_of(surveys.labels) == LABELS
+    assert surveys.labels.equals(surveys.labels.unique().sort("survey_id", "species_id"))
+    assert surveys.dropped == {
+        "survey id not an integer": 2,
+        "coordinates out of range": 2,
+        "survey id used at another place": 1,
+        "no species id": 2,
+        "survey without species": 1,
+        "duplicate survey-species pair": 1,
+    }
+    assert surveys.examples["coordinates out of range"] == ("row 12", "row 13")
+    assert surveys.examples["survey without species"] == ("survey 777",)
+
+
+def test_area_is_the_first_valid_one_and_infinities_are_noted(tmp_path: Path) -> None:
+    surveys = read_surveys(open_release(write_release(tmp_path, "glc24")), "train")
+    assert surveys.table["area_m2"].to_list() == [25.0, 100.0, None, 100.0]
+    assert surveys.noted == {"area infinite or not positive": 1, "several areas in one survey, first kept": 1}
+
+
+def test_what_the_release_does_not_say_is_null(tmp_path: Path) -> None:
+    table = read_surveys(open_release(write_release(tmp_path, "glc24")), "train").table
+    row = table.filter(pl.col("survey_id") == 642).row(0, named=True)
+    assert row == {
+        "survey_id": 642,
+        "lon": 8.25,
+        "lat": 47.5,
+        "year": 2019,
+        "month": None,
+        "day": None,
+        "country": None,
+        "region": "ALPINE",
+        "publisher": None,
+        "area_m2": None,
+        "uncertainty_m": None,
+        "series_id": 642,
+        "patch_id": 642,
+    }
+
+
+def test_test_surveys_need_no_species(tmp_path: Path) -> None:
+    surveys = read_surveys(open_release(write_release(tmp_path, "glc24")), "test")
+    assert surveys.table["survey_id"].to_list() == [1, 642]
+    assert len(surveys.labels) == 0 and surveys.labels.schema == {
+        "survey_id": pl.Int64,
+        "species_id": pl.Int64,
+    }
+    assert surveys.dropped == {}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["surveyId,speciesId\n642,5\n642,5.0\n1,7\n642,4\n99,1\n", "surveyId,predictions\n642,4 5\n1,7\n99,1\n"],
+)
+def test_labels_of_a_test_split_may_lie_in_a_table_of_their_own(content: str, tmp_path: Path) -> None:
+    write_release(tmp_path, "geoplant26")
+    write_text(tmp_path / "PresenceAbsenceSurveys" / "test_labels_iid.csv", content)
+    release = open_release(tmp_path)
+    assert labels_of(read_surveys(release, "test_iid").labels) == {1: [7], 642: [4, 5]}
+    assert len(read_surveys(release, "test_ood").labels) == 0
+
+
+def test_occurrences_keep_publisher_rank_and_date(tmp_path: Path) -> None:
+    release = open_release(write_release(tmp_path, "glc24"))
+    table = read_occurrences(release, "po").table
+    assert table.schema == OCCURRENCE_SCHEMA
+    assert table["survey_id"].to_list() == [1, 1, 642, 3018575]
+    assert table["species_id"].to_list() == [10, 11, 12, 13]
+    assert table["publisher"][2] == "Botanic Garden, Berlin"
+    assert table["date"].to_list() == [date(2019, 6, 17), date(2019, 6, 17), date(2020, 1, 2), None]
+    assert table["month"].to_list() == [6, 6, 1, 8] and table["day"].to_list() == [17, 17, 2, None]
+    assert table["uncertainty_m"].to_list() == [5.0, 5.0, 25.0, None]
+    surveys = read_surveys(release, "po")
+    assert labels_of(surveys.labels) == {1: [10, 11], 642: [12], 3018575: [13]}
+    assert surveys.table["month"].to_list() == [6, 1, 8]
+
+
+def test_glc23_rows_of_one_plot_and_day_form_one_survey(tmp_path: Path) -> None:
+    release = open_release(write_release(tmp_path, "glc23"))
+    surveys = read_surveys(release, "train")
+    assert labels_of(surveys.labels) == {10: [10, 11], 30: [12]}
+    assert surveys.table.select("series_id", "patch_id").rows() == [(81, 91), (82, 92)]
+    assert read_surveys(release, "po").table.select("survey_id", "series_id", "patch_id").rows() == [
+        (1, 3018575, 642),
+        (2, 642, 1),
+    ]
+
+
+def test_glc23_dates_are_text_or_seconds(tmp_path: Path) -> None:
+    release = open_release(write_release(tmp_path, "glc23"))
+    assert read_occurrences(release, "train").table["date"].to_list()[0] == date(2020, 4, 26)
+    assert read_surveys(release, "po").table.select("year", "month", "day").row(0) == (2018, 6, 17)
+
+
+def test_swapped_coordinates_are_an_error_that_names_the_columns(tmp_path: Path) -> None:
+    rows = "\n".join(f"{lat},{lon},2018,,,,,5,{i}" for i, (lon, lat) in enumerate([(10, 57), (8, 47), (-3, 40)]))
+    with pytest.raises(ReleaseError, match="3 of 3 places.*'lon' and 'lat' are exchanged.*Exchange the two"):
+        read_surveys(open_release(glc24(tmp_path, rows)), "train")
+
+
+def test_places_outside_europe_are_not_taken_for_swapped(tmp_path: Path) -> None:
+    rows = "-83.5,9.9,2018,,,,,5,1\n-84,10,2018,,,,,5,2"
+    assert len(read_surveys(open_release(glc24(tmp_path, rows)), "train").table) == 2
+
+
+def test_a_table_without_a_needed_column_is_an_error(tmp_path: Path) -> None:
+    release = open_release(glc24(tmp_path, "1,50,5", "lon,latitude,speciesId"))
+    with pytest.raises(ReleaseError, match=r"lacks columns \['surveyId'\].*'latitude'"):
+        read_surveys(release, "train")
+
+
+def test_an_empty_table_is_an_error(tmp_path: Path) -> None:
+    write_text(tmp_path / "GLC24_PA_metadata_train.csv", "")
+    with pytest.raises(ReleaseError, match="is empty"):
+        read_surveys(open_release(tmp_path), "train")
+
+
+def test_a_label_table_without_species_is_an_error(tmp_path: Path) -> None:
+    write_release(tmp_path, "geoplant26")
+    write_text(tmp_path / "PresenceAbsenceSurveys" / "test_labels_iid.csv", "surveyId,plants\n1,2\n")
+    with pytest.raises(ReleaseError, match="expected a survey and a species column"):
+        read_surveys(open_release(tmp_path), "test_iid")
+
+
+def test_a_header_without_rows_gives_no_surveys(tmp_path: Path) -> None:
+    surveys = read_surveys(open_release(glc24(tmp_path, "")), "train")
+    assert surveys.table.schema == SURVEY_SCHEMA and len(surveys.table) == 0
+
+
+def test_quoted_numbers_short_rows_and_long_rows_are_read(tmp_path: Path) -> None:
+    rows = '"10.5","57",2018,,,,,"5","7"\n10.5,57,2018\n10.5,57,2018,,,,,5,8,extra,cells'
+    surveys = read_surveys(open_release(glc24(tmp_path, rows)), "train")
+    assert surveys.table["survey_id"].to_list() == [7, 8]
+    assert surveys.dropped == {"survey id not an integer": 1}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_order_of_rows_does_not_change_the_labels(style: str, tmp_path: Path) -> None:
+    write_release(tmp_path, style)
+    path = tmp_path / STYLES[style].metadata["po"][0]
+    before = read_surveys(open_release(tmp_path), "po")
+    header, *rows = path.read_text().splitlines()
+    write_text(path, "\n".join([header, *reversed(rows)]) + "\n")
+    after = read_surveys(open_release(tmp_path), "po")
+    assert after.labels.equals(before.labels) and after.table.equals(before.table)

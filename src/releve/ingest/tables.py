@@ -64,6 +64,7 @@ def read_table(
             ignore_errors=True,
             truncate_ragged_lines=True,
             encoding="utf8-lossy",
+            glob=False,  # a folder may well be called [draft]
         )
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ReleaseError(f"cannot read {path}: {error}", action="Download it again") from error

@@ -39,9 +39,7 @@ __all__ = [
 ]
 
 
-def read_chunk(
-    source: SeriesSource | PatchSource, index: int, chunk_size: int = 256
-) -> SeriesChunk | PatchChunk:
+def read_chunk(source: SeriesSource | PatchSource, index: int, chunk_size: int = 256) -> SeriesChunk | PatchChunk:
     """Return chunk ``index`` of a source on its own; source and function can be sent to another process."""
     if isinstance(source, SeriesSource):
         return read_series_chunk(source, index, chunk_size)

@@ -117,9 +117,7 @@ def _read_group(
     for tables in parts.values():
         whole = pl.concat(tables).unique("survey_id", keep="first", maintain_order=True)
         new = [name for name in whole.columns if name not in result.columns]
-        result = result.join(
-            whole.select("survey_id", *new), on="survey_id", how="left", maintain_order="left"
-        )
+        result = result.join(whole.select("survey_id", *new), on="survey_id", how="left", maintain_order="left")
     return result.drop("survey_id"), facts
 
 

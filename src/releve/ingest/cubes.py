@@ -128,9 +128,7 @@ def series_source(
     return next((source for source in sources if source is not None), None)
 
 
-def _table_source(
-    release: Release, split: str, rules: SeriesLayout, survey_table: pl.DataFrame
-) -> SeriesSource | None:
+def _table_source(release: Release, split: str, rules: SeriesLayout, survey_table: pl.DataFrame) -> SeriesSource | None:
     """Return a source over the tables of a split, if there are any."""
     ids = _series_ids(survey_table)
     channels: dict[str, list[str]] = {}
@@ -149,17 +147,13 @@ def _table_source(
         return None
     has = np.any([lines.begins >= 0 for _, lines in tables], axis=0)
     survey_ids = survey_table["survey_id"].to_numpy()
-    return SeriesSource(
-        release.root, split, rules.modality, "tables", has, rules, survey_ids, tables=tuple(tables)
-    )
+    return SeriesSource(release.root, split, rules.modality, "tables", has, rules, survey_ids, tables=tuple(tables))
 
 
 SERIES_KEYS = ("surveyId", "timeSerieID")
 
 
-def _file_source(
-    release: Release, split: str, rules: SeriesLayout, survey_table: pl.DataFrame
-) -> SeriesSource | None:
+def _file_source(release: Release, split: str, rules: SeriesLayout, survey_table: pl.DataFrame) -> SeriesSource | None:
     """Return a source over the cubes of a split, if there are any."""
     files = index_files(release.root, release.tree, release.pattern(split, rules.files))
     if not len(files.ids):
@@ -262,14 +256,8 @@ def load_cube(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         raise ReleaseError(f"cannot be loaded safely ({_first_line(error)})", expected=expected) from error
     if not isinstance(content, torch.Tensor):
         raise ReleaseError(f"holds a {type(content).__name__}", expected=expected)
-    if (
-        tuple(content.shape) != shape
-        or not content.dtype.is_floating_point
-        or content.layout != torch.strided
-    ):
-        raise ReleaseError(
-            f"holds a {content.dtype} tensor of shape {tuple(content.shape)}", expected=expected
-        )
+    if tuple(content.shape) != shape or not content.dtype.is_floating_point or content.layout != torch.strided:
+        raise ReleaseError(f"holds a {content.dtype} tensor of shape {tuple(content.shape)}", expected=expected)
     return content.detach().to(torch.float64).numpy()
 
 

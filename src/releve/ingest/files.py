@@ -40,9 +40,7 @@ class Tree:
 
     def folders_like(self, pattern: str) -> list[str]:
         """Return the folders that hold matching survey files."""
-        return sorted(
-            {path.rpartition("/")[0] for path in self.survey_files if re.search(pattern, normalise(path))}
-        )
+        return sorted({path.rpartition("/")[0] for path in self.survey_files if re.search(pattern, normalise(path))})
 
 
 def scan_tree(root: Path) -> Tree:

@@ -94,9 +94,7 @@ def check_release(release: Release, *, max_files: int = 2000) -> Inventory:
 
 def _split_rows(release: Release, split: str, surveys: Surveys, max_files: int) -> Iterator[Row]:
     num_surveys = len(surveys.table)
-    yield Row(
-        split, "surveys", num_surveys, num_surveys, 0, 0, tuple(_survey_findings(release, split, surveys))
-    )
+    yield Row(split, "surveys", num_surveys, num_surveys, 0, 0, tuple(_survey_findings(release, split, surveys)))
     try:
         yield from _covariate_rows(release, split, surveys)
     except ReleaseError as error:
@@ -126,9 +124,7 @@ def _release_row(release: Release) -> Row:
         findings.append(Finding("error", "no-training-split", message, 1))
     absent = [rules.name for rules in release.rules.splits if rules.name not in release.splits]
     if absent:
-        findings.append(
-            Finding("note", "split-absent", "splits that are not here", len(absent), tuple(absent))
-        )
+        findings.append(Finding("note", "split-absent", "splits that are not here", len(absent), tuple(absent)))
     for split in release.splits:
         paths = release.tables(split, release.split_rules(split).metadata)
         if len(paths) > 1:
@@ -162,9 +158,7 @@ def _ids_without(table: pl.DataFrame, column: str) -> pl.Series:
     return table.filter(pl.col(column).is_null())["survey_id"]
 
 
-def _if_any(
-    severity: str, code: str, message: str, ids: pl.Series, what: str = "survey"
-) -> Iterator[Finding]:
+def _if_any(severity: str, code: str, message: str, ids: pl.Series, what: str = "survey") -> Iterator[Finding]:
     if len(ids):
         yield Finding(severity, code, message, len(ids), tuple(f"{what} {i}" for i in ids[:NUM_EXAMPLES]))
 
@@ -184,9 +178,7 @@ def _covariate_rows(release: Release, split: str, surveys: Surveys) -> Iterator[
             missing = tuple(_missing_findings(release, split, rules.group, [rules.table]))
             yield Row(split, rules.group, num_surveys, 0, num_surveys, 0, missing)
             continue
-        valid = covariates.table.select(
-            pl.any_horizontal(pl.col(columns).is_not_nan() & pl.col(columns).is_not_null())
-        )
+        valid = covariates.table.select(pl.any_horizontal(pl.col(columns).is_not_nan() & pl.col(columns).is_not_null()))
         num_present = int(valid.to_series().sum())
         findings = [*_value_findings(covariates, rules.group, columns), *_table_findings(facts)]
         yield Row(split, rules.group, num_surveys, num_present, num_surveys - num_present, 0, tuple(findings))
@@ -243,9 +235,7 @@ def _array_row(release: Release, split: str, modality: str, table: pl.DataFrame,
     num_present = int(source.has.sum())
     checked, problems, counts = _decode(source, max_files)
     findings = [*_source_findings(source), *_decode_findings(num_present, checked, problems, counts)]
-    return Row(
-        split, modality, len(table), num_present, len(table) - num_present, len(problems), tuple(findings)
-    )
+    return Row(split, modality, len(table), num_present, len(table) - num_present, len(problems), tuple(findings))
 
 
 def _decode(source: SeriesSource | PatchSource, max_files: int) -> tuple[int, list[Problem], dict[str, int]]:
@@ -274,9 +264,7 @@ def _decode_findings(
 ) -> Iterator[Finding]:
     if problems:
         examples = tuple(f"{problem.path}: {problem.what}" for problem in problems[:NUM_EXAMPLES])
-        yield Finding(
-            "warning", "corrupt", "surveys whose file gives no data, left out", len(problems), examples
-        )
+        yield Finding("warning", "corrupt", "surveys whose file gives no data, left out", len(problems), examples)
     for what, count in counts.items():
         yield Finding("warning", "values", what, count)
     if checked < num_present:
@@ -301,17 +289,13 @@ def _series_findings(source: SeriesSource) -> Iterator[Finding]:
     there = {name for names, _ in source.tables for name in names}
     absent = tuple(name for name in source.channel_names if name not in there)
     if absent:
-        yield Finding(
-            "warning", "missing-channels", "channels without a table, read as missing", len(absent), absent
-        )
+        yield Finding("warning", "missing-channels", "channels without a table, read as missing", len(absent), absent)
 
 
 def _patch_findings(source: PatchSource) -> Iterator[Finding]:
     some = np.any([at >= 0 for at in source.positions], axis=0)
     partly = pl.Series(source.survey_ids[some & ~source.has])
-    yield from _if_any(
-        "warning", "incomplete", "surveys that lack one of the patch's files, left out", partly
-    )
+    yield from _if_any("warning", "incomplete", "surveys that lack one of the patch's files, left out", partly)
     if source.kind == "jpeg" and "nir" not in source.channel_names:
         yield Finding("warning", "missing-channels", "patches without near infrared", 1, ("nir",))
 
@@ -339,10 +323,6 @@ def render_inventory(inventory: Inventory) -> RenderableType:
             colour = _COLOURS[finding.severity]
             examples = escape("\n".join(finding.examples[:NUM_EXAMPLES]))
             what = f"[{colour}]{finding.severity}[/]"
-            findings.add_row(
-                row.split, row.modality, what, f"{finding.count:,}", escape(finding.message), examples
-            )
-    verdict = (
-        "[bold red]A run would break: see the errors.[/]" if inventory.breaks_run else "A run can start."
-    )
+            findings.add_row(row.split, row.modality, what, f"{finding.count:,}", escape(finding.message), examples)
+    verdict = "[bold red]A run would break: see the errors.[/]" if inventory.breaks_run else "A run can start."
     return Group(counts, findings, verdict)

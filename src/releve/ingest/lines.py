@@ -47,9 +47,7 @@ class LineIndex:
         have = [name for name in self.columns if name in header]
         text = text.select(have)
         numbers = text.select(pl.all().cast(pl.Float64, strict=False))
-        empty = text.select(
-            pl.sum_horizontal((pl.all().is_null() | pl.all().is_in(END_OF_SERIES)).sum())
-        ).item()
+        empty = text.select(pl.sum_horizontal((pl.all().is_null() | pl.all().is_in(END_OF_SERIES)).sum())).item()
         bad = max(sum(numbers.null_count().row(0)) - empty, 0)
         at = np.array([self.columns.index(name) for name in have], dtype=np.int64)
         values[np.ix_(present, at)] = numbers.to_numpy()
@@ -76,8 +74,7 @@ def _line_ends(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return the byte offsets where the lines after the header begin and end; empty lines are left out."""
     content = np.memmap(path, dtype=np.uint8, mode="r")
     newlines = [
-        np.flatnonzero(content[start : start + _BLOCK] == _NEWLINE) + start
-        for start in range(0, len(content), _BLOCK)
+        np.flatnonzero(content[start : start + _BLOCK] == _NEWLINE) + start for start in range(0, len(content), _BLOCK)
     ]
     ends = np.concatenate([*newlines, [len(content)]])
     begins = ends[:-1] + 1
@@ -85,9 +82,7 @@ def _line_ends(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return begins[full], ends[1:][full]
 
 
-def _read_ids(
-    path: Path, separator: bytes, position: int, begins: np.ndarray, ends: np.ndarray
-) -> np.ndarray:
+def _read_ids(path: Path, separator: bytes, position: int, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """Return the id of each line, -1 where it is not an integer."""
     width = _WIDEST_ID * (position + 1)
     with path.open("rb") as handle:
@@ -96,9 +91,7 @@ def _read_ids(
             for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
         ]
     text = [parts[position].strip(b'" \r') if len(parts) > position else b"" for parts in fields]
-    numbers = pl.DataFrame(
-        {"id": [part.decode("ascii", "replace") for part in text]}, schema={"id": pl.String}
-    )
+    numbers = pl.DataFrame({"id": [part.decode("ascii", "replace") for part in text]}, schema={"id": pl.String})
     ids = numbers.with_columns(pl.col("id").cast(pl.Float64, strict=False)).select(integer_id("id"))["id"]
     return ids.fill_null(-1).to_numpy()
 

@@ -83,8 +83,7 @@ class PatchSource:
     def paths(self, row: int) -> tuple[str, ...]:
         """Return the paths, from the release's root, of a survey's files."""
         return tuple(
-            files.path(int(positions[row]))
-            for files, positions in zip(self.files, self.positions, strict=True)
+            files.path(int(positions[row])) for files, positions in zip(self.files, self.positions, strict=True)
         )
 
     def read_bytes(self, row: int) -> tuple[bytes, ...]:
@@ -98,9 +97,7 @@ class PatchSource:
         try:
             return tuple((self.root / path).read_bytes() for path in self.paths(row))
         except OSError as error:
-            raise ReleaseError(
-                f"cannot be read ({error.strerror})", expected=f"a {self.kind} file"
-            ) from error
+            raise ReleaseError(f"cannot be read ({error.strerror})", expected=f"a {self.kind} file") from error
 
 
 def patch_source(
@@ -126,8 +123,7 @@ def patch_source(
     wanted = known.values() if kind is None else [pick(known, kind, what="kind of patch")]
     for rules in wanted:
         parts = [
-            (part, index_files(release.root, release.tree, release.pattern(split, part[0])))
-            for part in rules.parts
+            (part, index_files(release.root, release.tree, release.pattern(split, part[0]))) for part in rules.parts
         ]
         present = [(part, files) for part, files in parts if len(files.ids)]
         if present and present[0][0] == rules.parts[0]:
@@ -144,9 +140,7 @@ def _source(
 ) -> PatchSource:
     ids = survey_table["patch_id"].fill_null(-2).to_numpy()
     positions = tuple(files.positions(ids) for _, files in present)
-    kept = PatchLayout(
-        rules.kind, tuple(part for part, _ in present), rules.size, rules.dtype, rules.fill, rules.units
-    )
+    kept = PatchLayout(rules.kind, tuple(part for part, _ in present), rules.size, rules.dtype, rules.fill, rules.units)
     return PatchSource(
         release.root,
         split,
@@ -168,9 +162,7 @@ def read_patch_chunk(source: PatchSource, index: int, chunk_size: int = 256) -> 
             kept.append(row)
         except ReleaseError as error:
             path = " + ".join(source.paths(row))
-            problems.append(
-                Problem(source.split, source.modality, int(source.survey_ids[row]), path, str(error))
-            )
+            problems.append(Problem(source.split, source.modality, int(source.survey_ids[row]), path, str(error)))
     values = np.stack(patches) if patches else np.empty((0, *source.shape), dtype=source.dtype)
     return PatchChunk(np.array(kept, dtype=np.int64), values, problems)
 
@@ -222,9 +214,7 @@ def _decode_tiff(blobs: tuple[bytes, ...]) -> np.ndarray:
                 pixels: np.ndarray = image.read()
                 described, nodata = image.descriptions, image.nodata
     except (RasterioError, ValueError) as error:
-        raise ReleaseError(
-            f"cannot be decoded ({error}, {len(blobs[0])} bytes)", expected=expected
-        ) from error
+        raise ReleaseError(f"cannot be decoded ({error}, {len(blobs[0])} bytes)", expected=expected) from error
     if set(described) == set(names):
         pixels = pixels[[described.index(name) for name in names]]
     missing = (pixels < 0) if nodata is None else (pixels < 0) | (pixels == nodata)

@@ -122,7 +122,5 @@ def readable(pattern: str) -> str:
     >>> readable(r"(^|/)glc24-pa-metadata-train\.csv$")
     'glc24-pa-metadata-train.csv'
     """
-    pattern = re.sub(
-        r"\(\^\|\[?/-?\]?\)|\([^()]*\)\?|\(\?[=!<][^()]*(\([^()]*\)[^()]*)*\)|[\^$\\]", "", pattern
-    )
+    pattern = re.sub(r"\(\^\|\[?/-?\]?\)|\([^()]*\)\?|\(\?[=!<][^()]*(\([^()]*\)[^()]*)*\)|[\^$\\]", "", pattern)
     return normalise(pattern.replace("(", "").replace(")", ""))

@@ -96,7 +96,5 @@ def key_column(path: Path, separator: str, wanted: Sequence[str]) -> str:
     header = read_header(path, separator)
     key = find_column(header, wanted)
     if key is None:
-        raise ReleaseError(
-            f"{path} has no column of ids; it has {header[:10]}", expected=f"one of {list(wanted)}"
-        )
+        raise ReleaseError(f"{path} has no column of ids; it has {header[:10]}", expected=f"one of {list(wanted)}")
     return key

@@ -14,7 +14,7 @@ from releve.decide import (
     threshold_sets,
     top_k_sets,
 )
-from releve.decide.rules import THRESHOLDS_G
+from releve.decide.rules import THRESHOLDS_G, _cells
 from releve.errors import ConfigError, TableError
 from releve.metrics import score_sets
 
@@ -149,3 +149,14 @@ def test_bad_thresholds_sizes_and_probabilities_are_refused():
 def test_fits_refuse_rows_that_do_not_match_the_truth(fit):
     with pytest.raises(TableError, match="2 rows of probabilities for 1 observed sets"):
         fit(np.zeros((2, 3)), Lists.from_rows([[0]]))
+
+
+def test_every_value_falls_in_the_bin_of_the_highest_threshold_it_reaches():
+    """Thresholds, their neighbours in float32 and float64, and random values."""
+    near = [THRESHOLDS_G, np.nextafter(THRESHOLDS_G, 0), np.nextafter(THRESHOLDS_G, 1), [0.0, 1.0]]
+    random = np.random.default_rng(0).random(20_000) ** 4
+    for values in (np.concatenate([*near, random]), np.concatenate([*near, random]).astype(np.float32)):
+        _, columns, bins = _cells(torch.from_numpy(values[None, :]))
+        expected = np.searchsorted(THRESHOLDS_G, values.astype(np.float64), side="right") - 1
+        np.testing.assert_array_equal(columns, np.flatnonzero(expected >= 0))
+        np.testing.assert_array_equal(bins, expected[expected >= 0])

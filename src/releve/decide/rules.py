@@ -8,6 +8,7 @@ A rule is ``rule(probs, setting) -> Lists``; ``FITS[name](probs, truth)`` finds 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -171,9 +172,7 @@ def fit_top_k(probs: Probs, truth: Lists) -> int:
         def work(first: int, block_BS: torch.Tensor, sizes_K: np.ndarray = sizes_K) -> np.ndarray:
             columns_BK = best_first(block_BS, len(sizes_K))[1].cpu().numpy()
             rows = slice(first, first + len(block_BS))
-            hits_BK = np.take_along_axis(known[rows].toarray(), columns_BK, axis=1).cumsum(
-                axis=1, dtype=np.int64
-            )
+            hits_BK = np.take_along_axis(known[rows].toarray(), columns_BK, axis=1).cumsum(axis=1, dtype=np.int64)
             return (2 * hits_BK / (sizes_K + observed_N[rows, None])).sum(axis=0)
 
         sf1_K = np.sum(map_blocks(work, probs, probs=True), axis=0) / len(observed_N)
@@ -220,9 +219,7 @@ def fit_threshold(probs: Probs, truth: Lists) -> float:
         hit = truth_BS[rows, columns] > 0
         keys = rows * num_bins + bins
         listed_BG = _reached(np.bincount(keys, minlength=truth_BS.shape[0] * num_bins).reshape(-1, num_bins))
-        hits_BG = _reached(
-            np.bincount(keys[hit], minlength=truth_BS.shape[0] * num_bins).reshape(-1, num_bins)
-        )
+        hits_BG = _reached(np.bincount(keys[hit], minlength=truth_BS.shape[0] * num_bins).reshape(-1, num_bins))
         top_B1 = best_first(block_BS, 1)[1].cpu().numpy()
         hits_BG = np.where(listed_BG > 0, hits_BG, np.take_along_axis(truth_BS, top_B1, axis=1))
         observed_B1 = observed_N[first : first + len(block_BS), None]
@@ -262,21 +259,23 @@ def fit_species_thresholds(probs: Probs, truth: Lists) -> np.ndarray:
     general = fit_threshold(probs, truth)
     num_species, num_bins = probs.shape[1], len(THRESHOLDS_G)
     known = truth.to_csr(num_species)
-    listed_SG = np.zeros((num_species, num_bins), dtype=np.int32)
-    hits_SG = np.zeros((num_species, num_bins), dtype=np.int32)
+    listed_SG = torch.zeros((num_species, num_bins), dtype=torch.int32)
+    hits_SG = torch.zeros((num_species, num_bins), dtype=torch.int32)
 
-    def work(first: int, block_BS: torch.Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
+    lock = threading.Lock()
+
+    def work(first: int, block_BS: torch.Tensor) -> None:
         rows, columns, bins = _cells(block_BS)
         hit = known[first : first + len(block_BS)].toarray()[rows, columns] > 0
-        keys = columns * num_bins + bins
-        return [np.unique(found, return_counts=True) for found in (keys, keys[hit])]
+        keys = torch.from_numpy(columns * num_bins + bins)
+        with lock:
+            for counts_SG, found in ((listed_SG, keys), (hits_SG, keys[hit])):  # numpy's add.at is slower
+                counts_SG.view(-1).scatter_add_(0, found, torch.ones(len(found), dtype=torch.int32))
 
-    for listed, hits in map_blocks(work, probs, probs=True):
-        listed_SG.reshape(-1)[listed[0]] += listed[1]
-        hits_SG.reshape(-1)[hits[0]] += hits[1]
+    map_blocks(work, probs, probs=True)
     observed_S = np.bincount(truth.indices[truth.indices < num_species], minlength=num_species)
-    listed_SG, hits_SG = _reached(listed_SG), _reached(hits_SG)
-    f1_SG = 2 * hits_SG / np.maximum(listed_SG + observed_S[:, None], 1)
+    reached_SG = _reached(listed_SG.numpy()) + observed_S[:, None]
+    f1_SG = 2 * _reached(hits_SG.numpy()) / np.maximum(reached_SG, 1)
     own_S = _middle_of_best(f1_SG)
     weight_S = np.where(f1_SG.max(axis=1) > 0, observed_S, 0)
     log_odds = (weight_S * _logit(own_S) + SHRINKAGE * _logit(general)) / (weight_S + SHRINKAGE)
@@ -295,8 +294,12 @@ def _middle_of_best(f1_SG: np.ndarray) -> np.ndarray:
 def _cells(block_BS: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return row, column and index of the highest threshold reached, of the cells that reach the lowest."""
     rows, columns = (x.cpu().numpy() for x in (block_BS >= THRESHOLDS_G[0]).nonzero(as_tuple=True))
-    values = block_BS.cpu().numpy()[rows, columns].astype(np.float64)
-    return rows, columns, np.searchsorted(THRESHOLDS_G, values, side="right") - 1
+    values = np.minimum(block_BS.cpu().numpy()[rows, columns], THRESHOLDS_G[-1], dtype=np.float64)
+    last, step = len(THRESHOLDS_G) - 1, _log_odds[1] - _log_odds[0]
+    bins = ((_logit(values) - _log_odds[0]) / step).astype(np.int64).clip(0, last)  # right, or next to it
+    bins -= values < THRESHOLDS_G[bins]
+    bins += (bins < last) & (values >= THRESHOLDS_G[np.minimum(bins + 1, last)])
+    return rows, columns, bins
 
 
 def _reached(counts: np.ndarray) -> np.ndarray:

@@ -61,9 +61,7 @@ def unit_vectors(lon: ArrayLike, lat: ArrayLike) -> NDArray[np.float64]:
     return np.column_stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
 
 
-def nearest_km(
-    lon: ArrayLike, lat: ArrayLike, to_lon: ArrayLike, to_lat: ArrayLike
-) -> NDArray[np.float64]:
+def nearest_km(lon: ArrayLike, lat: ArrayLike, to_lon: ArrayLike, to_lat: ArrayLike) -> NDArray[np.float64]:
     """Return the great-circle distance, in km, from each point to the nearest of the others.
 
     Infinite where there are no others.

@@ -64,9 +64,7 @@ class Gatherer:
             elif name in self.store.arrays:
                 values[name], present[name] = self._gather_array(name, rows)
         label_rows, label_species = self._gather_labels(index)
-        return Batch(
-            index, values, present, self._year[index], self._month[index], label_rows, label_species
-        )
+        return Batch(index, values, present, self._year[index], self._month[index], label_rows, label_species)
 
     def _gather_array(self, name: str, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         array = self.store.arrays[name]

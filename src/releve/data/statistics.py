@@ -86,7 +86,7 @@ def measure_statistics(
     StoreError
         If the rows hold no species, or no modality has a value.
     """
-    counts = store.labels.take(rows).counts(len(store.species_ids))
+    counts = np.bincount(store.labels.take(rows).indices, minlength=len(store.species_ids))
     if counts.sum() == 0:
         raise StoreError(f"the {len(rows)} training rows of {store.path} hold no species", expected="labelled rows")
     categories = {name: _frequent_names(store, rows, name) for name in SURVEY_CATEGORICAL}
@@ -128,9 +128,7 @@ def _frequent_names(store: Store, rows: NDArray[np.int64], column: str) -> list[
     return values[counts >= MIN_CATEGORY_ROWS].tolist()
 
 
-def _table_statistics(
-    values: NDArray, columns: tuple[str, ...], categorical: tuple[str, ...]
-) -> TableStatistics:
+def _table_statistics(values: NDArray, columns: tuple[str, ...], categorical: tuple[str, ...]) -> TableStatistics:
     quantiles, codes = {}, {}
     for name, column in zip(columns, values.T, strict=True):
         valid = column[np.isfinite(column)].astype(np.float64)

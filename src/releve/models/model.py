@@ -65,9 +65,7 @@ class TableBranch(nn.Module):
         """Build for one table modality."""
         super().__init__()
         self.name = name
-        self.encoder = TableEncoder(
-            statistics.tables[name], config.embedding_dim, config.dropout, config.input_dropout
-        )
+        self.encoder = TableEncoder(statistics.tables[name], config.embedding_dim, config.dropout, config.input_dropout)
         self.num_features = config.embedding_dim
 
     def forward(self, batch: Batch) -> Tensor:
@@ -145,7 +143,11 @@ class ResidualLayer(nn.Module):
         """Make a layer that starts as the identity."""
         super().__init__()
         self.layers = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width)
+            nn.LayerNorm(width),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(width, width),
         )
         nn.init.zeros_(self.layers[-1].weight)
 
@@ -235,7 +237,8 @@ class SpeciesModel(nn.Module):
         self.modalities = tuple(name for name in config.modalities if name in statistics.modalities)
         if not self.modalities:
             raise ConfigError(
-                f"model.modalities = {list(config.modalities)}", expected=f"one of the stored {statistics.modalities}"
+                f"model.modalities = {list(config.modalities)}",
+                expected=f"one of the stored {statistics.modalities}",
             )
         self.branches = nn.ModuleDict(
             {name: pick(BRANCHES, name, what="modality")(statistics, config, name) for name in self.modalities}

@@ -53,7 +53,8 @@ class PatchEncoder(nn.Module):
         self.num_bands = num_bands or statistics.shape[0]
         if self.num_bands > statistics.shape[0]:
             raise ConfigError(
-                f"model.patch_bands is {self.num_bands}", expected=f"at most the {statistics.shape[0]} stored bands"
+                f"model.patch_bands is {self.num_bands}",
+                expected=f"at most the {statistics.shape[0]} stored bands",
             )
         self.fill, self.pool = statistics.fill, pool
         self.register_buffer("mean", torch.tensor(statistics.mean[: self.num_bands])[:, None, None])

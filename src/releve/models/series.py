@@ -114,7 +114,9 @@ class SeriesEncoder(nn.Module):
         # Twelve months are first joined to four seasons, which keeps the cost of both series alike.
         months = max(1, num_seasons // 4)
         self.stem = nn.Sequential(
-            nn.Conv2d((num_channels + 1), width, (1, months), stride=(1, months)), nn.BatchNorm2d(width), nn.ReLU()
+            nn.Conv2d((num_channels + 1), width, (1, months), stride=(1, months)),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
         )
         self.blocks = nn.Sequential(
             ResidualBlock(width, width, (1, 1)),

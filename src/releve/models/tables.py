@@ -85,7 +85,10 @@ class TableEncoder(nn.Module):
             nn.init.normal_(embedding.weight, std=0.5)
         width = 2 * len(self.numeric) + sum(embedding.embedding_dim for embedding in self.embeddings)
         self.layers = nn.Sequential(
-            nn.Linear(width, embedding_dim), nn.SiLU(), nn.Dropout(dropout), nn.Linear(embedding_dim, embedding_dim)
+            nn.Linear(width, embedding_dim),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(embedding_dim, embedding_dim),
         )
 
     def forward(self, values_BK: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-
+"""From what was read to what can be learned from."""

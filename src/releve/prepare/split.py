@@ -87,7 +87,11 @@ def assign_folds(
 
 
 def split_rows(
-    fold_of_row: NDArray[np.int8], lon: NDArray[np.float64], lat: NDArray[np.float64], fold: int, buffer_km: float
+    fold_of_row: NDArray[np.int8],
+    lon: NDArray[np.float64],
+    lat: NDArray[np.float64],
+    fold: int,
+    buffer_km: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return the positions of the training, validation and buffer rows of one fold, each ascending."""
     val = np.flatnonzero(fold_of_row == fold)

@@ -159,7 +159,7 @@ def human_footprint(
         "Pasture": np.where(
             grass, np.clip(np.round(2 + 1.5 * smooth_field(shape, 0.3 * per_deg, rng)), 0, 4), 0
         ),
-        "Popdensity": np.clip(np.round(3.6 * np.log1p(2.5 * towns) + 0.5), 0, 10),
+        "Popdensity": np.clip(np.round(3.6 * np.log1p(2.5 * towns)), 0, 10),
     }
     then = {
         name: np.where(rng.random(shape) < 0.15, np.floor(layer * 0.7), layer) for name, layer in now.items()

@@ -15,14 +15,15 @@ from releve.simulate.covariates import COVER_GROUPS
 NUM_OFFICIAL_IDS = 11_255
 # (axis, standard deviation of its slope over species, share of species that feel it), by the modality that shows it
 LINEAR: dict[str, tuple[tuple[str, float, float], ...]] = {
-    "covariates": (("continentality", 0.6, 0.6), ("sand", 1.0, 0.7), ("pressure", 0.6, 0.6)),
-    "patch": (("canopy", 2.2, 0.8), ("rock", 2.2, 0.8), ("wet", 2.2, 0.8)),
-    "landsat": (("deciduous", 2.0, 0.7), ("mown", 2.0, 0.7), ("opened", 1.8, 0.6)),
-    "climate": (("warming", 2.0, 0.7), ("drying", 2.0, 0.7)),
+    "covariates": (("continentality", 1.0, 0.7), ("sand", 1.6, 0.7), ("pressure", 1.0, 0.7)),
+    "patch": (("canopy", 1.6, 0.8), ("rock", 1.6, 0.8), ("wet", 1.6, 0.8)),
+    "landsat": (("deciduous", 1.6, 0.7), ("mown", 1.6, 0.7), ("opened", 1.6, 0.7)),
+    "climate": (("warming", 1.9, 0.8), ("drying", 1.9, 0.8)),
 }
 # (axis, spread of optima, narrowest and widest tolerance): a bell on each axis, all covariates
-BELLS = (("temperature", 1.3, 0.7, 1.6), ("rainfall", 1.2, 0.8, 1.8), ("acidity", 1.2, 0.8, 1.8))
-COVER_STD = 1.0
+BELLS = (("temperature", 1.2, 0.45, 1.1), ("rainfall", 1.2, 0.6, 1.4), ("acidity", 1.2, 0.5, 1.2))
+COVER_STD = 1.5
+SHARPNESS = 0.85  # scales every response: higher, and the oracle knows more
 
 FEATURES: tuple[str, ...] = (
     "one",
@@ -109,6 +110,7 @@ def make_species(
     for axes in LINEAR.values():
         for axis, std, share in axes:
             weights[row[axis]] = rng.normal(0, std, num_species) * (rng.random(num_species) < share)
+    weights *= SHARPNESS
     weights[row["one"]] = solve_intercepts(features @ weights.astype(np.float32), prevalence)
     return Species(
         species_id=np.sort(rng.choice(NUM_OFFICIAL_IDS, num_species, replace=False)).astype(np.int64),

@@ -109,7 +109,7 @@ def make_world(config: SimulateConfig, rng: np.random.Generator) -> World:
         "sand": earth["Soilgrid-sand"],
         "pressure": footprint["HumanFootprint-HFP2009"],
     }
-    visible = climate | {"Elevation": elevation_m}
+    visible = climate | {"Elevation": np.round(elevation_m)}
     unknown = (
         ~land | (towns > 3.0) | (smooth_field(shape, 0.08 * per_deg, rng) > 2.4)
     )  # towns, lakes: no soil
@@ -162,9 +162,9 @@ def make_terrain(
         0.36 + 0.13 * np.sin(3.0 * u + rng.uniform(-0.6, 0.6)) + 0.02 * smooth_field(u.shape, per_deg, rng)
     )
     range_m = 2600 * np.exp(-(((v - crest) / 0.10) ** 2)) * np.clip(1.6 * u - 0.15, 0, 1)
-    rough = fractal_field(u.shape, 0.9 * per_deg, rng, octaves=5)
+    rough = fractal_field(u.shape, 0.5 * per_deg, rng, octaves=5)
     hills = np.clip(fractal_field(u.shape, 1.4 * per_deg, rng), 0, None)
-    elevation = 40 + range_m * (0.75 + 0.28 * rough) + 330 * hills + 60 * np.abs(rough)
+    elevation = 40 + range_m * (0.72 + 0.30 * rough) + 300 * hills + 110 * np.abs(rough)
     inland = np.clip(coast / 0.05, 0, 1)  # the land rises from the coast
     return land, np.where(land, np.clip(elevation, 1, 4500) * (0.1 + 0.9 * inland), 0).astype(np.float32)
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -23,13 +24,27 @@ import releve
 from releve.decide import Lists
 from releve.errors import ReleaseError, RunError
 from releve.files import disk_error, file_sha256, write_json
-from releve.ingest import PatchSource, Release, SeriesSource, Surveys, read_covariates, read_surveys
-from releve.ingest import patch_source, read_chunk, series_source
+from releve.ingest import (
+    PatchSource,
+    Problem,
+    Release,
+    SeriesSource,
+    Surveys,
+    decode_patch,
+    patch_source,
+    read_covariates,
+    read_patch_chunk,
+    read_series_chunk,
+    read_surveys,
+    series_source,
+)
 from releve.prepare.split import SplitConfig, assign_folds, measure_leakage
 from releve.progress import console, progress_bar
 from releve.store.read import Store, open_store
 from releve.store.schema import STORE_FORMAT, ArraySpec, FileCheck, Manifest
 
+CHUNK_SIZE = 256
+"""Surveys read at a time; a killed build loses the chunks in flight."""
 StoredModality = Literal["covariates", "landsat", "climate", "patch"]
 PROCESSES_FROM_ROWS = 20_000
 """Below this many files the start of worker processes costs more than they save; threads are used."""
@@ -46,8 +61,6 @@ class DataConfig(BaseModel):
     """Modalities to store; one that the release lacks is left out, and said."""
     patch_storage: Literal["raw", "encoded"] = "raw"
     """``raw``: decoded arrays, fastest to gather; ``encoded``: the files' own bytes, several times smaller."""
-    chunk_size: int = Field(256, ge=1)
-    """Surveys read at a time; a killed build loses one chunk at most."""
     num_workers: int = Field(0, ge=0)
     """Processes that read files; 0 means one a core."""
 
@@ -61,6 +74,15 @@ class _Job:
     first_survey: int
     first_row: int
     num_surveys: int
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one chunk's files hold: ``rows`` (positions in the split) with an array row or a tuple of blobs each."""
+
+    rows: NDArray[np.int64]
+    values: Any
+    problems: list[Problem]
 
 
 def build_store(
@@ -157,7 +179,7 @@ def build_store(
 
 def _recipe_of(data: DataConfig) -> dict[str, Any]:
     """Return the part of the configuration that decides the bytes (not how many workers made them)."""
-    return data.model_dump(mode="json", exclude={"num_workers", "chunk_size"})
+    return data.model_dump(mode="json", exclude={"num_workers"})
 
 
 def _reuse(out: Path, key: dict[str, Any], overwrite: bool) -> Store | None:
@@ -223,15 +245,23 @@ def _fingerprint(release: Release, jobs: dict[str, list[_Job]]) -> str:
     digest = hashlib.sha256()
     for file in sorted(release.files):
         digest.update(f"{file.relative_to(release.root)} {file_sha256(file)}\n".encode())
-    for name, name_jobs in jobs.items():
+    for name_jobs in jobs.values():
         for job in name_jobs:
-            digest.update(f"{name} {job.split} {job.source.listing_digest()}\n".encode())
+            for path in _single_files(job.source):
+                digest.update(f"{path} {(release.root / path).stat().st_size}\n".encode())
     return digest.hexdigest()
 
 
-def _fold(
-    table: pl.DataFrame, split: SplitConfig | None, seed: int
-) -> tuple[NDArray[np.int8], list[dict[str, float]]]:
+def _single_files(source: SeriesSource | PatchSource) -> Iterator[str]:
+    """Yield the paths of a source's one-survey files; a table is among the release's files already."""
+    for row in np.flatnonzero(source.has).tolist():
+        if isinstance(source, PatchSource):
+            yield from source.paths(row)
+        elif source.files is not None and source.positions is not None:
+            yield source.files.path(int(source.positions[row]))
+
+
+def _fold(table: pl.DataFrame, split: SplitConfig | None, seed: int) -> tuple[NDArray[np.int8], list[dict[str, float]]]:
     if split is None:
         return np.full(len(table), -1, np.int8), []
     lon, lat = table["lon"].to_numpy(), table["lat"].to_numpy()
@@ -284,8 +314,11 @@ class _Journal:
 
 
 class _Writer:
-    """Writes the files of an unfinished store. Plain writes at offsets, since a full disk then raises an error
-    (writing through a memory map would kill the process)."""
+    """Writes the files of an unfinished store.
+
+    It writes plainly at offsets, since a full disk then raises an error; through a memory map it would kill the
+    process.
+    """
 
     def __init__(self, part: Path, journal: _Journal, table: pl.DataFrame, data: DataConfig) -> None:
         self.part, self.journal, self.table, self.data = part, journal, table, data
@@ -370,13 +403,14 @@ class _Writer:
                 for first, last in _runs(survey_rows):
                     handle.seek(header + int(survey_rows[first]) * num_bytes)
                     _write_all(handle, np.ascontiguousarray(chunk.values[first:last]))
-                self._note(spec.name, job, chunk_index, chunk.problems, self._empty(job, chunk))
+                self._note(spec.name, job, chunk_index, chunk)
         self.files.append(spec.file)
 
     def _write_encoded(self, spec: ArraySpec, jobs: list[_Job]) -> None:
         """Append the files' own bytes; the journal keeps where each blob ended."""
         file = self.part / spec.file
-        offsets = np.zeros((spec.num_rows, 1 + jobs[0].source.num_blobs), np.int64)  # type: ignore[union-attr]
+        num_blobs = len(jobs[0].source.files)  # type: ignore[arg-type]
+        offsets = np.zeros((spec.num_rows, 1 + num_blobs), np.int64)
         done = [e for e in self.journal.entries.values() if e["array"] == spec.name]
         end = max((e["end"] for e in done), default=0)
         for entry in done:
@@ -385,29 +419,25 @@ class _Writer:
         with file.open("r+b", buffering=0) as handle:
             handle.truncate(end)
             handle.seek(end)
-            for job, chunk_index, chunk in self._chunks(spec, jobs, encoded=True):
+            for job, chunk_index, chunk in self._chunks(spec, jobs):
                 rows = self.row_of[spec.name][job.first_survey + chunk.rows]
                 places, buffer = [], bytearray()
-                for blobs in chunk.blobs:
-                    bounds = [end + len(buffer)]
-                    for blob in blobs or ():
-                        buffer += blob
-                        bounds.append(end + len(buffer))
-                    places.append(bounds + bounds[-1:] * (offsets.shape[1] - len(bounds)))
-                offsets[rows] = places
+                for blobs in chunk.values:
+                    ends = np.cumsum([end + len(buffer), *map(len, blobs)])
+                    places.append(ends.tolist())
+                    buffer += b"".join(blobs)
+                offsets[rows] = np.array(places, np.int64).reshape(-1, 1 + num_blobs)
                 _write_all(handle, bytes(buffer))
                 end += len(buffer)
                 where = {"end": end, "rows": rows.tolist(), "offsets": places}
-                self._note(spec.name, job, chunk_index, chunk.problems, self._empty(job, chunk), where)
+                self._note(spec.name, job, chunk_index, chunk, where)
         assert spec.index_file is not None
         self._save(spec.index_file, offsets)
         self.files.append(spec.file)
 
     def write_tables(self, labels: pl.DataFrame, folds: NDArray[np.int8]) -> None:
         """Write the surveys, the species and the sparse labels."""
-        columns = {
-            f"row_{name}": self.row_of.get(name, np.full(len(self.table), -1, np.int32)) for name in self.specs
-        }
+        columns = {f"row_{name}": self.row_of.get(name, np.full(len(self.table), -1, np.int32)) for name in self.specs}
         self._save_table("surveys.parquet", self.table.with_columns(fold=folds, **columns))
         species = labels.group_by("species_id").agg(num_surveys=pl.len()).sort("species_id")
         self._save_table("species.parquet", species.with_row_index("species_index"))
@@ -417,33 +447,36 @@ class _Writer:
         self._save("labels_indptr.npy", lists.indptr)
         self._save("labels_indices.npy", lists.indices)
 
-    def _chunks(self, spec: ArraySpec, jobs: list[_Job], encoded: bool = False) -> Iterator[tuple[_Job, int, Any]]:
+    def _chunks(self, spec: ArraySpec, jobs: list[_Job]) -> Iterator[tuple[_Job, int, _Part]]:
         """Yield the chunks that are not yet in the journal, read in parallel, in order."""
-        todo: list[tuple[_Job, int]] = []
-        for job in jobs:
-            for index in range(job.source.num_chunks(self.data.chunk_size)):
+        todo: list[tuple[int, int]] = []
+        for number, job in enumerate(jobs):
+            for index in range(job.source.num_chunks(CHUNK_SIZE)):
                 entry = self.journal.entries.get((spec.name, job.split, index))
                 if entry is None:
-                    todo.append((job, index))
+                    todo.append((number, index))
                 else:
                     self._take_note(spec.name, entry)
         workers = self.data.num_workers or os.cpu_count() or 1
-        arguments = [(job.source, index, self.data.chunk_size, encoded) for job, index in todo]
-        with _executor(workers, spec.num_rows) as pool, progress_bar() as bar:
+        sources = tuple(job.source for job in jobs)
+        encoded = spec.encoding != "raw"
+        with _executor(workers, spec.num_rows, sources) as pool, progress_bar() as bar:
             task = bar.add_task(f"store {spec.name}", total=len(todo))
-            for (job, index), chunk in zip(todo, _bounded_map(pool, arguments, 2 * workers), strict=True):
-                yield job, index, chunk
+            arguments = [(number, index, encoded) for number, index in todo]
+            for (number, index), chunk in zip(todo, _bounded_map(pool, arguments, 2 * workers), strict=True):
+                yield jobs[number], index, chunk
                 bar.advance(task)
 
-    def _note(
-        self, name: str, job: _Job, chunk: int, problems: Any, empty: list[int], where: dict[str, Any] | None = None
-    ) -> None:
+    def _note(self, name: str, job: _Job, index: int, chunk: _Part, where: dict[str, Any] | None = None) -> None:
+        """Enter a written chunk in the journal; surveys whose file held nothing usable lose their row."""
+        wanted = _chunk_rows(job.source, index)
+        empty = job.first_survey + np.setdiff1d(wanted, chunk.rows)
         entry = {
             "array": name,
             "split": job.split,
-            "chunk": chunk,
-            "problems": [asdict(problem) for problem in problems],
-            "empty": empty,
+            "chunk": index,
+            "problems": [asdict(problem) for problem in chunk.problems],
+            "empty": empty.tolist(),
         } | (where or {})
         self.journal.add(entry)
         self._take_note(name, entry)
@@ -451,11 +484,6 @@ class _Writer:
     def _take_note(self, name: str, entry: dict[str, Any]) -> None:
         self.problems += entry["problems"]
         self.row_of[name][entry["empty"]] = -1
-
-    @staticmethod
-    def _empty(job: _Job, chunk: Any) -> list[int]:
-        """Return the positions of surveys whose file was there but held nothing that can be used."""
-        return (job.first_survey + chunk.rows[chunk.empty]).tolist()
 
     def _set_rows(self, name: str, present: NDArray[np.bool_]) -> None:
         self.row_of[name] = np.where(present, np.cumsum(present) - 1, -1).astype(np.int32)
@@ -502,16 +530,53 @@ def _runs(rows: NDArray[np.integer]) -> Iterator[tuple[int, int]]:
         yield from zip(bounds[:-1], bounds[1:], strict=True)
 
 
-def _executor(workers: int, num_rows: int) -> Executor:
+_sources: tuple[SeriesSource | PatchSource, ...] = ()
+"""In a worker: what it reads from, sent once when the worker starts and not with every chunk."""
+
+
+def _start_worker(sources: tuple[SeriesSource | PatchSource, ...]) -> None:
+    global _sources
+    _sources = sources
+
+
+def _executor(workers: int, num_rows: int, sources: tuple[SeriesSource | PatchSource, ...]) -> Executor:
     if workers > 1 and num_rows >= PROCESSES_FROM_ROWS:
-        return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    return ThreadPoolExecutor(workers)
+        return ProcessPoolExecutor(workers, get_context("spawn"), _start_worker, (sources,))
+    return ThreadPoolExecutor(workers, initializer=_start_worker, initargs=(sources,))
 
 
-def _bounded_map(pool: Executor, arguments: list[tuple[Any, ...]], ahead: int) -> Iterator[Any]:
-    """Yield ``read_chunk(*arguments)`` in order, with at most ``ahead`` chunks read before they are wanted."""
+def _chunk_rows(source: SeriesSource | PatchSource, index: int) -> NDArray[np.int64]:
+    """Return the positions, in the split's table, of the surveys whose files a chunk reads."""
+    return np.flatnonzero(source.has)[index * CHUNK_SIZE : (index + 1) * CHUNK_SIZE]
+
+
+def _read_part(number: int, index: int, encoded: bool) -> _Part:
+    """Read one chunk in a worker."""
+    source = _sources[number]
+    if isinstance(source, SeriesSource):
+        chunk = read_series_chunk(source, index, CHUNK_SIZE)
+        return _Part(chunk.rows, chunk.values, chunk.problems)
+    if not encoded:
+        patches = read_patch_chunk(source, index, CHUNK_SIZE)
+        return _Part(patches.rows, patches.values, patches.problems)
+    rows, values, problems = [], [], []
+    for row in _chunk_rows(source, index).tolist():
+        try:
+            blobs = source.read_bytes(row)
+            decode_patch(source.kind, blobs)  # a broken file must be met now, not in the middle of training
+        except ReleaseError as error:
+            path = " + ".join(source.paths(row))
+            problems.append(Problem(source.split, "patch", int(source.survey_ids[row]), path, str(error)))
+        else:
+            rows.append(row)
+            values.append(blobs)
+    return _Part(np.array(rows, np.int64), values, problems)
+
+
+def _bounded_map(pool: Executor, arguments: list[tuple[Any, ...]], ahead: int) -> Iterator[_Part]:
+    """Yield ``_read_part(*arguments)`` in order, with at most ``ahead`` chunks read before they are wanted."""
     queue = iter(arguments)
-    pending = [pool.submit(read_chunk, *args) for args in islice(queue, ahead)]
+    pending = deque(pool.submit(_read_part, *args) for args in islice(queue, ahead))
     while pending:
-        yield pending.pop(0).result()
-        pending += [pool.submit(read_chunk, *args) for args in islice(queue, 1)]
+        yield pending.popleft().result()
+        pending.extend(pool.submit(_read_part, *args) for args in islice(queue, 1))

@@ -1,0 +1,111 @@
+"""One TOML file describes a run. Strict: an unknown key is an error that names the nearest valid one."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from releve.decide.decision import DecideConfig
+from releve.errors import ConfigError, nearest
+from releve.evaluate import EvaluateConfig
+from releve.models import ModelConfig
+from releve.prepare.split import SplitConfig
+from releve.store import DataConfig
+from releve.train import TrainConfig
+
+
+class Config(BaseModel):
+    """A recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str = ""
+    """What the recipe is for."""
+    data: DataConfig = Field(default_factory=DataConfig)
+    split: SplitConfig = Field(default_factory=SplitConfig)
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    decide: DecideConfig = Field(default_factory=DecideConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> Config:
+    """Return the recipe in a TOML file, with ``section.field=value`` overrides applied.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or is no TOML, a key is unknown, or a value is impossible.
+    """
+    path = Path(path)
+    if not path.is_file():
+        near = sorted(str(p) for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        raise ConfigError(f"no recipe at {path}", expected=f"a .toml file{f', such as {near[0]}' if near else ''}")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+    for text in overrides or []:
+        apply_override(content, text)
+    return make_config(content, origin=str(path))
+
+
+def make_config(content: dict[str, Any], *, origin: str) -> Config:
+    """Return the checked configuration of a nested mapping.
+
+    Raises
+    ------
+    ConfigError
+        Naming every wrong key and value.
+    """
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        problems = [_explain(item) for item in error.errors()]
+        raise ConfigError(f"{origin}: " + "; ".join(problems)) from error
+
+
+def apply_override(content: dict[str, Any], text: str) -> None:
+    """Set one ``section.field=value`` in a nested mapping; the value is read as TOML, else as text.
+
+    Raises
+    ------
+    ConfigError
+        If the text has no ``=``, or its path runs through a value.
+
+    Examples
+    --------
+    >>> content = {"train": {"epochs": 5}}
+    >>> apply_override(content, "train.epochs=7")
+    >>> apply_override(content, "model.modalities=['patch']")
+    >>> apply_override(content, "train.device=cpu")
+    >>> content
+    {'train': {'epochs': 7, 'device': 'cpu'}, 'model': {'modalities': ['patch']}}
+    """
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise ConfigError(f"--set {text!r}", expected="section.field=value, such as train.epochs=5")
+    *sections, field = path.strip().split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise ConfigError(f"--set {text!r}: {section!r} is a value", expected="a section")
+    try:
+        content[field] = tomllib.loads(f"x = {value.strip()}")["x"]
+    except tomllib.TOMLDecodeError:
+        content[field] = value.strip()
+
+
+def _explain(item: Any) -> str:
+    """Return one problem in words: where, what was found, what was expected."""
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        *sections, key = item["loc"]
+        model: Any = Config
+        for section in sections:
+            model = model.model_fields[section].annotation
+        return f"unknown key {where!r}, {nearest(str(key), model.model_fields)}"
+    return f"{where} is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"

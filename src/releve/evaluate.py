@@ -1,0 +1,150 @@
+"""Score a run on its held-out folds, beside reference models, with intervals."""
+
+# N surveys, S species
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from releve.decide import fit_calibration, reliability_table, to_logits
+from releve.decide.expected_f1 import expected_f1_sets
+from releve.errors import pick
+from releve.geo import block_ids, equal_area_crs, project
+from releve.metrics import Lists, RankScores, SetScores, bootstrap_interval, rank_scores, score_sets
+from releve.models.baselines import BASELINES
+from releve.prepare.split import split_rows
+from releve.store import Store
+
+BOOTSTRAP_BLOCK_KM = 50.0
+"""Surveys of one block are drawn together, since neighbours are alike."""
+
+
+class EvaluateConfig(BaseModel):
+    """What a run is compared with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    baselines: tuple[str, ...] = tuple(BASELINES)
+    """Reference models fitted on the same folds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One row of the table of scores."""
+
+    name: str
+    sets: SetScores
+    ranks: RankScores
+    low: float
+    high: float
+    """95 % interval of sF1 by a bootstrap over spatial blocks."""
+
+    def row(self) -> dict[str, float | str]:
+        """Return the numbers, by name."""
+        interval = {"sample_f1_low": self.low, "sample_f1_high": self.high}
+        ranks = {"auc_macro": self.ranks.auc_macro, "ap_macro": self.ranks.ap_macro}
+        top = {f"top_{k}_accuracy": value for k, value in self.ranks.top_k_accuracy.items()}
+        return {"model": self.name} | self.sets.summary() | interval | ranks | top
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Scores of a model and of the reference models on the same held-out rows."""
+
+    entries: list[Entry]
+    surveys: pl.DataFrame
+    """One row a held-out survey: id, place, fold, F1, observed and predicted richness."""
+    species: pl.DataFrame
+    """One row a species: id, counts, precision, recall, F1, AUC and average precision."""
+    reliability: pl.DataFrame
+    """Predicted against observed frequency."""
+
+    def table(self) -> pl.DataFrame:
+        """Return one row a model, the best first."""
+        return pl.DataFrame([entry.row() for entry in self.entries]).sort("sample_f1", descending=True)
+
+
+def score_model(
+    name: str, probs: torch.Tensor | NDArray, lists: Lists, truth: Lists, blocks: NDArray[np.int64], seed: int
+) -> Entry:
+    """Return the scores of lists and probabilities, with the interval of sF1 over blocks."""
+    sets = score_sets(lists, truth, probs.shape[1])
+    low, high = bootstrap_interval(sets.per_survey_f1, blocks, np.random.default_rng(seed))
+    return Entry(name, sets, rank_scores(probs, truth), low, high)
+
+
+def evaluate_held_out(
+    store: Store,
+    rows: NDArray[np.int64],
+    probs: torch.Tensor,
+    lists: Lists,
+    config: EvaluateConfig,
+    *,
+    buffer_km: float,
+    seed: int,
+    name: str = "model",
+) -> Evaluation:
+    """Return the scores of held-out predictions, and of the reference models fitted on the same folds.
+
+    Parameters
+    ----------
+    store
+        The labelled store.
+    rows
+        Positions of the held-out rows.
+    probs
+        (N, S) calibrated probabilities of these rows, each by members not trained on it.
+    lists
+        Their species lists.
+    config
+        The reference models.
+    buffer_km
+        As in training.
+    seed
+        Seed of reference models and bootstrap.
+    name
+        What to call the model in the tables.
+    """
+    truth = store.labels.take(rows)
+    lon, lat = store.lon[rows], store.lat[rows]
+    blocks = block_ids(project(lon, lat, equal_area_crs(lon, lat)), BOOTSTRAP_BLOCK_KM)
+    model = score_model(name, probs, lists, truth, blocks, seed)
+    entries = [model]
+    for baseline in config.baselines:
+        base_probs, base_lists = held_out_baseline(store, rows, baseline, buffer_km=buffer_km, seed=seed)
+        entries.append(score_model(baseline, base_probs, base_lists, truth, blocks, seed))
+    surveys = store.surveys[rows.tolist()].select("survey_id", "lon", "lat", "year", "country", "fold")
+    surveys = surveys.with_columns(
+        f1=model.sets.per_survey_f1, num_observed=truth.lengths(), num_predicted=lists.lengths()
+    )
+    ranks = pl.DataFrame(
+        {
+            "species_index": np.arange(len(store.species_ids)),
+            "species_id": store.species_ids,
+            "auc": model.ranks.auc_S,
+            "average_precision": model.ranks.ap_S,
+        }
+    )
+    species = ranks.join(model.sets.per_species, on="species_index", how="left").sort("species_index")
+    return Evaluation(entries, surveys, species, reliability_table(probs, truth))
+
+
+def held_out_baseline(
+    store: Store, rows: NDArray[np.int64], name: str, *, buffer_km: float, seed: int
+) -> tuple[NDArray[np.float32], Lists]:
+    """Return a reference model's calibrated probabilities of held-out rows, and its expected-F1 lists."""
+    predict = pick(BASELINES, name, what="baseline")
+    probs = np.zeros((len(rows), len(store.species_ids)), np.float32)
+    for fold in np.unique(store.folds[rows]).tolist():
+        train, _, _ = split_rows(store.folds, store.lon, store.lat, fold, buffer_km)
+        inside = np.flatnonzero(store.folds[rows] == fold)
+        probs[inside] = predict(store, train, rows[inside], seed)
+    logits = to_logits(np.clip(probs, 1e-6, 1 - 1e-6))
+    calibrated = fit_calibration(logits, store.labels.take(rows)).apply(logits)
+    return calibrated, expected_f1_sets(calibrated)

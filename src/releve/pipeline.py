@@ -1,0 +1,219 @@
+"""The steps of a run, each reading only what the step before it wrote: prepare, train, evaluate, predict."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from releve.config import Config
+from releve.decide.decision import fit_decision
+from releve.errors import RunError, StoreError
+from releve.evaluate import Evaluation, evaluate_held_out
+from releve.files import file_sha256, write_json, write_text
+from releve.ingest import open_release
+from releve.predict import Predictions, predict_lists, store_for_prediction, write_probabilities
+from releve.progress import progress_bar
+from releve.runs import Run, open_run, predict_held_out, write_record
+from releve.store import Store, build_store, open_store
+from releve.submission import write_submission
+from releve.train import plan_members, train_member
+
+
+def prepare(config: Config, data: Path, out: Path, *, seed: int = 0, overwrite: bool = False) -> Store:
+    """Build the store of a recipe from a release, and its ``run.json``."""
+    started = time.monotonic()
+    store = build_store(open_release(data), config.data, config.split, out, seed=seed, overwrite=overwrite)
+    if not (out / "run.json").is_file():
+        write_record(
+            out,
+            "prepare",
+            started,
+            config=config.model_dump(mode="json"),
+            seed=seed,
+            data=str(data),
+            inputs={"fingerprint": store.manifest.fingerprint},
+        )
+    return store
+
+
+def train(
+    config: Config, store: Store, out: Path, *, seed: int = 0, resume: bool = False, overwrite: bool = False
+) -> Run:
+    """Train the members of a recipe, fit its decision on held-out rows, and return the run.
+
+    Parameters
+    ----------
+    config
+        The recipe.
+    store
+        A store prepared by it.
+    out
+        Folder of the run.
+    seed
+        Seed of the members.
+    resume
+        Go on with a run that was stopped; the losses are those of an unbroken run.
+    overwrite
+        Start over where a run is.
+
+    Raises
+    ------
+    StoreError
+        If the store was prepared by another recipe.
+    RunError
+        If the folder is in use, or holds a run of another recipe, seed or store.
+    """
+    started = time.monotonic()
+    check_store_matches(config, store)
+    plan = plan_members(config.train, store.manifest.num_folds, seed)
+    identity = {
+        "config": config.model_dump(mode="json"),
+        "seed": seed,
+        "inputs": {"store": file_sha256(store.path / "manifest.json")},
+    }
+    claim_folder(out, identity, resume=resume, overwrite=overwrite)
+    facts: dict[str, Any] = identity | {
+        "store": store_path_from(out, store.path),
+        "members": [asdict(member) for member in plan],
+    }
+    write_record(out, "train", started, **facts)
+    timings = {}
+    with progress_bar() as bar:
+        task = bar.add_task("train", total=len(plan) * config.train.epochs)
+        for member in plan:
+            member_started = time.monotonic()
+            train_member(
+                store,
+                member,
+                config.model,
+                config.train,
+                config.split.buffer_km,
+                out / member.name,
+                resume=resume,
+                advance=lambda epochs: bar.advance(task, epochs),
+            )
+            timings[member.name] = round(time.monotonic() - member_started, 1)
+    unfinished = Run(out, config, seed, tuple(plan))
+    rows, logits = predict_held_out(unfinished)
+    decision = fit_decision(logits, store.labels.take(rows), config.decide)
+    write_record(out, "train", started, **facts, timings=timings)
+    write_text(out / "decision.json", decision.model_dump_json(indent=1) + "\n")
+    return open_run(out)
+
+
+def evaluate(run: Run) -> Evaluation:
+    """Score a run on its held-out folds and write the tables to ``RUN/evaluation``."""
+    rows, logits = predict_held_out(run)
+    probs = run.decision.probs(logits)
+    evaluation = evaluate_held_out(
+        run.store,
+        rows,
+        probs,
+        run.decision.lists(probs),
+        run.config.evaluate,
+        buffer_km=run.config.split.buffer_km,
+        seed=run.seed,
+        name=run.config.title or "model",
+    )
+    folder = run.path / "evaluation"
+    folder.mkdir(exist_ok=True)
+    for name in ("surveys", "species", "reliability"):
+        write_text(folder / f"{name}.csv", getattr(evaluation, name).write_csv())
+    write_text(folder / "scores.csv", evaluation.table().write_csv())
+    write_json(folder / "scores.json", evaluation.table().to_dicts())
+    return evaluation
+
+
+def predict(
+    run: Run, data: Path, split: str, out: Path, *, probabilities: Path | None = None, overwrite: bool = False
+) -> Predictions:
+    """Write the submission of a split or table, and if asked its sparse probabilities."""
+    for file in (out, probabilities):
+        if file is not None and file.exists() and not overwrite:
+            raise RunError(f"{file} exists", action="Give another name, or --overwrite")
+    store = store_for_prediction(run, data, split)
+    predictions = predict_lists(run, store, probabilities=probabilities is not None)
+    write_submission(out, predictions.survey_ids, predictions.species)
+    if probabilities is not None:
+        write_probabilities(probabilities, predictions.probabilities)
+    return predictions
+
+
+def check_store_matches(config: Config, store: Store) -> None:
+    """Refuse a store that was prepared by another recipe.
+
+    Raises
+    ------
+    StoreError
+        Naming the settings that differ.
+    """
+    made = store.manifest.recipe
+    wanted = {
+        "data": config.data.model_dump(mode="json", exclude={"num_workers"}),
+        "split": config.split.model_dump(mode="json"),
+    }
+    differs = [
+        f"{section}.{key} is {(made.get(section) or {}).get(key)!r} in the store and {value!r} in the recipe"
+        for section, values in wanted.items()
+        for key, value in values.items()
+        if (made.get(section) or {}).get(key) != value
+    ]
+    if differs:
+        raise StoreError(
+            f"store {store.path} was made by another recipe: {'; '.join(differs)}",
+            action="Prepare a store with this recipe, or train with the recipe of the store",
+        )
+
+
+def claim_folder(out: Path, identity: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
+    """Make the run's folder, or make sure that what is there may be resumed or replaced."""
+    record = out / "run.json"
+    if record.is_file() and overwrite and not resume:
+        remove_run(out)
+    elif record.is_file() and resume:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        differs = [key for key, value in identity.items() if content.get(key) != json.loads(json.dumps(value))]
+        if differs:
+            raise RunError(
+                f"run {out} was made with another {' and '.join(differs)}",
+                action="Resume with the same recipe, seed and store, or give another --out",
+            )
+    elif record.is_file():
+        raise RunError(f"{out} holds a run", action="Use --resume to go on with it or --overwrite to start over")
+    elif out.is_dir() and any(path.name != "store" for path in out.iterdir()):
+        raise RunError(f"{out} is not empty and holds no run", action="Give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def remove_run(out: Path) -> None:
+    """Delete what a run wrote, and nothing else; a store inside is kept."""
+    for path in [*out.glob("member-*"), out / "evaluation", out / "stores"]:
+        if path.is_dir():
+            shutil.rmtree(path)
+    for name in ("run.json", "decision.json", "predictions.csv", "report.html"):
+        (out / name).unlink(missing_ok=True)
+
+
+def store_path_from(out: Path, store: Path) -> str:
+    """Return the store's path as seen from the run, relative if it lies inside, so that a run can be moved."""
+    inside = store.resolve().is_relative_to(out.resolve())
+    return str(store.resolve().relative_to(out.resolve())) if inside else str(store.resolve())
+
+
+def open_store_of(path: Path) -> Store:
+    """Open a store and refuse one without folds, which was made for prediction only."""
+    store = open_store(path)
+    if store.manifest.num_folds == 0:
+        raise StoreError(f"store {path} has no folds", action="Prepare it with releve prepare")
+    return store
+
+
+def seconds_since(started: float) -> float:
+    """Return the seconds since ``time.monotonic()`` gave ``started``."""
+    return float(np.round(time.monotonic() - started, 1))

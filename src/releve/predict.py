@@ -1,0 +1,118 @@
+"""Species lists and probabilities for the surveys of a split, or of a user's table."""
+
+# B batch, S species
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from releve.decide import Lists
+from releve.errors import TableError
+from releve.files import atomic_path
+from releve.ingest import open_release
+from releve.progress import progress_bar
+from releve.runs import Run, predict_probs
+from releve.store import Store, build_store
+from releve.store.table import read_table_store
+
+MIN_PROBABILITY = 0.001
+"""Smaller probabilities are left out of the sparse table."""
+MAX_PER_SURVEY = 512
+"""At most this many species a survey are kept in the sparse table, the most probable ones."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Lists of all surveys, and the larger probabilities."""
+
+    survey_ids: NDArray[np.int64]
+    species: list[NDArray[np.int64]]
+    """Ascending official species ids of each survey."""
+    probabilities: pl.DataFrame
+    """``surveyId``, ``speciesId``, ``probability`` of the likelier species; empty if not asked for."""
+
+
+def store_for_prediction(run: Run, data: Path, split: str) -> Store:
+    """Return a store of the surveys to predict, built beside the run so that a second call finds it.
+
+    Parameters
+    ----------
+    run
+        A trained run.
+    data
+        A release's folder, or a ``.csv`` / ``.parquet`` table with ``surveyId, lon, lat`` and any of ``year, month,
+        country, region, areaInM2, geoUncertaintyInM`` and covariates under their official names.
+    split
+        The release's split; not used for a table.
+    """
+    data = Path(data)
+    if data.is_file():
+        covariates = run.models[0].statistics.tables.get("covariates")
+        return read_table_store(data, covariates.columns if covariates else ())
+    settings = run.config.data.model_copy(update={"splits": (split,)})
+    folder = run.path / "stores" / f"{split}-{_short_hash(str(data.resolve()))}"
+    return build_store(open_release(data), settings, None, folder, overwrite=True)
+
+
+def predict_lists(run: Run, store: Store, *, probabilities: bool = False) -> Predictions:
+    """Return the species list of every survey of a store, and if asked for its likelier species' probabilities."""
+    lists: list[NDArray[np.int64]] = []
+    kept: list[pl.DataFrame] = []
+    survey_ids = store.surveys["survey_id"].to_numpy()
+    with progress_bar() as bar:
+        task = bar.add_task("predict", total=len(store))
+        for rows, probs_BS in predict_probs(run, store):
+            block = run.decision.lists(probs_BS)
+            lists += [run.species_ids[block.row(i)] for i in range(len(rows))]
+            if probabilities:
+                top = probs_BS.topk(min(MAX_PER_SURVEY, probs_BS.shape[1]), dim=1)
+                row, rank = (top.values >= MIN_PROBABILITY).nonzero(as_tuple=True)
+                kept.append(
+                    pl.DataFrame(
+                        {
+                            "surveyId": survey_ids[rows][row.numpy()],
+                            "speciesId": run.species_ids[top.indices[row, rank].numpy()],
+                            "probability": top.values[row, rank].numpy(),
+                        }
+                    )
+                )
+            bar.advance(task, len(rows))
+    schema = {"surveyId": pl.Int64, "speciesId": pl.Int64, "probability": pl.Float32}
+    table = pl.concat(kept) if kept else pl.DataFrame(schema=schema)
+    return Predictions(survey_ids, lists, table)
+
+
+def write_probabilities(path: Path, table: pl.DataFrame) -> None:
+    """Write the sparse table of probabilities as parquet.
+
+    Raises
+    ------
+    TableError
+        If the file is not to be a .parquet.
+    """
+    if path.suffix != ".parquet":
+        raise TableError(f"--probabilities {path}", expected="a name that ends in .parquet")
+    with atomic_path(path) as partial:
+        table.write_parquet(partial)
+
+
+def observed_lists(store: Store, species_ids: NDArray[np.int64]) -> Lists:
+    """Return a store's labels in the columns of a model; species the model does not know come after the last column.
+
+    They count as missed in every score: a model cannot list what it has never seen.
+    """
+    position = {int(species): i for i, species in enumerate(species_ids)}
+    unknown = [int(s) for s in store.species_ids if int(s) not in position]
+    position |= {species: len(species_ids) + i for i, species in enumerate(unknown)}
+    columns = np.array([position[int(s)] for s in store.species_ids], np.int64)
+    return Lists.from_pairs(store.labels.surveys(), columns[store.labels.indices], len(store))
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

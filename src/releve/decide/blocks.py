@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -17,6 +18,8 @@ from releve.metrics import Lists
 T = TypeVar("T")
 
 BLOCK_CELLS = 500_000
+
+_ONE_AT_A_TIME = threading.Lock()  # the number of threads belongs to the process, and must be put back
 
 
 def map_blocks(
@@ -32,7 +35,7 @@ def map_blocks(
     Parameters
     ----------
     function
-        What to do with a block. It must not change it.
+        What to do with a block. It must not change it, nor call ``map_blocks``.
     scores
         (N, S) table.
     probs
@@ -61,13 +64,14 @@ def map_blocks(
                 raise _bad_probs(scores)
         return function(first, block_BS)
 
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(num_threads) as pool:
-            return list(pool.map(work, range(0, len(scores), step)))
-    finally:
-        torch.set_num_threads(num_threads)
+    with _ONE_AT_A_TIME:
+        num_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with ThreadPoolExecutor(num_threads) as pool:
+                return list(pool.map(work, range(0, len(scores), step)))
+        finally:
+            torch.set_num_threads(num_threads)
 
 
 def _as_block(block: np.ndarray | torch.Tensor) -> torch.Tensor:

@@ -61,9 +61,7 @@ def to_logits(probs: Values) -> Values:
     return torch.logit(flat).clamp(-LIMIT, LIMIT).numpy()
 
 
-def fit_calibration(
-    logits: np.ndarray | torch.Tensor, truth: Lists, *, slope_only: bool = False
-) -> Calibration:
+def fit_calibration(logits: np.ndarray | torch.Tensor, truth: Lists, *, slope_only: bool = False) -> Calibration:
     """Return the slope and intercept that maximise the likelihood of the observed sets.
 
     Every cell (survey, species) is one observation of Platt's logistic model, logit P(y = 1) = slope x logit
@@ -148,9 +146,7 @@ def _histogram(logits: np.ndarray | torch.Tensor, truth: Lists) -> tuple[np.ndar
     return count_M[used], present_M[used], total_M[used] / count_M[used]
 
 
-def _newton(
-    design_MD: np.ndarray, count_M: np.ndarray, present_M: np.ndarray, start: np.ndarray
-) -> np.ndarray:
+def _newton(design_MD: np.ndarray, count_M: np.ndarray, present_M: np.ndarray, start: np.ndarray) -> np.ndarray:
     """Return the weights of the binned logistic model by Newton's method with step halving."""
 
     def loss(weights: np.ndarray) -> float:

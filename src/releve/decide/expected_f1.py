@@ -57,9 +57,7 @@ FIRST_K = 64
 TAIL_MAX = 0.1
 
 
-def expected_f1_sets(
-    probs: np.ndarray | torch.Tensor, *, min_size: int = 1, max_size: int | None = None
-) -> Lists:
+def expected_f1_sets(probs: np.ndarray | torch.Tensor, *, min_size: int = 1, max_size: int | None = None) -> Lists:
     """Return, for each survey, the list with the highest expected F1 if species occur independently.
 
     The lists are exact up to 1e-10 of expected F1 (see the module's text); ties go to the shorter list and,

@@ -64,7 +64,7 @@ def make_config(content: dict[str, Any], *, origin: str) -> Config:
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        problems = [_explain(item) for item in error.errors()]
+        problems = [explain(item, Config) for item in error.errors()]
         raise ConfigError(f"{origin}: " + "; ".join(problems)) from error
 
 
@@ -99,13 +99,13 @@ def apply_override(content: dict[str, Any], text: str) -> None:
         content[field] = value.strip()
 
 
-def _explain(item: Any) -> str:
-    """Return one problem in words: where, what was found, what was expected."""
+def explain(item: Any, model: type[BaseModel]) -> str:
+    """Return one problem that pydantic found in words: where, what was found, what was expected."""
     where = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         *sections, key = item["loc"]
-        model: Any = Config
-        for section in sections:
-            model = model.model_fields[section].annotation
-        return f"unknown key {where!r}, {nearest(str(key), model.model_fields)}"
+        section: Any = model
+        for name in sections:
+            section = section.model_fields[name].annotation
+        return f"unknown key {where!r}, {nearest(str(key), section.model_fields)}"
     return f"{where} is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"

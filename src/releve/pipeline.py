@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 
 from releve.config import Config
 from releve.decide.decision import fit_decision
@@ -139,10 +138,24 @@ def predict(
             raise RunError(f"{file} exists", action="Give another name, or --overwrite")
     store = store_for_prediction(run, data, split)
     predictions = predict_lists(run, store, probabilities=probabilities is not None)
-    write_submission(out, predictions.survey_ids, predictions.species)
+    write_submission(out, predictions.survey_ids, predictions.lists, run.species_ids)
     if probabilities is not None:
         write_probabilities(probabilities, predictions.probabilities)
     return predictions
+
+
+def run(
+    config: Config, data: Path, out: Path, *, seed: int = 0, resume: bool = False, overwrite: bool = False
+) -> Evaluation:
+    """Prepare, train, evaluate, and predict the test split if the release has one. The store lies in ``out/store``."""
+    if (out / "run.json").is_file() and not (resume or overwrite):
+        raise RunError(f"{out} holds a run", action="Use --resume to go on with it or --overwrite to start over")
+    store = prepare(config, data, out / "store", seed=seed, overwrite=overwrite)
+    trained = train(config, store, out, seed=seed, resume=resume, overwrite=overwrite)
+    evaluation = evaluate(trained)
+    if "test" in open_release(data).splits:
+        predict(trained, data, "test", out / "predictions.csv", overwrite=True)
+    return evaluation
 
 
 def check_store_matches(config: Config, store: Store) -> None:
@@ -212,8 +225,3 @@ def open_store_of(path: Path) -> Store:
     if store.manifest.num_folds == 0:
         raise StoreError(f"store {path} has no folds", action="Prepare it with releve prepare")
     return store
-
-
-def seconds_since(started: float) -> float:
-    """Return the seconds since ``time.monotonic()`` gave ``started``."""
-    return float(np.round(time.monotonic() - started, 1))

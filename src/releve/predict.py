@@ -32,8 +32,8 @@ class Predictions:
     """Lists of all surveys, and the larger probabilities."""
 
     survey_ids: NDArray[np.int64]
-    species: list[NDArray[np.int64]]
-    """Ascending official species ids of each survey."""
+    lists: Lists
+    """``species_index`` of the run's columns."""
     probabilities: pl.DataFrame
     """``surveyId``, ``speciesId``, ``probability`` of the likelier species; empty if not asked for."""
 
@@ -62,14 +62,13 @@ def store_for_prediction(run: Run, data: Path, split: str) -> Store:
 
 def predict_lists(run: Run, store: Store, *, probabilities: bool = False) -> Predictions:
     """Return the species list of every survey of a store, and if asked for its likelier species' probabilities."""
-    lists: list[NDArray[np.int64]] = []
+    lists: list[Lists] = []
     kept: list[pl.DataFrame] = []
     survey_ids = store.surveys["survey_id"].to_numpy()
     with progress_bar() as bar:
         task = bar.add_task("predict", total=len(store))
         for rows, probs_BS in predict_probs(run, store):
-            block = run.decision.lists(probs_BS)
-            lists += [run.species_ids[block.row(i)] for i in range(len(rows))]
+            lists.append(run.decision.lists(probs_BS))
             if probabilities:
                 top = probs_BS.topk(min(MAX_PER_SURVEY, probs_BS.shape[1]), dim=1)
                 row, rank = (top.values >= MIN_PROBABILITY).nonzero(as_tuple=True)
@@ -85,7 +84,9 @@ def predict_lists(run: Run, store: Store, *, probabilities: bool = False) -> Pre
             bar.advance(task, len(rows))
     schema = {"surveyId": pl.Int64, "speciesId": pl.Int64, "probability": pl.Float32}
     table = pl.concat(kept) if kept else pl.DataFrame(schema=schema)
-    return Predictions(survey_ids, lists, table)
+    indptr = np.concatenate([[0], np.cumsum(np.concatenate([part.lengths() for part in lists]))])
+    joined = Lists(indptr, np.concatenate([part.indices for part in lists]))
+    return Predictions(survey_ids, joined, table)
 
 
 def write_probabilities(path: Path, table: pl.DataFrame) -> None:

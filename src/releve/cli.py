@@ -1,0 +1,325 @@
+"""The command line. Each command reads what the one before it wrote; none asks a question."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import releve
+from releve.errors import ReleveError
+from releve.progress import console
+
+app = typer.Typer(
+    name="releve",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="""Which plants grow here? From an official GeoPlant / GeoLifeCLEF release to scored species lists.
+
+Start with `releve demo`, or on your own copy of a release: `releve check RELEASE`, then
+`releve run RECIPE --data RELEASE --out RUN`. Recipes are TOML files; see `recipes/`.""",
+)
+
+Recipe = Annotated[Path, typer.Argument(help="TOML file that describes the run, such as recipes/pa.toml")]
+Data = Annotated[Path, typer.Option("--data", help="Folder of an official release")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier call wrote")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Change one value of the recipe; may be repeated"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else on standard output")]
+
+
+def main() -> None:
+    """Run the command line; a problem the user can mend is one message and exit code 2."""
+    try:
+        app()
+    except ReleveError as error:
+        Console(stderr=True, soft_wrap=True).print("[bold red]error:[/]", str(error), highlight=False, markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version and exit")] = False,
+) -> None:
+    """Hold the options of the program itself."""
+    if show:
+        print(releve.__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything the demo makes")] = Path("demo"),
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Simulate a world with known truth, train on it, and compare models in OUT/report.html.
+
+    The whole job on an embedded default: a virtual release in the official layout is written, packed, learned from
+    with all modalities and with each alone, and scored beside reference models and the oracle, the best that is
+    possible. Takes some minutes on two cores.
+    """
+    from releve.demo import run_demo
+
+    page = run_demo(out, seed=seed, overwrite=overwrite)
+    print(page)
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="Folder to make")],
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="FIELD=VALUE", help="Change a size, such as num_plots=500; may be repeated"),
+    ] = None,
+) -> None:
+    """Write a virtual world with known truth in the layout of an official release.
+
+    Terrain, climate, soil, land cover, roads and towns as rasters; plots, presence-only records, patches and series;
+    and under OUT/truth the true probabilities and the test plots' species.
+    """
+    from releve.simulate import SimulateConfig, simulate_release
+
+    content: dict[str, Any] = {"seed": seed}
+    config = _checked(SimulateConfig, content, settings)
+    _make_way(out, overwrite, sign="truth")
+    started = time.monotonic()
+    summary = simulate_release(config, out)
+    from releve.runs import write_record
+
+    write_record(out, "simulate", started, config=config.model_dump(mode="json"), seed=seed)
+    _print_facts(f"simulated release in {out}", asdict(summary))
+
+
+@app.command()
+def check(
+    release: Annotated[Path, typer.Argument(help="Folder of an official release")],
+    as_json: AsJson = False,
+) -> None:
+    """Look through a release: what is present, missing, corrupt or suspicious, for each split and modality.
+
+    Exits with 1 if something would break a run, else with 0.
+    """
+    from releve.ingest import check_release, open_release, render_inventory
+
+    inventory = check_release(open_release(release))
+    if as_json:
+        print(json.dumps(inventory.to_dict(), indent=1))
+    else:
+        Console().print(render_inventory(inventory))
+    raise typer.Exit(1 if inventory.breaks_run else 0)
+
+
+@app.command()
+def prepare(
+    recipe: Recipe,
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the store")],
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    settings: Settings = None,
+) -> None:
+    """Pack a release into a store: one folder of tables and memory-mapped arrays.
+
+    A call that was killed goes on where it stopped, and ends with the same bytes.
+    """
+    from releve import pipeline
+    from releve.config import load_config
+
+    store = pipeline.prepare(load_config(recipe, settings), data, out, seed=seed, overwrite=overwrite)
+    _print_store(store)
+
+
+@app.command()
+def train(
+    recipe: Recipe,
+    store: Annotated[Path, typer.Option("--store", help="Store made by releve prepare")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run")],
+    resume: Resume = False,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    settings: Settings = None,
+) -> None:
+    """Train the members of a recipe on a store, and fit calibration and list rule on held-out blocks."""
+    from releve import pipeline
+    from releve.config import load_config
+    from releve.store import open_store
+
+    config = load_config(recipe, settings)
+    run = pipeline.train(config, open_store(store), out, seed=seed, resume=resume, overwrite=overwrite)
+    _print_facts(f"run in {out}", run.decision.model_dump(exclude={"setting"}))
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Run made by releve train")],
+    as_json: AsJson = False,
+) -> None:
+    """Score a run on its held-out blocks beside reference models fitted on the same folds.
+
+    Tables go to RUN/evaluation, a page to RUN/report.html.
+    """
+    from releve import pipeline
+    from releve.runs import open_run
+
+    evaluation = pipeline.evaluate(open_run(run))
+    if as_json:
+        print(json.dumps(evaluation.table().to_dicts(), indent=1))
+    else:
+        _print_scores(evaluation.table().to_dicts())
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run made by releve train")],
+    data: Annotated[Path, typer.Option("--data", help="A release, or a CSV / parquet table with surveyId, lon, lat")],
+    out: Annotated[Path, typer.Option("--out", help="CSV file: surveyId,predictions")],
+    split: Annotated[str, typer.Option("--split", help="Split of the release; not used for a table")] = "test",
+    probabilities: Annotated[
+        Path | None, typer.Option("--probabilities", help="Also write a parquet table: survey, species, probability")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Predict the species list of every survey of a split, or of a table of your own."""
+    from releve import pipeline
+    from releve.runs import open_run
+
+    made = pipeline.predict(open_run(run), data, split, out, probabilities=probabilities, overwrite=overwrite)
+    console.print(f"{len(made.survey_ids):,} lists, {made.lists.lengths().mean():.1f} species on average, in {out}")
+
+
+@app.command()
+def run(
+    recipe: Recipe,
+    data: Data,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run")],
+    resume: Resume = False,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    settings: Settings = None,
+) -> None:
+    """Do it all: prepare, train, evaluate, and predict the test split into OUT/predictions.csv.
+
+    The store is kept in OUT/store. A run that was stopped goes on with --resume.
+    """
+    from releve import pipeline
+    from releve.config import load_config
+
+    evaluation = pipeline.run(
+        load_config(recipe, settings), data, out, seed=seed, resume=resume, overwrite=overwrite
+    )
+    _print_scores(evaluation.table().to_dicts())
+
+
+@app.command()
+def score(
+    predictions: Annotated[Path, typer.Argument(help="CSV file: surveyId,predictions")],
+    solution: Annotated[Path, typer.Argument(help="CSV file: surveyId,target_species_ids")],
+    as_json: AsJson = False,
+) -> None:
+    """Score a submission against a solution: sets of species, a missing survey scores 0."""
+    from releve.submission import score_files
+
+    scores = score_files(predictions, solution).summary()
+    names = ("sample_f1", "micro_f1", "macro_f1", "precision", "recall", "num_surveys")
+    chosen = {name: scores[name] for name in names}
+    if as_json:
+        print(json.dumps(chosen))
+    else:
+        _print_facts(f"{predictions.name} against {solution.name}", chosen)
+
+
+def _checked(model: Any, content: dict[str, Any], settings: list[str] | None) -> Any:
+    """Return a checked configuration, or an error that names the nearest valid key."""
+    from pydantic import ValidationError
+
+    from releve.config import apply_override, explain
+    from releve.errors import ConfigError
+
+    for text in settings or []:
+        apply_override(content, text)
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError("; ".join(explain(item, model) for item in error.errors())) from error
+
+
+def _make_way(out: Path, overwrite: bool, *, sign: str) -> None:
+    """Remove an earlier output of the same kind if told to; refuse to touch anything else."""
+    import shutil
+
+    from releve.errors import RunError
+
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not overwrite:
+        raise RunError(f"{out} exists", action="Give another folder, or --overwrite")
+    if not (out / sign).exists():
+        raise RunError(f"{out} was not made by this command", action="Give another folder, or remove it yourself")
+    shutil.rmtree(out)
+
+
+def _print_facts(title: str, facts: dict[str, Any]) -> None:
+    table = Table(title=title, show_header=False)
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else f"{value}")
+    Console().print(table)
+
+
+def _print_store(store: Any) -> None:
+    manifest = store.manifest
+    facts: dict[str, Any] = {"surveys": f"{manifest.num_surveys:,}", "species": f"{manifest.num_species:,}"}
+    for name, array in manifest.arrays.items():
+        facts[name] = f"{array.num_rows:,} surveys of {array.shape} {array.dtype}, {array.encoding}"
+    for split, reasons in manifest.dropped.items():
+        for reason, count in reasons.items():
+            facts[f"{split}: {reason}"] = f"{count:,}"
+    if manifest.problems:
+        facts["files that could not be read"] = f"{len(manifest.problems):,}, listed in manifest.json"
+    if manifest.leakage:
+        nearest = min(row["nearest_train_km"] for row in manifest.leakage)
+        median = sum(row["median_train_km"] for row in manifest.leakage) / len(manifest.leakage)
+        facts["validation to nearest training row"] = f"{nearest:.1f} km at least, {median:.1f} km in the median"
+    _print_facts(f"store in {store.path}", facts)
+
+
+def _print_scores(rows: list[dict[str, Any]]) -> None:
+    table = Table(title="held-out spatial blocks")
+    shown = {
+        "model": "model",
+        "sample_f1": "sF1",
+        "interval": "95 %",
+        "macro_f1": "macro F1",
+        "micro_f1": "micro F1",
+        "precision": "precision",
+        "recall": "recall",
+        "auc_macro": "AUC",
+        "richness_bias": "richness bias",
+    }
+    for title in shown.values():
+        table.add_column(title, justify="left" if title == "model" else "right")
+    for row in rows:
+        row = row | {"interval": f"{row['sample_f1_low']:.3f} to {row['sample_f1_high']:.3f}"}
+        table.add_row(*(f"{row[k]:.4f}" if isinstance(row[k], float) else str(row[k]) for k in shown))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

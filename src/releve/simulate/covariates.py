@@ -11,15 +11,26 @@ from scipy.ndimage import gaussian_filter
 from releve.simulate.fields import Raster, fractal_field, smooth_field
 
 BIOCLIM = tuple(f"Bio{number}" for number in range(1, 20))
-SOIL = tuple(f"Soilgrid-{name}" for name in ["bdod", "cec", "cfvo", "clay", "nitrogen", "phh2o", "sand", "silt", "soc"])
+SOIL = tuple(f"Soilgrid-{name}" for name in (
+    "bdod", "cec", "cfvo", "clay", "nitrogen", "phh2o", "sand", "silt", "soc",
+))  # fmt: skip
 FOOTPRINT = tuple(
     f"HumanFootprint-{name}"
-    for name in ["Built1994", "Built2009", "croplands1992", "croplands2005", "Lights1994", "Lights2009", "NavWater1994", "NavWater2009", "Pasture1993", "Pasture2009", "Popdensity1990", "Popdensity2010", "Railways", "Roads", "HFP1993", "HFP2009"]
-)
+    for name in (
+        "Built1994", "Built2009", "croplands1992", "croplands2005", "Lights1994", "Lights2009",
+        "NavWater1994", "NavWater2009", "Pasture1993", "Pasture2009", "Popdensity1990",
+        "Popdensity2010", "Railways", "Roads", "HFP1993", "HFP2009",
+    )
+)  # fmt: skip
 OSM = tuple(
     f"HumanFootprint-{name}"
-    for name in ["cemetery", "reservoir", "greenhouse", "farmland", "building-copernicus", "forest", "harbour", "building-residential", "building-commercial", "grass", "quarry", "road", "salt", "building-industrial", "vineyard", "military", "construction-site", "orchard", "meadow", "farmyard", "dump-site", "railway"]
-)
+    for name in (
+        "cemetery", "reservoir", "greenhouse", "farmland", "building-copernicus", "forest", "harbour",
+        "building-residential", "building-commercial", "grass", "quarry", "road", "salt",
+        "building-industrial", "vineyard", "military", "construction-site", "orchard", "meadow",
+        "farmyard", "dump-site", "railway",
+    )
+)  # fmt: skip
 MODIS = tuple(f"LandCover-{number}" for number in range(1, 14))
 
 # IGBP classes, by number
@@ -55,7 +66,7 @@ def bioclim(monthly: Mapping[str, Raster]) -> dict[str, Raster]:
     wet = pr + np.roll(pr, -1, axis=0) + np.roll(pr, -2, axis=0)  # rain of the quarter that starts each month
     warm = (tas + np.roll(tas, -1, axis=0) + np.roll(tas, -2, axis=0)) / 3
 
-    def quarter(values: Raster, month: NDArray[np.intp]) -> Raster:
+    def quarter(values: NDArray[np.floating], month: NDArray[np.intp]) -> NDArray[np.floating]:
         return np.take_along_axis(values, month[None], axis=0)[0]
 
     daily = (monthly["tasmax"] - monthly["tasmin"]).mean(axis=0)
@@ -83,13 +94,11 @@ def bioclim(monthly: Mapping[str, Raster]) -> dict[str, Raster]:
         10 * quarter(wet, warmest),
         10 * quarter(wet, coolest),
     )
-    return {
-        name: np.floor(layer + 1e-3).astype(np.float32) for name, layer in zip(BIOCLIM, layers, strict=True)
-    }
+    return {name: np.floor(layer + 1e-3).astype(np.float32) for name, layer in zip(BIOCLIM, layers, strict=True)}
 
 
 def soil(elevation_m: Raster, rain_mm: Raster, per_deg: float, rng: np.random.Generator) -> dict[str, Raster]:
-    """Return the nine SoilGrids layers in their mapped units: bedrock and texture by noise, leaching by rain."""
+    """Return the nine SoilGrids layers in mapped units: bedrock and texture by noise, leaching by rain."""
     shape = elevation_m.shape
     lime = np.tanh(1.5 * fractal_field(shape, 0.5 * per_deg, rng))
     texture = fractal_field(shape, 0.5 * per_deg, rng)
@@ -131,9 +140,7 @@ def land_cover(
     cover = np.where(tilled > 0.2, CROP, cover)
     forest = np.where(celsius + leaf < 7, EVERGREEN, np.where(leaf > 0.6, MIXED, DECIDUOUS))
     cover = np.where((woods > 0.75) & (tilled < 0.6), forest, cover)
-    cover = np.where(
-        (elevation_m < 120) & (smooth_field(land.shape, 0.08 * per_deg, rng) > 2.0), WETLAND, cover
-    )
+    cover = np.where((elevation_m < 120) & (smooth_field(land.shape, 0.08 * per_deg, rng) > 2.0), WETLAND, cover)
     cover = np.where(celsius < 2.5, GRASS, cover)
     cover = np.where(celsius < -1.5, BARREN, cover)
     cover = np.where(towns > 2.2, URBAN, cover)
@@ -145,9 +152,7 @@ def human_footprint(
 ) -> dict[str, Raster]:
     """Return the 16 pressures of the human footprint maps (0 to 10; the two sums 0 to 50)."""
     shape = towns.shape
-    near_road = np.clip(
-        gaussian_filter(roads.astype(np.float32), 0.03 * per_deg) * 10 * max(1, 0.03 * per_deg), 0, 1
-    )
+    near_road = np.clip(gaussian_filter(roads.astype(np.float32), 0.03 * per_deg) * 10 * max(1, 0.03 * per_deg), 0, 1)
     rails = roads & (smooth_field(shape, 0.8 * per_deg, rng) > 0.2)
     rivers = np.abs(fractal_field(shape, 0.9 * per_deg, rng)) < 0.03
     crop, grass = np.isin(cover, COVER_GROUPS["crop"]), np.isin(cover, COVER_GROUPS["grass"])
@@ -156,14 +161,10 @@ def human_footprint(
         "croplands": np.where(cover == CROP, 7, np.where(crop, 3.5, 0)),
         "Lights": np.clip(np.round(3.2 * np.log1p(1.6 * towns)), 0, 10),
         "NavWater": np.where(rivers, 4, 0),
-        "Pasture": np.where(
-            grass, np.clip(np.round(2 + 1.5 * smooth_field(shape, 0.3 * per_deg, rng)), 0, 4), 0
-        ),
+        "Pasture": np.where(grass, np.clip(np.round(2 + 1.5 * smooth_field(shape, 0.3 * per_deg, rng)), 0, 4), 0),
         "Popdensity": np.clip(np.round(3.6 * np.log1p(2.5 * towns)), 0, 10),
     }
-    then = {
-        name: np.where(rng.random(shape) < 0.15, np.floor(layer * 0.7), layer) for name, layer in now.items()
-    }
+    then = {name: np.where(rng.random(shape) < 0.15, np.floor(layer * 0.7), layer) for name, layer in now.items()}
     transport = {"Railways": np.where(rails, 8, 0), "Roads": np.round(8 * near_road)}
     years = {"Built": "1994 2009", "croplands": "1992 2005", "Lights": "1994 2009", "NavWater": "1994 2009"}
     years |= {"Pasture": "1993 2009", "Popdensity": "1990 2010"}
@@ -196,13 +197,9 @@ def osm_layers(
 
 def modis_layers(cover: Raster, elevation_m: Raster, rng: np.random.Generator) -> dict[str, Raster]:
     """Return the 13 layers of MCD12Q1: five legends, confidences, LCCS classes, quality, land or water."""
-    coarse = np.select(
-        [np.isin(cover, classes) for classes in COVER_GROUPS.values()], [4, 7, 6, 5, 9, 10], default=0
-    )
+    coarse = np.select([np.isin(cover, classes) for classes in COVER_GROUPS.values()], [4, 7, 6, 5, 9, 10], default=0)
     confidence = [np.clip(rng.normal(mean, 12, cover.shape), 0, 100).round() for mean in (75, 65, 60)]
-    lccs = np.select(
-        [np.isin(cover, classes) for classes in COVER_GROUPS.values()], [14, 21, 31, 36, 9, 1], default=3
-    )
+    lccs = np.select([np.isin(cover, classes) for classes in COVER_GROUPS.values()], [14, 21, 31, 36, 9, 1], default=3)
     water = cover == WATER
     layers = (cover, np.where(water, 0, cover), coarse, coarse, coarse, *confidence, lccs, lccs, lccs,
               np.where(water, 2, 0), np.where(water, 1, 2))  # fmt: skip

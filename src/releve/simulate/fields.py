@@ -18,15 +18,11 @@ def smooth_field(shape: tuple[int, int], scale_cells: float, rng: np.random.Gene
     >>> field.shape, bool(abs(field.mean()) < 1e-5)
     ((40, 50), True)
     """
-    field = gaussian_filter(
-        rng.standard_normal(shape, dtype=np.float32), max(scale_cells, 0.3), mode="reflect"
-    )
+    field = gaussian_filter(rng.standard_normal(shape, dtype=np.float32), max(scale_cells, 0.3), mode="reflect")
     return standardise(field)
 
 
-def fractal_field(
-    shape: tuple[int, int], scale_cells: float, rng: np.random.Generator, octaves: int = 4
-) -> Raster:
+def fractal_field(shape: tuple[int, int], scale_cells: float, rng: np.random.Generator, octaves: int = 4) -> Raster:
     """Return a rough field: octaves of ``smooth_field``, each half as wide and 0.55 as strong as the last."""
     field = np.zeros(shape, np.float32)
     for octave in range(octaves):
@@ -42,7 +38,7 @@ def standardise(values: NDArray[np.floating], where: NDArray[np.bool_] | None = 
 
 
 def quantile_field(shape: tuple[int, int], scale_cells: float, rng: np.random.Generator) -> Raster:
-    """Return a smooth field whose values are uniform on (0, 1), so that ``field < c`` covers a share ``c``."""
+    """Return a smooth field uniform on (0, 1), so that ``field < c`` covers a share ``c``."""
     field = smooth_field(shape, scale_cells, rng).ravel()
     ranks = np.empty(field.size, np.float32)
     ranks[np.argsort(field, kind="stable")] = (np.arange(field.size, dtype=np.float32) + 0.5) / field.size

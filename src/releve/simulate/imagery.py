@@ -1,7 +1,7 @@
 """What satellites and weather stations show of a visit: patches, Landsat quarters, monthly climate.
 
-Each shows what the others hide. Patches: canopy (dark blobs), rock (bright specks), wetness (near infrared only).
-Landsat: leaf fall, mowing, clearings and recovery. Monthly climate: recent warming and drying.
+Each shows what the others hide. Patches: canopy (dark blobs), rock (bright specks), wetness (near infrared
+only). Landsat: leaf fall, mowing, clearings and recovery. Monthly climate: recent warming and drying.
 """
 
 # N visits, C bands, H W pixels, Q quarters, Y years
@@ -64,8 +64,8 @@ def render_patches(
 ) -> NDArray[np.float32]:
     """Return (N, 4, H, W) reflectance x 10,000 in red, green, blue, near infrared.
 
-    ``canopy`` sets the cover of crowns, ``rock`` the cover and brightness of specks, ``wet`` darkens the near
-    infrared of the ground and fills pools that only the near infrared shows. Light, haze and hue vary by chance.
+    ``canopy`` sets the cover of crowns, ``rock`` the cover and brightness of specks, ``wet`` darkens
+    the near infrared of the ground and fills pools that only the near infrared shows. Light and hue vary.
     """
     num_visits = len(visits)
     # (N, 1, 1) shares between 0 and 1: the latents are uniform on (-sqrt 3, sqrt 3)
@@ -122,8 +122,8 @@ def to_jpeg_values(reflectance: NDArray[np.floating]) -> NDArray[np.uint8]:
 def render_landsat(visits: pl.DataFrame, rng: np.random.Generator) -> NDArray[np.float32]:
     """Return (N, 6, Q=4, Y=21) whole numbers 0 to 255; NaN after the quarter of the visit.
 
-    ``deciduous`` sets how far the green falls in winter, ``mown`` the dip of the third quarter; a clearing takes the
-    green at once and it returns with the same pace as the truth forgets it.
+    ``deciduous`` sets how far the green falls in winter, ``mown`` the dip of the third quarter; a clearing
+    takes the green at once and it returns with the same pace as the truth forgets it.
     """
     num_visits = len(visits)
     leaf, mown = (0.5 + visits[name].to_numpy() / (2 * SQRT3) for name in ("deciduous", "mown"))
@@ -134,15 +134,9 @@ def render_landsat(visits: pl.DataFrame, rng: np.random.Generator) -> NDArray[np
     green += rng.normal(0, 0.03, (num_visits, 1, len(LANDSAT_YEARS)))  # good and bad years
 
     quarter = LANDSAT_YEARS[None, None, :] + (np.arange(4)[None, :, None] / 4)
-    cut = (
-        visits["cut_year"].fill_null(9999).to_numpy()
-        + (visits["cut_quarter"].fill_null(1).to_numpy() - 1) / 4
-    )
+    cut = visits["cut_year"].fill_null(9999).to_numpy() + (visits["cut_quarter"].fill_null(1).to_numpy() - 1) / 4
     age = quarter - cut[:, None, None]
-    bare = (
-        np.where(age >= 0, np.exp(-np.clip(age, 0, None) / 6.0), 0)
-        * visits["severity"].to_numpy()[:, None, None]
-    )
+    bare = np.where(age >= 0, np.exp(-np.clip(age, 0, None) / 6.0), 0) * visits["severity"].to_numpy()[:, None, None]
     green = np.clip(green * (1 - 0.85 * bare), 0.02, 1.1)
 
     bare_soil, leafy = np.array([42, 36, 28, 48, 82, 68]), np.array([9, 14, 6, 96, 44, 20])
@@ -155,7 +149,7 @@ def render_landsat(visits: pl.DataFrame, rng: np.random.Generator) -> NDArray[np
 
 
 def monthly_climate(world: World, visits: pl.DataFrame) -> NDArray[np.float32]:
-    """Return (N, 4, Y=19, 12) monthly pr (mm x 100), tas, tasmax, tasmin (K x 10) of 2000-2018, whole numbers."""
+    """Return (N, 4, Y=19, 12) whole numbers: pr (mm x 100), tas, tasmax, tasmin (K x 10) of 2000-2018."""
     row, col = visits["row"].to_numpy(), visits["col"].to_numpy()
     tas_k, log_pr = monthly_anomalies(world, row, col)
     cube = np.empty((len(visits), 4, len(CLIMATE_YEARS), 12), np.float32)

@@ -10,7 +10,7 @@ from releve.simulate.config import Layout
 
 @dataclass(frozen=True)
 class LayoutPaths:
-    """Names of the files of a release, relative to its root, for ``subset`` in ``PA-train``, ``PA-test``, ``PO-train``.
+    """Names of the files of a release, relative to its root; subsets are ``PA-train``, ``PA-test``, ``PO-train``.
 
     Placeholders: ``{subset}``, ``{underscored}`` (subset with ``_``), ``{lower}`` (underscored, lower case),
     ``{band}``, ``{id}``, ``{folder}`` (the two id folders CD/AB).
@@ -29,7 +29,9 @@ class LayoutPaths:
 
 
 _ENV24 = "EnvironmentalRasters/EnvironmentalRasters"
+_SERIES24 = "landsat_time_series"
 _CUBES24 = "TimeSeries-Cubes/TimeSeries-Cubes"
+_LANDSAT25 = "SateliteTimeSeries-Landsat"
 _ENV25 = "EnvironmentalValues"
 LAYOUTS: dict[Layout, LayoutPaths] = {
     "glc24": LayoutPaths(
@@ -47,10 +49,11 @@ LAYOUTS: dict[Layout, LayoutPaths] = {
         landsat_values="{subset}-landsat_time_series/GLC24-{subset}-landsat_time_series-{band}.csv",
         climate_values=f"{_ENV24}/Climate/Monthly/GLC24-{{subset}}-bioclimatic_monthly.csv",
         landsat_cube={
-            "PA-train": f"{_CUBES24}/GLC24-PA-train-landsat_time_series/GLC24-PA-train-landsat-time-series_{{id}}_cube.pt",
-            "PA-test": f"{_CUBES24}/GLC24-PA-test-landsat_time_series/GLC24-PA-test-landsat_time_series_{{id}}_cube.pt",
+            "PA-train": f"{_CUBES24}/GLC24-PA-train-{_SERIES24}/GLC24-PA-train-landsat-time-series_{{id}}_cube.pt",
+            "PA-test": f"{_CUBES24}/GLC24-PA-test-{_SERIES24}/GLC24-PA-test-{_SERIES24}_{{id}}_cube.pt",
         },
-        climate_cube=f"{_CUBES24}/GLC24-{{subset}}-bioclimatic_monthly/GLC24-{{subset}}-bioclimatic_monthly_{{id}}_cube.pt",
+        climate_cube=f"{_CUBES24}/GLC24-{{subset}}-bioclimatic_monthly"
+        "/GLC24-{subset}-bioclimatic_monthly_{id}_cube.pt",
         patches={
             "rgb": "{underscored}_SatellitePatches_RGB/{lower}_patches_rgb/{folder}/{id}.jpeg",
             "nir": "{underscored}_SatellitePatches_NIR/{lower}_patches_nir/{folder}/{id}.jpeg",
@@ -71,8 +74,8 @@ LAYOUTS: dict[Layout, LayoutPaths] = {
         landsat_values="SateliteTimeSeries-Landsat/values/GLC25-{subset}-landsat_time_series-{band}.csv",
         climate_values="BioclimTimeSeries/values/GLC25-{subset}-bioclimatic_monthly.csv",
         landsat_cube={
-            "PA-train": "SateliteTimeSeries-Landsat/cubes/PA-train/GLC25-PA-train-landsat-time-series_{id}_cube.pt",
-            "PA-test": "SateliteTimeSeries-Landsat/cubes/PA-test/GLC25-PA-test-landsat_time_series_{id}_cube.pt",
+            "PA-train": f"{_LANDSAT25}/cubes/PA-train/GLC25-PA-train-landsat-time-series_{{id}}_cube.pt",
+            "PA-test": f"{_LANDSAT25}/cubes/PA-test/GLC25-PA-test-landsat_time_series_{{id}}_cube.pt",
         },
         climate_cube="BioclimTimeSeries/cubes/{subset}/GLC25-{subset}-bioclimatic_monthly_{id}_cube.pt",
         patches={"tiff": "SatelitePatches/{subset}/{folder}/{id}.tiff"},

@@ -13,8 +13,8 @@ from releve.simulate.species import Species
 from releve.simulate.surveys import YEARS, add_yearly_latents, make_places, probability_chunks, visit_features
 from releve.simulate.world import HEIGHT_DEG, SOUTH, WEST, World
 
-PUBLISHERS = ("Naturgucker", "iNaturalist", "Pl@ntNet", "Artportalen", "Observation.org", "Conservatoire botanique",
-              "Herbarium", "Floristic atlas")  # fmt: skip
+PUBLISHERS = ("Naturgucker", "iNaturalist", "Pl@ntNet", "Artportalen", "Observation.org",
+              "Conservatoire botanique", "Herbarium", "Floristic atlas")  # fmt: skip
 RECORDS_PER_SURVEY = 1.32  # as in the official 2024 table
 MAX_SITES = 60_000
 
@@ -35,9 +35,7 @@ class Records:
     surveys: pl.DataFrame
 
 
-def sample_records(
-    world: World, species: Species, config: SimulateConfig, rng: np.random.Generator
-) -> Records:
+def sample_records(world: World, species: Species, config: SimulateConfig, rng: np.random.Generator) -> Records:
     """Return records drawn with intensity = true probability x effort x taste.
 
     Observers go where roads and towns are (``World.effort``), return to the places they like, report for one
@@ -54,17 +52,11 @@ def sample_records(
     per_survey = 1 + extra
     survey = np.repeat(np.arange(num_surveys), per_survey)
     taste = species.showiness * rng.lognormal(0, 0.8, (len(PUBLISHERS), len(species.species_id)))
-    chosen = choose_species(
-        species, visit_features(world, sites), site[survey], taste, sites["publisher_index"], rng
-    )
-    surveys = sites.select(pl.all().gather(site)).with_columns(
-        date_columns(sites["year"].to_numpy()[site], rng)
-    )
+    chosen = choose_species(species, visit_features(world, sites), site[survey], taste, sites["publisher_index"], rng)
+    surveys = sites.select(pl.all().gather(site)).with_columns(date_columns(sites["year"].to_numpy()[site], rng))
     # another visit, some steps away: the same habitat, nearly the same coordinates
     shift = rng.normal(0, 0.001, (2, num_surveys))
-    lon = np.clip(
-        surveys["lon"].to_numpy() + shift[0], WEST, WEST + world.land.shape[1] * world.cell_size_deg
-    )
+    lon = np.clip(surveys["lon"].to_numpy() + shift[0], WEST, WEST + world.land.shape[1] * world.cell_size_deg)
     lat = np.clip(surveys["lat"].to_numpy() + shift[1], SOUTH, SOUTH + HEIGHT_DEG)
     uncertainty = rng.choice([1.0, 5.0, 10.0, 25.0, 50.0, 100.0, np.nan], num_surveys,
                              p=[0.1, 0.2, 0.25, 0.15, 0.1, 0.15, 0.05])  # fmt: skip
@@ -72,9 +64,7 @@ def sample_records(
         lon=pl.Series(np.round(lon, 5)),
         lat=pl.Series(np.round(lat, 5)),
         geoUncertaintyInM=pl.Series(uncertainty),
-        publisher=pl.Series(
-            np.array(PUBLISHERS)[surveys["publisher_index"].to_numpy()], dtype=pl.Categorical
-        ),
+        publisher=pl.Series(np.array(PUBLISHERS)[surveys["publisher_index"].to_numpy()], dtype=pl.Categorical),
     )
     records = pl.DataFrame({"survey": survey.astype(np.int32), "species_index": chosen})
     return Records(records=records, surveys=surveys)

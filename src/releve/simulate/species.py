@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,7 +14,7 @@ from scipy.special import expit
 from releve.simulate.covariates import COVER_GROUPS
 
 NUM_OFFICIAL_IDS = 11_255
-# (axis, standard deviation of its slope over species, share of species that feel it), by the modality that shows it
+# by the modality that shows it: (axis, deviation of its slope over species, share of species that feel it)
 LINEAR: dict[str, tuple[tuple[str, float, float], ...]] = {
     "covariates": (("continentality", 1.0, 0.7), ("sand", 1.6, 0.7), ("pressure", 1.0, 0.7)),
     "patch": (("canopy", 1.6, 0.8), ("rock", 1.6, 0.8), ("wet", 1.6, 0.8)),
@@ -57,9 +58,7 @@ class Species:
     def table(self) -> pl.DataFrame:
         """Return one row per species: id, prevalence, showiness and a column per weight."""
         columns = {"speciesId": self.species_id, "prevalence": self.prevalence, "showiness": self.showiness}
-        return pl.DataFrame(
-            columns | {f"w:{name}": row for name, row in zip(FEATURES, self.weights, strict=True)}
-        )
+        return pl.DataFrame(columns | {f"w:{name}": row for name, row in zip(FEATURES, self.weights, strict=True)})
 
 
 def make_features(axes: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float32]:
@@ -71,7 +70,7 @@ def make_features(axes: Mapping[str, NDArray[np.floating]]) -> NDArray[np.float3
         The drivers at the place (see ``World.drivers``; ``cover`` is an IGBP class) and its latents
         (see ``surveys.LATENTS``), each (N,).
     """
-    columns = [np.ones(len(axes["cover"]))]
+    columns: list[NDArray[Any]] = [np.ones(len(axes["cover"]))]
     for axis, *_ in BELLS:
         columns += [axes[axis], axes[axis] ** 2]
     columns += [np.isin(axes["cover"], classes) for classes in COVER_GROUPS.values()]

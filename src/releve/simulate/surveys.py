@@ -24,10 +24,10 @@ OPENED_SCALE, WARMING_SCALE, DRYING_SCALE = (0.15, 0.22), (0.5, 0.8), (0.0, 0.2)
 def make_places(
     world: World, lon: NDArray[np.float64], lat: NDArray[np.float64], rng: np.random.Generator
 ) -> pl.DataFrame:
-    """Return one row per place: coordinates, cell, and the latents that no raster shows and no year changes.
+    """Return one row per place: coordinates, cell, and what no raster shows and no year changes.
 
-    ``canopy``, ``rock``, ``wet`` (the patch shows them), ``deciduous`` and ``mown`` (phenology) have mean 0 and
-    deviation 1; ``cut_year`` and ``cut_quarter`` date a clearing or fire of ``severity`` 0.5 to 1 (null if none).
+    ``canopy``, ``rock``, ``wet`` (the patch shows them), ``deciduous`` and ``mown`` (phenology) have mean 0
+    and deviation 1; ``cut_year`` and ``cut_quarter`` date a clearing of ``severity`` 0.5 to 1 (null if none).
     """
     num_places = len(lon)
     row, col = world.cells(lon, lat)
@@ -49,8 +49,8 @@ def add_yearly_latents(world: World, visits: pl.DataFrame) -> pl.DataFrame:
     """Return the visits with ``opened``, ``warming`` and ``drying``, the latents that change with ``year``.
 
     Only what had happened before 1 January of the year counts: a clearing of the same year changes nothing.
-    ``warming`` and ``drying`` compare the last five years of the climate series that lie before the visit with
-    all earlier ones.
+    ``warming`` and ``drying`` compare the last five years of the climate series that lie before the visit
+    with all earlier ones.
     """
     year = visits["year"].to_numpy()
     age = year - visits["cut_year"].fill_null(9999).to_numpy()
@@ -104,9 +104,7 @@ def recent_change(
     last = np.minimum(year - 1, CLIMATE_YEARS[-1])[:, None]
     recent = (last >= CLIMATE_YEARS) & (last - window_years < CLIMATE_YEARS)
     before = last - window_years >= CLIMATE_YEARS
-    change = (yearly * recent).sum(axis=1) / recent.sum(axis=1) - (yearly * before).sum(axis=1) / before.sum(
-        axis=1
-    )
+    change = (yearly * recent).sum(axis=1) / recent.sum(axis=1) - (yearly * before).sum(axis=1) / before.sum(axis=1)
     return change.astype(np.float64)
 
 
@@ -118,7 +116,7 @@ def visit_features(world: World, visits: pl.DataFrame) -> NDArray[np.float32]:
 
 
 def sample_landscape(world: World, num_places: int, rng: np.random.Generator) -> pl.DataFrame:
-    """Return visits spread evenly over the land and the years: the sample that sets how common species are."""
+    """Return visits spread evenly over land and years: the sample that sets how common species are."""
     lon, lat = scatter_points(world, world.land, num_places, rng, cluster_size=1)
     places = make_places(world, lon, lat, rng).with_columns(year=pl.Series(rng.choice(YEARS, num_places)))
     return add_yearly_latents(world, places)
@@ -147,9 +145,7 @@ def scatter_points(
         new_lat = np.round(SOUTH + HEIGHT_DEG - (row + jitter[1]) * world.cell_size_deg + shift[1], 5)
         at = world.cells(new_lon, new_lat)
         east, north = world.land.shape[1] * world.cell_size_deg, SOUTH + HEIGHT_DEG
-        keep = (
-            allowed[at] & (new_lon > WEST) & (new_lon < WEST + east) & (new_lat > SOUTH) & (new_lat < north)
-        )
+        keep = allowed[at] & (new_lon > WEST) & (new_lon < WEST + east) & (new_lat > SOUTH) & (new_lat < north)
         lon, lat = np.concatenate([lon, new_lon[keep]]), np.concatenate([lat, new_lat[keep]])
     return lon[:num_points], lat[:num_points]
 
@@ -170,8 +166,9 @@ def held_back_blocks(world: World, rng: np.random.Generator, share: float = 0.15
 def sample_plots(world: World, config: SimulateConfig, rng: np.random.Generator) -> pl.DataFrame:
     """Return one row per plot, train and test, with its place, year, country and latents.
 
-    ``stratum`` says how a test plot relates to the train plots: ``country`` (none in its country), ``block`` (none
-    on its 0.5 degree block) or ``seen``. A tenth of the train plots revisit another one's place in another year.
+    ``stratum`` says how a test plot relates to the train plots: ``country`` (none in its country),
+    ``block`` (none on its 0.5 degree block) or ``seen``. A tenth of the train plots revisit another one's place
+    in another year.
     """
     test_only = np.isin(world.country, [world.countries.index(name) for name in TEST_ONLY_COUNTRIES])
     held = held_back_blocks(world, rng)
@@ -233,7 +230,7 @@ class Draw:
     presences
         ``row`` (position of the plot) and ``species_index``, sorted.
     probabilities
-        ``row``, ``species_index``, ``probability`` (float32), of at least the floor asked for; empty if not kept.
+        ``row``, ``species_index``, ``probability`` (float32), at least the floor; empty if not kept.
     oracle_f1
         (N,) F1 of the oracle's set on the draw.
     """
@@ -260,17 +257,13 @@ def draw_presences(
         presences.append(sparse_frame(row + start, index))
         if keep_probabilities:
             row, index = np.nonzero(probs >= floor)
-            kept.append(
-                sparse_frame(row + start, index).with_columns(probability=pl.Series(probs[row, index]))
-            )
+            kept.append(sparse_frame(row + start, index).with_columns(probability=pl.Series(probs[row, index])))
         if with_oracle:
             scores.append(sample_f1(oracle_sets(probs), truth))
     empty = sparse_frame(np.empty(0, np.int64), np.empty(0, np.int64))
     return Draw(
         presences=pl.concat(presences),
-        probabilities=pl.concat(kept)
-        if kept
-        else empty.with_columns(probability=pl.Series([], dtype=pl.Float32)),
+        probabilities=pl.concat(kept) if kept else empty.with_columns(probability=pl.Series([], dtype=pl.Float32)),
         oracle_f1=np.concatenate(scores) if scores else np.empty(0),
     )
 

@@ -73,9 +73,7 @@ class World:
     effort: Raster
     countries: tuple[str, ...] = tuple(CAPITALS)
 
-    def cells(
-        self, lon: NDArray[np.float64], lat: NDArray[np.float64]
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def cells(self, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return the row and column of the cell that holds each point."""
         height, width = self.land.shape
         row = np.floor((SOUTH + HEIGHT_DEG - lat) / self.cell_size_deg).astype(np.intp)
@@ -97,8 +95,9 @@ def make_world(config: SimulateConfig, rng: np.random.Generator) -> World:
     monthly = make_climate(v, elevation_m, continental, mediterranean, per_deg, rng)
     towns, roads = make_people(land, elevation_m, per_deg, rng)
     climate = bioclim(monthly)
-    earth = soil(elevation_m, climate["Bio12"] / 10, per_deg, rng)
-    cover = land_cover(elevation_m, climate["Bio1"] / 10 - 273.15, mediterranean, towns, land, per_deg, rng)
+    rain_mm, celsius = climate["Bio12"] / np.float32(10), climate["Bio1"] / np.float32(10) - np.float32(273.15)
+    earth = soil(elevation_m, rain_mm, per_deg, rng)
+    cover = land_cover(elevation_m, celsius, mediterranean, towns, land, per_deg, rng)
     footprint = human_footprint(towns, roads, cover, per_deg, rng)
 
     drivers = {
@@ -110,9 +109,7 @@ def make_world(config: SimulateConfig, rng: np.random.Generator) -> World:
         "pressure": footprint["HumanFootprint-HFP2009"],
     }
     visible = climate | {"Elevation": np.round(elevation_m)}
-    unknown = (
-        ~land | (towns > 3.0) | (smooth_field(shape, 0.08 * per_deg, rng) > 2.4)
-    )  # towns, lakes: no soil
+    unknown = ~land | (towns > 3.0) | (smooth_field(shape, 0.08 * per_deg, rng) > 2.4)  # towns, lakes: no soil
     visible |= {name: np.where(unknown, np.nan, np.round(layer)) for name, layer in earth.items()}
     if config.layout == "glc24":
         visible |= footprint | {"LandCover": cover}
@@ -125,9 +122,7 @@ def make_world(config: SimulateConfig, rng: np.random.Generator) -> World:
         for name, layer in visible.items()
     }
     road_deg = distance_transform_edt(~roads).astype(np.float32) * cell
-    effort = np.where(land, 0.04 + np.exp(-road_deg / 0.06) * (0.5 + np.clip(towns, 0, 6)), 0).astype(
-        np.float32
-    )
+    effort = np.where(land, 0.04 + np.exp(-road_deg / 0.06) * (0.5 + np.clip(towns, 0, 6)), 0).astype(np.float32)
     return World(
         cell_size_deg=cell,
         land=land,
@@ -158,9 +153,7 @@ def make_terrain(
     """Return land (true) and elevation in metres: seas west and south, one young range, old hills."""
     coast = np.minimum(u - 0.10, v - 0.07) + 0.05 * fractal_field(u.shape, 1.2 * per_deg, rng)
     land = coast > 0
-    crest = (
-        0.36 + 0.13 * np.sin(3.0 * u + rng.uniform(-0.6, 0.6)) + 0.02 * smooth_field(u.shape, per_deg, rng)
-    )
+    crest = 0.36 + 0.13 * np.sin(3.0 * u + rng.uniform(-0.6, 0.6)) + 0.02 * smooth_field(u.shape, per_deg, rng)
     range_m = 2600 * np.exp(-(((v - crest) / 0.10) ** 2)) * np.clip(1.6 * u - 0.15, 0, 1)
     rough = fractal_field(u.shape, 0.5 * per_deg, rng, octaves=5)
     hills = np.clip(fractal_field(u.shape, 1.4 * per_deg, rng), 0, None)
@@ -224,9 +217,7 @@ def make_countries(
     return np.argmin(np.stack(distance), axis=0).astype(np.int8)
 
 
-def make_regions(
-    elevation_m: Raster, continental: Raster, mediterranean: NDArray[np.float64]
-) -> NDArray[np.int8]:
+def make_regions(elevation_m: Raster, continental: Raster, mediterranean: NDArray[np.float64]) -> NDArray[np.int8]:
     """Return the biogeographical region of each cell as an index into ``REGIONS``."""
     region = np.where(continental > 0.62, REGIONS.index("CONTINENTAL"), REGIONS.index("ATLANTIC"))
     region = np.where(mediterranean > 0.45, REGIONS.index("MEDITERRANEAN"), region)

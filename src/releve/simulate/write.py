@@ -100,9 +100,7 @@ def simulate_release(config: SimulateConfig, out: Path) -> SimulationSummary:
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ReleveError(
-            f"{out} exists and is not empty", expected="a new folder", action="Remove it or name another"
-        )
+        raise ReleveError(f"{out} exists and is not empty", expected="a new folder", action="Remove it or name another")
     started = time.perf_counter()
     partial = out.with_name(f".{out.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
@@ -139,7 +137,9 @@ def write_release(config: SimulateConfig, out: Path, *, started: float) -> Simul
             species, visit_features(world, train), rng["presences"],
             keep_probabilities=not config.tables_only, with_oracle=False,
         ),
-        "test": draw_presences(species, visit_features(world, test), rng["presences"], floor=1e-3 if config.tables_only else 1e-4),
+        "test": draw_presences(
+            species, visit_features(world, test), rng["presences"], floor=1e-3 if config.tables_only else 1e-4
+        ),
     }  # fmt: skip
     paths = LAYOUTS[config.layout]
     write_metadata(out, paths, species, train, test, draws["train"], records, rng["tables"])
@@ -153,11 +153,7 @@ def write_release(config: SimulateConfig, out: Path, *, started: float) -> Simul
     if not config.tables_only:
         write_imagery(out, paths, world, subsets, config, rng["imagery"])
     by_stratum = (
-        test.select("stratum", f1=pl.Series(draws["test"].oracle_f1))
-        .group_by("stratum")
-        .mean()
-        .sort("stratum")
-        .rows()
+        test.select("stratum", f1=pl.Series(draws["test"].oracle_f1)).group_by("stratum").mean().sort("stratum").rows()
     )
     summary = SimulationSummary(
         num_plots=len(train),
@@ -228,8 +224,8 @@ def write_metadata(
     po = surveys.select(pl.all().gather(survey[order])).with_columns(
         taxonRank=pl.lit("SPECIES"), speciesId=pl.Series(species.species_id[chosen[order]].astype(np.float64))
     )
-    po = po.select("publisher", "year", "month", "day", "lat", "lon", "geoUncertaintyInM", "taxonRank", "date",
-                   "dayOfYear", "speciesId", "surveyId")  # fmt: skip
+    po = po.select("publisher", "year", "month", "day", "lat", "lon", "geoUncertaintyInM", "taxonRank",
+                   "date", "dayOfYear", "speciesId", "surveyId")  # fmt: skip
     write_csv(po, out / paths.po_train)
     common = np.sort(species.species_id[np.argsort(-species.prevalence)[:25]])
     guess = " ".join(str(number) for number in common)
@@ -260,7 +256,7 @@ def family_of(name: str) -> str:
 def leak_fill_values(
     values: Mapping[str, NDArray[np.float64]], rng: np.random.Generator
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the columns with fill values in a tenth of the rows, up to three columns each, as in the real tables."""
+    """Return the columns with fill values in a tenth of the rows, up to three each, as in the real tables."""
     leaked = {name: column.copy() for name, column in values.items()}
     num_rows = len(next(iter(values.values())))
     names = [name for name in values if "Roads" not in name and "HFP" not in name]
@@ -279,7 +275,7 @@ def write_imagery(
     config: SimulateConfig,
     rng: np.random.Generator,
 ) -> None:
-    """Write Landsat, monthly climate and patches of each subset: cubes for plots, value tables for records."""
+    """Write Landsat, monthly climate and patches of each subset: cubes for plots, tables for records."""
     textures = make_textures(rng)
     for subset, visits in subsets.items():
         plots = subset != "PO-train"
@@ -299,9 +295,7 @@ def write_imagery(
             write_patches(out, paths, subset, visits, textures, rng, size_px=PATCH_SIZE_PX[config.layout])
 
 
-def write_cubes(
-    out: Path, template: str, subset: str, visits: pl.DataFrame, cubes: NDArray[np.float32]
-) -> None:
+def write_cubes(out: Path, template: str, subset: str, visits: pl.DataFrame, cubes: NDArray[np.float32]) -> None:
     """Write one bare float32 tensor per survey."""
     tensors = torch.from_numpy(cubes)
     (out / template.format(subset=subset, id=0)).parent.mkdir(parents=True, exist_ok=True)
@@ -316,9 +310,7 @@ def write_landsat_values(
     names = [f"{year}_{quarter}" for year in LANDSAT_YEARS for quarter in range(1, 5)]
     for index, band in enumerate(BANDS):
         flat = series[:, index].transpose(0, 2, 1).reshape(len(visits), -1)  # years, then quarters
-        write_csv(
-            whole_numbers(visits, names, flat), out / paths.landsat_values.format(subset=subset, band=band)
-        )
+        write_csv(whole_numbers(visits, names, flat), out / paths.landsat_values.format(subset=subset, band=band))
 
 
 def write_climate_values(
@@ -352,7 +344,7 @@ def write_patches(
     *,
     size_px: int,
 ) -> None:
-    """Write the patches of a subset, a chunk per task on two threads; each chunk has its own random stream."""
+    """Write the patches of a subset, a chunk per task on two threads, each with its own random stream."""
     starts = range(0, len(visits), PATCH_CHUNK)
     streams = rng.spawn(len(starts))
     for folder in {
@@ -365,9 +357,7 @@ def write_patches(
     def write_chunk(start: int, stream: np.random.Generator) -> None:
         chunk = visits[start : start + PATCH_CHUNK]
         images = render_patches(chunk, textures, stream, size_px=size_px)
-        for row, image in zip(
-            chunk.select("surveyId", "lon", "lat").iter_rows(named=True), images, strict=True
-        ):
+        for row, image in zip(chunk.select("surveyId", "lon", "lat").iter_rows(named=True), images, strict=True):
             for kind, template in paths.patches.items():
                 PATCH_WRITERS[kind](image, out / patch_path(template, subset, row["surveyId"]))
 
@@ -409,8 +399,8 @@ def write_rasters(out: Path, world: World) -> None:
     def write_one(name: str) -> None:
         with rasterio.open(
             folder / f"{name}.tif", "w", driver="GTiff", width=width, height=height, count=1, dtype="float32",
-            crs="EPSG:4326", transform=transform, nodata=float("nan"), compress="deflate", zlevel=1, tiled=True,
-            blockxsize=256, blockysize=256,
+            crs="EPSG:4326", transform=transform, nodata=float("nan"), compress="deflate", zlevel=1,
+            tiled=True, blockxsize=256, blockysize=256,
         ) as target:  # fmt: skip
             target.write(world.covariates[name], 1)
             target.set_band_description(1, name)
@@ -427,7 +417,7 @@ def write_truth(
     config: SimulateConfig,
     summary: SimulationSummary,
 ) -> None:
-    """Write what only the maker of the world knows: solution, probabilities, niches, latents, the oracle's score."""
+    """Write what only the maker of the world knows: solution, probabilities, niches, latents, oracle."""
     folder.mkdir(parents=True)
     for split, draw in draws.items():
         visits = plots[split]
@@ -439,9 +429,7 @@ def write_truth(
             latents = latents.with_columns(oracle_f1=pl.Series(draw.oracle_f1))
         latents.write_parquet(folder / f"latents_{split}.parquet")
         if len(draw.probabilities):
-            name_rows(draw.probabilities, ids, species).write_parquet(
-                folder / f"probabilities_{split}.parquet"
-            )
+            name_rows(draw.probabilities, ids, species).write_parquet(folder / f"probabilities_{split}.parquet")
     test = plots["test"]
     named = name_rows(draws["test"].presences, test["surveyId"], species)
     lists = named.group_by("surveyId", maintain_order=True).agg(

@@ -22,7 +22,14 @@ from releve.simulate import (
 from releve.simulate.imagery import monthly_climate
 from releve.simulate.records import PUBLISHERS
 from releve.simulate.species import sample_f1
-from releve.simulate.surveys import LATENTS, add_yearly_latents, make_places, recent_change, visit_features
+from releve.simulate.surveys import (
+    LATENTS,
+    add_yearly_latents,
+    draw_plots,
+    make_places,
+    recent_change,
+    visit_features,
+)
 
 CONFIG = SimulateConfig(
     num_plots=400, num_test_plots=100, num_records=3000, num_species=120, richness=12, cell_size_deg=0.1
@@ -193,3 +200,13 @@ def test_records_follow_roads_showiness_and_presence(world, species):
     counts = np.bincount(sampled.records["species_index"], minlength=len(species.species_id))
     excess = np.log((counts + 1) / (probs.sum(axis=0) + 1))
     assert np.corrcoef(excess, np.log(species.showiness))[0, 1] > 0.4
+
+
+def test_no_plot_is_bare():
+    probs = np.array([[0.02, 0.0, 0.0], [0.9, 0.5, 0.1], [1e-9, 1e-8, 0.0]], np.float32)
+    draws = np.stack([draw_plots(probs, np.random.default_rng(seed)) for seed in range(300)])
+    assert draws.any(axis=2).all()
+    assert draws[:, 0].tolist() == [[True, False, False]] * 300
+    assert draws[:, 2].tolist() == [[False, True, False]] * 300
+    # a rich plot is hardly touched: bare with 0.1 x 0.5 x 0.9 = 0.045, so 0.9 becomes 0.9 / 0.955
+    assert draws[:, 1, 0].mean() == pytest.approx(0.9 / 0.955, abs=0.05)

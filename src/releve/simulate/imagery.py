@@ -28,6 +28,7 @@ GROUND = (800, 830, 560, 3300)
 CANOPY = (300, 420, 260, 3100)
 ROCK = (2000, 1850, 1600, 2500)
 POOL_NIR = 700
+MAX_RAIN = 32_000  # 320 mm in a month, seldom met; readers keep 16-bit numbers
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,8 @@ def monthly_climate(world: World, visits: pl.DataFrame) -> NDArray[np.float32]:
     row, col = visits["row"].to_numpy(), visits["col"].to_numpy()
     tas_k, log_pr = monthly_anomalies(world, row, col)
     cube = np.empty((len(visits), 4, len(CLIMATE_YEARS), 12), np.float32)
-    cube[:, 0] = 100 * world.monthly["pr"][:, row, col].T[:, None] * np.exp(log_pr)
+    rain = 100 * world.monthly["pr"][:, row, col].T[:, None] * np.exp(log_pr)
+    cube[:, 0] = np.minimum(rain, MAX_RAIN)
     for index, name in enumerate(CLIMATE_VARIABLES[1:], start=1):
         cube[:, index] = 10 * (world.monthly[name][:, row, col].T[:, None] + tas_k)
     return np.round(cube)

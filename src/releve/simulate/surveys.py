@@ -249,10 +249,10 @@ def draw_presences(
     floor: float = 1e-4,
     with_oracle: bool = True,
 ) -> Draw:
-    """Return the species that grow at each of N visits, each drawn with its true probability."""
+    """Return the species that grow at each of N visits, each drawn with its true probability; never none."""
     presences, kept, scores = [], [], []
     for start, probs in probability_chunks(species, features):
-        truth = rng.random(probs.shape, dtype=np.float32) < probs
+        truth = draw_plots(probs, rng)
         row, index = np.nonzero(truth)
         presences.append(sparse_frame(row + start, index))
         if keep_probabilities:
@@ -266,6 +266,20 @@ def draw_presences(
         probabilities=pl.concat(kept) if kept else empty.with_columns(probability=pl.Series([], dtype=pl.Float32)),
         oracle_f1=np.concatenate(scores) if scores else np.empty(0),
     )
+
+
+def draw_plots(probs: NDArray[np.float32], rng: np.random.Generator, max_draws: int = 20) -> NDArray[np.bool_]:
+    """Return (N, S) what grows on each plot; a bare plot, which nobody reports, is drawn again.
+
+    A plot still bare after ``max_draws`` gets its most probable species.
+    """
+    truth = rng.random(probs.shape, dtype=np.float32) < probs
+    for _ in range(max_draws):
+        bare = np.flatnonzero(~truth.any(axis=1))
+        truth[bare] = rng.random((len(bare), probs.shape[1]), dtype=np.float32) < probs[bare]
+    bare = np.flatnonzero(~truth.any(axis=1))
+    truth[bare, probs[bare].argmax(axis=1)] = True
+    return truth
 
 
 def sparse_frame(row: NDArray[np.integer], index: NDArray[np.integer]) -> pl.DataFrame:

@@ -15,14 +15,8 @@ from releve.report.figures import ACCENT, SOFT, WARM, Dots, draw_dots
 from releve.report.maps import Layer, draw_map
 from releve.report.page import format_score, is_number, render_page
 
-KINDS = {
-    "oracle": "Knows the true probabilities",
-    "fused": "All modalities",
-    "modality": "One modality alone",
-    "baseline": "Reference model",
-}
-"""Kinds of model, in the order of the chart, and what they are called on the page."""
 COLOURS = {"oracle": WARM, "fused": ACCENT, "modality": "#2c6f9b", "baseline": SOFT}
+"""Kinds of model, in the order of the chart, and their colours; the style sheet has the same."""
 SCORES = {"sample_f1": "sF1", "macro_f1": "macro F1", "auc_macro": "AUC"}
 
 
@@ -72,7 +66,6 @@ def write_demo_report(demo: DemoResult, path: Path) -> None:
         demo=demo,
         rows=rows,
         headline=find_headline(rows),
-        kinds={row["kind"]: KINDS.get(row["kind"], row["kind"]) for row in rows},
         num_test=test.height,
         num_train=demo.plots.height - test.height,
         num_scored=test["f1"].cast(pl.Float64).is_finite().sum(),
@@ -86,7 +79,7 @@ def write_demo_report(demo: DemoResult, path: Path) -> None:
 def summarise_models(scores: pl.DataFrame) -> list[dict[str, Any]]:
     """Return one row a model: ``model, kind, num_seeds, points`` and for each score its mean, low and high.
 
-    Kinds come in the order of ``KINDS``, and the best model of a kind first. Low and high are the lowest and the
+    Kinds come in the order of ``COLOURS``, and the best model of a kind first. Low and high are the lowest and the
     highest seed, and None where one seed has the score.
     """
     rows = []
@@ -99,7 +92,7 @@ def summarise_models(scores: pl.DataFrame) -> list[dict[str, Any]]:
             if name == "sample_f1":
                 row["points"] = tuple(values)
         rows.append(row)
-    order = list(KINDS)
+    order = list(COLOURS)
     rank = {kind: i for i, kind in enumerate(order)}
     return sorted(rows, key=lambda row: (rank.get(row["kind"], len(order)), -(row["sample_f1"] or 0.0)))
 
@@ -147,7 +140,10 @@ def draw_plots(plots: pl.DataFrame) -> list[dict[str, Any]]:
         f"Map of {train.height} training and {test.height} test plots",
     )
     scored = draw_map(
-        [Layer(test["lon"], test["lat"], values=test["f1"].cast(pl.Float64).fill_null(float("nan")))],
+        [
+            Layer(train["lon"], train["lat"], "#cfd4cf", size=0.6),
+            Layer(test["lon"], test["lat"], values=test["f1"].cast(pl.Float64).fill_null(float("nan"))),
+        ],
         "quality",
         "Map of test plots coloured by F1",
         colour_label="F1 of the plot's list",

@@ -195,7 +195,9 @@ def draw_richness(
             shown = np.ma.masked_equal(count.T, 0)
             norm = mpl.colors.LogNorm(1, max(2.0, float(count.max())))
             mesh = axes.pcolormesh(edges, edges, shown, cmap=SCORE_COLOURS, norm=norm, rasterized=True)
-            figure.colorbar(mesh, ax=axes, shrink=0.6, label="plots", aspect=28)
+            bar = figure.colorbar(mesh, ax=axes, shrink=0.6, label="plots", aspect=28, format="{x:,.0f}")
+            bar.outline.set_visible(False)
+            bar.minorticks_off()
         axes.set(xlim=(-0.5, limit), ylim=(-0.5, limit), aspect="equal")
         axes.set(xlabel="species observed", ylabel="species predicted")
         return to_svg(figure, name, description), beyond
@@ -276,7 +278,7 @@ def add_legend_below(axes: Axes, count: int) -> None:
     """Draw the legend under the axes in rows of up to five."""
     axes.legend(
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.02),
+        bbox_to_anchor=(0.5, 0.0),
         ncols=min(count, 5),
         handletextpad=0.2,
         columnspacing=1.2,

@@ -10,11 +10,13 @@ import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from pyproj import Transformer
 
 from releve.geo import equal_area_crs, project
 from releve.report.figures import (
+    FIGURE_WIDTH_IN,
     MAX_VECTOR_POINTS,
     PALE,
     RULE,
@@ -22,11 +24,12 @@ from releve.report.figures import (
     SOFT,
     STYLE,
     add_legend_below,
-    new_figure,
     to_svg,
 )
 
 STEPS_DEG = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30)
+KEY_HEIGHT_IN = 0.45
+"""Room under the map for the legend or the colour bar."""
 MIN_EXTENT_M = 2_000.0
 """A map of a single place shows this much ground."""
 
@@ -80,11 +83,11 @@ def draw_map(layers: Sequence[Layer], name: str, description: str, *, colour_lab
     lat = np.concatenate([np.asarray(layer.lat) for layer in known])
     crs = equal_area_crs(lon, lat)
     west, south, east, north = map_frame(project(lon, lat, crs))
-    height_in = float(np.clip(4.6 * (north - south) / (east - west), 2.2, 5.6)) + 0.5
-    area = float(np.clip(5200 / len(lon), 3.0, 26.0))
+    map_in = FIGURE_WIDTH_IN * (north - south) / (east - west)
+    area = float(np.clip(18_000 / len(lon), 5.0, 26.0))
     with mpl.rc_context(STYLE):
-        figure = new_figure(height_in)
-        axes = figure.add_subplot()
+        figure = Figure((FIGURE_WIDTH_IN, map_in + KEY_HEIGHT_IN))
+        axes = figure.add_axes((0.002, KEY_HEIGHT_IN / figure.get_figheight(), 0.996, 0.998 * map_in / figure.get_figheight()))
         axes.set(xlim=(west, east), ylim=(south, north), aspect="equal", facecolor=PALE)
         draw_graticule(axes, crs)
         draw_scale_bar(axes)
@@ -109,7 +112,9 @@ def draw_map(layers: Sequence[Layer], name: str, description: str, *, colour_lab
             )
             points = drawn if layer.values is not None else points
         if points is not None:
-            figure.colorbar(points, ax=axes, shrink=0.6, aspect=28, label=colour_label, pad=0.02)
+            bar = figure.add_axes((0.46, 0.3 / figure.get_figheight(), 0.5, 0.09 / figure.get_figheight()))
+            figure.colorbar(points, cax=bar, orientation="horizontal").outline.set_visible(False)
+            figure.text(0.43, 0.345 / figure.get_figheight(), colour_label, ha="right", va="center", fontsize=9)
         labelled = sum(bool(layer.label) for layer in known)
         if labelled:
             add_legend_below(axes, labelled)
@@ -126,12 +131,12 @@ def map_frame(xy_m: NDArray[np.float64]) -> tuple[float, float, float, float]:
     >>> map_frame(np.array([[0.0, 0.0], [10_000.0, 10_000.0]]))
     (-500.0, -500.0, 10500.0, 10500.0)
     >>> map_frame(np.array([[5.0, 5.0]]))
-    (-1095.0, -1095.0, 1105.0, 1105.0)
+    (-995.0, -595.0, 1005.0, 605.0)
     """
     low, high = xy_m.min(axis=0), xy_m.max(axis=0)
     middle, half = (low + high) / 2, (high - low) / 2
     longest = max(float(half.max()), MIN_EXTENT_M / 2)
-    half = np.maximum(half, 0.4 * longest if longest > MIN_EXTENT_M / 2 else longest) + 0.1 * longest
+    half = np.maximum(half, longest * np.array([0.9, 0.5])) + 0.1 * longest  # neither a strip nor a tower
     west, south, east, north = (*(middle - half), *(middle + half))
     return float(west), float(south), float(east), float(north)
 
@@ -172,11 +177,11 @@ def round_degrees(low: float, high: float, at_most: int = 7) -> list[float]:
     Examples
     --------
     >>> round_degrees(-9.3, 31.0), round_degrees(5.02, 5.09)
-    ([-5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0][1::2], [5.02, 5.03, 5.04, 5.05, 5.06, 5.07, 5.08, 5.09][1:])
+    ([0.0, 10.0, 20.0, 30.0], [5.02, 5.04, 5.06, 5.08])
     """
     step = next((step for step in STEPS_DEG if (high - low) / step <= at_most), STEPS_DEG[-1])
     first = int(np.ceil(low / step - 1e-9))
-    return [round(k * step, 2) for k in range(first, int(np.floor(high / step + 1e-9)) + 1)]
+    return [float(round(k * step, 2)) for k in range(first, int(np.floor(high / step + 1e-9)) + 1)]
 
 
 def degree_text(degrees: float, positive: str, negative: str) -> str:

@@ -13,7 +13,7 @@ from releve.ingest.problems import Problem
 
 class _Source(Protocol):
     @property
-    def has(self) -> np.ndarray: ...
+    def rows(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ C = TypeVar("C", bound=Chunk)
 
 def chunk_rows(source: _Source, index: int, chunk_size: int) -> np.ndarray:
     """Return the positions in the survey table that chunk ``index`` reads: only surveys that have data."""
-    return np.flatnonzero(source.has)[index * chunk_size : (index + 1) * chunk_size]
+    return source.rows[index * chunk_size : (index + 1) * chunk_size]
 
 
 def num_chunks(source: _Source, chunk_size: int) -> int:
     """Return how many chunks a source has."""
-    return -(-int(source.has.sum()) // chunk_size)
+    return -(-len(source.rows) // chunk_size)
 
 
 def iterate(read: Any, source: _Source, chunk_size: int, start: int) -> Iterator[Any]:

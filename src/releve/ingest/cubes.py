@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,11 @@ class SeriesSource:
     def units(self) -> str:
         """What the numbers mean."""
         return self.rules.units
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """Positions, in the survey table, of the surveys that have data; found once, not at every chunk."""
+        return np.flatnonzero(self.has)
 
     def num_chunks(self, chunk_size: int = 256) -> int:
         """Return how many chunks there are."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import releve
 from releve.errors import ReleveError
@@ -45,8 +47,8 @@ def main() -> None:
     """Run the command line; a problem the user can mend is one message and exit code 2."""
     try:
         app()
-    except ReleveError as error:
-        Console(stderr=True, soft_wrap=True).print("[bold red]error:[/]", str(error), highlight=False, markup=False)
+    except (ReleveError, OSError) as error:
+        Console(stderr=True, soft_wrap=True).print(Text("error:", style="bold red"), Text(str(error)))
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -170,16 +172,18 @@ def train(
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run made by releve train")],
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of intervals and reference models")] = None,
+    settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a run on its held-out blocks beside reference models fitted on the same folds.
 
-    Tables go to RUN/evaluation, a page to RUN/report.html.
+    Tables go to RUN/evaluation, a page to RUN/report.html; those of an earlier call are replaced. Only the sections
+    `evaluate` and `train` (its device) can be changed with --set: the rest is fixed in the run.
     """
     from releve import pipeline
-    from releve.runs import open_run
 
-    evaluation = pipeline.evaluate(open_run(run))
+    evaluation = pipeline.evaluate(_open_run(run, settings, ("evaluate", "train"), seed))
     if as_json:
         print(json.dumps(evaluation.table().to_dicts(), indent=1))
     else:
@@ -195,13 +199,21 @@ def predict(
     probabilities: Annotated[
         Path | None, typer.Option("--probabilities", help="Also write a parquet table: survey, species, probability")
     ] = None,
+    settings: Settings = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Predict the species list of every survey of a split, or of a table of your own."""
-    from releve import pipeline
-    from releve.runs import open_run
+    """Predict the species list of every survey of a split, or of a table of your own.
 
-    made = pipeline.predict(open_run(run), data, split, out, probabilities=probabilities, overwrite=overwrite)
+    Only the sections `data` (its workers) and `train` (its device) can be changed with --set: the rest is fixed in
+    the run.
+    """
+    from releve import pipeline
+    from releve.predict import check_probabilities_name
+
+    if probabilities is not None:
+        check_probabilities_name(probabilities)
+    opened = _open_run(run, settings, ("data", "train"))
+    made = pipeline.predict(opened, data, split, out, probabilities=probabilities, overwrite=overwrite)
     console.print(f"{len(made.survey_ids):,} lists, {made.lists.lengths().mean():.1f} species on average, in {out}")
 
 
@@ -222,10 +234,10 @@ def run(
     from releve import pipeline
     from releve.config import load_config
 
-    evaluation = pipeline.run(
-        load_config(recipe, settings), data, out, seed=seed, resume=resume, overwrite=overwrite
-    )
+    evaluation = pipeline.run(load_config(recipe, settings), data, out, seed=seed, resume=resume, overwrite=overwrite)
     _print_scores(evaluation.table().to_dicts())
+    if (out / "predictions.csv").is_file():
+        console.print(f"lists of the test split are in {out / 'predictions.csv'}")
 
 
 @app.command()
@@ -244,6 +256,23 @@ def score(
         print(json.dumps(chosen))
     else:
         _print_facts(f"{predictions.name} against {solution.name}", chosen)
+
+
+def _open_run(path: Path, settings: list[str] | None, sections: tuple[str, ...], seed: int | None = None) -> Any:
+    """Return a run with some of its settings changed; what is built into its networks and lists cannot be."""
+    from releve.config import apply_override, make_config
+    from releve.errors import ConfigError
+    from releve.runs import open_run
+
+    run = open_run(path)
+    content = run.config.model_dump(mode="json")
+    for text in settings or []:
+        section = text.partition("=")[0].partition(".")[0].strip()
+        if section not in sections:
+            raise ConfigError(f"--set {text!r} changes what is fixed in a run", expected=f"a field of {list(sections)}")
+        apply_override(content, text)
+    config = make_config(content, origin="--set")
+    return replace(run, config=config, seed=run.seed if seed is None else seed)
 
 
 def _checked(model: Any, content: dict[str, Any], settings: list[str] | None) -> Any:
@@ -301,24 +330,30 @@ def _print_store(store: Any) -> None:
 
 
 def _print_scores(rows: list[dict[str, Any]]) -> None:
-    table = Table(title="held-out spatial blocks")
+    """Print one line a model in 80 columns; the file of scores holds more numbers with more digits."""
     shown = {
         "model": "model",
         "sample_f1": "sF1",
         "interval": "95 %",
-        "macro_f1": "macro F1",
-        "micro_f1": "micro F1",
-        "precision": "precision",
+        "micro_f1": "micro",
+        "macro_f1": "macro",
+        "precision": "prec.",
         "recall": "recall",
         "auc_macro": "AUC",
-        "richness_bias": "richness bias",
     }
+    table = Table(title="F1 and more on held-out spatial blocks", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for title in shown.values():
-        table.add_column(title, justify="left" if title == "model" else "right")
+        first = title == "model"
+        table.add_column(title, justify="left" if first else "right", overflow="fold", no_wrap=not first)
     for row in rows:
-        row = row | {"interval": f"{row['sample_f1_low']:.3f} to {row['sample_f1_high']:.3f}"}
-        table.add_row(*(f"{row[k]:.4f}" if isinstance(row[k], float) else str(row[k]) for k in shown))
+        row = row | {"interval": f"{_short(row['sample_f1_low'])}\N{EN DASH}{_short(row['sample_f1_high'])}"}
+        table.add_row(*(_short(row[name]) if isinstance(row[name], float) else str(row[name]) for name in shown))
     Console().print(table)
+
+
+def _short(value: float) -> str:
+    """Return a score with three decimals, as ``.206``."""
+    return f"{value:.3f}".removeprefix("0")
 
 
 if __name__ == "__main__":

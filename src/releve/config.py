@@ -42,8 +42,8 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     """
     path = Path(path)
     if not path.is_file():
-        near = sorted(str(p) for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
-        raise ConfigError(f"no recipe at {path}", expected=f"a .toml file{f', such as {near[0]}' if near else ''}")
+        there = sorted(p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+        raise ConfigError(f"no recipe at {path}", expected="a .toml file", action=nearest(path.name, there))
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from releve.decide import Lists
 from releve.errors import TableError
-from releve.files import atomic_path
+from releve.files import atomic_path, write_parquet
 from releve.ingest import open_release
 from releve.progress import progress_bar
 from releve.runs import Run, predict_probs
@@ -90,7 +90,14 @@ def predict_lists(run: Run, store: Store, *, probabilities: bool = False) -> Pre
 
 
 def write_probabilities(path: Path, table: pl.DataFrame) -> None:
-    """Write the sparse table of probabilities as parquet.
+    """Write the sparse table of probabilities as parquet."""
+    check_probabilities_name(path)
+    with atomic_path(path) as partial:
+        write_parquet(partial, table)
+
+
+def check_probabilities_name(path: Path) -> None:
+    """Refuse a name that is not parquet's, before the work rather than after it.
 
     Raises
     ------
@@ -99,8 +106,6 @@ def write_probabilities(path: Path, table: pl.DataFrame) -> None:
     """
     if path.suffix != ".parquet":
         raise TableError(f"--probabilities {path}", expected="a name that ends in .parquet")
-    with atomic_path(path) as partial:
-        table.write_parquet(partial)
 
 
 def observed_lists(store: Store, species_ids: NDArray[np.int64]) -> Lists:

@@ -13,10 +13,10 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from releve.decide import Lists
 from releve.errors import StoreError
 from releve.files import file_sha256
 from releve.ingest import decode_patch
+from releve.metrics import Lists
 from releve.store.schema import STORE_FORMAT, ArraySpec, Manifest
 
 
@@ -56,20 +56,20 @@ class StoredArray:
         pool
             Threads that decode the blobs of an encoded array.
         """
-        rows = np.maximum(self.row_of[surveys], 0)
+        rows = self.row_of[surveys]
         if self.offsets is None:
-            return self.values[rows]
-        if self.spec.num_rows == 0:
-            return np.zeros((len(rows), *self.spec.shape), self.spec.dtype)
-        decoded = list((pool.map if pool else map)(self._decode, rows.tolist()))
-        return np.stack(decoded)
+            return self.values[np.maximum(rows, 0)]
+        gathered = np.zeros((len(rows), *self.spec.shape), self.spec.dtype)
+        present = np.flatnonzero(rows >= 0)
+        decoded = (pool.map if pool else map)(self._decode, rows[present].tolist())
+        for at, values in zip(present.tolist(), decoded, strict=True):
+            gathered[at] = values
+        return gathered
 
     def _decode(self, row: int) -> NDArray:
         assert self.offsets is not None
-        bounds = self.offsets[row]
+        bounds = self.offsets[row].tolist()
         blobs = tuple(self.values[a:b].tobytes() for a, b in zip(bounds[:-1], bounds[1:], strict=True))
-        if bounds[-1] == bounds[0]:  # a corrupt file left an empty slot, which no survey points at
-            return np.zeros(self.spec.shape, self.spec.dtype)
         return decode_patch(self.spec.encoding, blobs)
 
 

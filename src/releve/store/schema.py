@@ -58,6 +58,8 @@ class Manifest(BaseModel):
     releve: str
     release: str
     """The kind of release the store was made from, such as ``glc24``."""
+    origin: str
+    """The release's title."""
     recipe: dict[str, Any]
     """The resolved ``data`` and ``split`` sections."""
     fingerprint: str

@@ -10,17 +10,21 @@ import polars as pl
 import releve
 from releve.errors import TableError
 from releve.metrics import Lists
+from releve.progress import console
 from releve.store.read import Store, StoredArray
 from releve.store.schema import STORE_FORMAT, ArraySpec, Manifest
 
+REQUIRED_COLUMNS = ("surveyId", "lon", "lat")
 OPTIONAL_COLUMNS = {
     "year": ("year", pl.Int32),
     "month": ("month", pl.Int32),
-    "country": ("country", pl.Utf8),
-    "region": ("region", pl.Utf8),
+    "country": ("country", pl.String),
+    "region": ("region", pl.String),
     "areaInM2": ("area_m2", pl.Float64),
     "geoUncertaintyInM": ("uncertainty_m", pl.Float64),
 }
+MISSING = ("", "NA", "NaN", "nan", "null")
+"""What R, pandas and others write for a missing value."""
 
 
 def read_table_store(file: Path, covariates: tuple[str, ...]) -> Store:
@@ -32,65 +36,64 @@ def read_table_store(file: Path, covariates: tuple[str, ...]) -> Store:
         Table with ``surveyId``, ``lon``, ``lat`` (degrees), any of ``year, month, country, region, areaInM2,
         geoUncertaintyInM``, and covariates.
     covariates
-        Covariate columns to look for, under their official names; one that the table lacks is treated as missing.
+        Covariate columns to look for, under their official names; one that the table lacks is missing, and said.
 
     Raises
     ------
     TableError
-        If a needed column is missing, an id is repeated or no integer, or a coordinate is out of range.
+        If a needed column is missing, an id is repeated or no integer, a coordinate is out of range, or a column
+        of numbers holds words.
     """
-    raw = _read(file)
-    for name in ("surveyId", "lon", "lat"):
-        if name not in raw.columns:
-            raise TableError(f"{file} lacks column {name!r}; it has {raw.columns[:12]}", expected="surveyId, lon, lat")
-    optional = [
-        (pl.col(name) if name in raw.columns else pl.lit(None)).cast(dtype, strict=False).alias(ours)
-        for name, (ours, dtype) in OPTIONAL_COLUMNS.items()
-    ]
+    raw = _read(Path(file))
     surveys = raw.select(
-        pl.col("surveyId").cast(pl.Int64, strict=False).alias("survey_id"),
-        pl.col("lon", "lat").cast(pl.Float64, strict=False),
-        *optional,
+        _numbers(raw, "surveyId", file).alias("survey_id"),
+        *(_numbers(raw, name, file) for name in ("lon", "lat")),
+        *(_optional(raw, name, kind, file).alias(ours) for name, (ours, kind) in OPTIONAL_COLUMNS.items()),
     )
     _check(surveys, file)
-    found = [name for name in covariates if name in raw.columns]
+    surveys = surveys.with_columns(pl.col("survey_id").cast(pl.Int64), fold=pl.lit(-1, pl.Int8))
+    absent = [name for name in covariates if name not in raw.columns]
+    if absent:
+        some = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+        console.print(f"{file} lacks {len(absent)} of {len(covariates)} covariates, taken as missing: {some}")
     values = np.full((len(raw), len(covariates)), np.nan, np.float32)
-    for name in found:
-        values[:, covariates.index(name)] = raw[name].cast(pl.Float32, strict=False).fill_null(np.nan).to_numpy()
+    for at, name in enumerate(covariates):
+        if name in raw.columns:
+            values[:, at] = raw.select(_numbers(raw, name, file))[name].cast(pl.Float32).to_numpy()
     values[~np.isfinite(values)] = np.nan
-    row_of = np.where(np.isfinite(values).any(axis=1), np.arange(len(raw)), -1)
-    spec = ArraySpec(
-        name="covariates",
-        file="",
-        dtype="float32",
-        shape=(len(covariates),),
-        num_rows=len(raw),
-        fill=None,
-        channels=covariates,
-    )
+    present = np.isfinite(values).any(axis=1)
+    arrays = {}
+    if present.any():
+        spec = ArraySpec(
+            name="covariates",
+            file="",
+            dtype="float32",
+            shape=(len(covariates),),
+            num_rows=len(raw),
+            fill=None,
+            channels=covariates,
+        )
+        arrays["covariates"] = StoredArray(spec, values, np.where(present, np.arange(len(raw)), -1))
     manifest = Manifest(
         format=STORE_FORMAT,
         releve=releve.__version__,
         release="table",
+        origin=str(file),
         recipe={},
         fingerprint="",
         seed=0,
         num_surveys=len(raw),
         num_species=0,
         num_folds=0,
-        arrays={"covariates": spec} if covariates else {},
+        arrays={name: array.spec for name, array in arrays.items()},
         dropped={},
         problems=[],
         leakage=[],
         files={},
     )
-    no_species = pl.DataFrame(
-        {"species_index": [], "species_id": [], "num_surveys": []}, schema_overrides={"species_id": pl.Int64}
-    )
+    species = pl.DataFrame(schema={"species_index": pl.UInt32, "species_id": pl.Int64, "num_surveys": pl.UInt32})
     labels = Lists(np.zeros(len(raw) + 1, np.int64), np.zeros(0, np.int32))
-    surveys = surveys.with_columns(fold=pl.lit(-1, pl.Int8))
-    arrays = {"covariates": StoredArray(spec, values, row_of)} if covariates else {}
-    return Store(file, manifest, surveys, no_species, labels, arrays)
+    return Store(Path(file), manifest, surveys, species, labels, arrays)
 
 
 def _read(file: Path) -> pl.DataFrame:
@@ -98,25 +101,60 @@ def _read(file: Path) -> pl.DataFrame:
         raise TableError(f"no table at {file}")
     try:
         if file.suffix == ".parquet":
-            return pl.read_parquet(file)
-        return pl.read_csv(file, infer_schema_length=None)
-    except pl.exceptions.PolarsError as error:
+            raw = pl.read_parquet(file)
+        else:
+            raw = pl.read_csv(file, infer_schema=False, null_values=list(MISSING))
+    except (pl.exceptions.PolarsError, OSError) as error:
         raise TableError(
             f"{file} cannot be read: {str(error).splitlines()[0]}", expected="a CSV or parquet table"
         ) from error
+    lacking = [name for name in REQUIRED_COLUMNS if name not in raw.columns]
+    if lacking:
+        semicolons = len(raw.columns) == 1 and ";" in raw.columns[0]
+        raise TableError(
+            f"{file} lacks columns {lacking}; it has {raw.columns[:12]}",
+            expected=", ".join(REQUIRED_COLUMNS),
+            action="Separate the columns with commas and write decimals with points" if semicolons else "",
+        )
+    if len(raw) == 0:
+        raise TableError(f"{file} has a header and no row", expected="one row a survey")
+    return raw
+
+
+def _numbers(raw: pl.DataFrame, name: str, file: Path) -> pl.Expr:
+    """Return a column as Float64, NaN as null; words in it are an error, not a missing value."""
+    number = pl.col(name).cast(pl.Float64, strict=False).fill_nan(None)
+    words = raw.filter(pl.col(name).is_not_null() & pl.col(name).cast(pl.Float64, strict=False).is_null())[name]
+    if len(words):
+        raise TableError(
+            f"{file}: {len(words)} values of {name} are no numbers, such as {words.head(3).to_list()}",
+            expected="numbers with a decimal point, or nothing where a value is missing",
+        )
+    return number
+
+
+def _optional(raw: pl.DataFrame, name: str, kind: type[pl.DataType], file: Path) -> pl.Expr:
+    if name not in raw.columns:
+        return pl.lit(None, kind)
+    return pl.col(name).cast(pl.String) if kind == pl.String else _numbers(raw, name, file).cast(kind, strict=False)
 
 
 def _check(surveys: pl.DataFrame, file: Path) -> None:
     ids = surveys["survey_id"]
-    if ids.null_count() or ids.n_unique() < len(ids) or len(ids) == 0:
+    whole = (ids == ids.floor()) & ids.is_between(-(2**53), 2**53)
+    num_bad = len(ids) - int(whole.fill_null(False).sum())
+    num_repeated = len(ids) - ids.n_unique()
+    if num_bad or num_repeated:
         raise TableError(
-            f"{file}: surveyId has {ids.null_count()} values that are no integers and "
-            f"{len(ids) - ids.n_unique()} that are repeated, in {len(ids)} rows",
+            f"{file}: surveyId has {num_bad} values that are no integers and {num_repeated} that are repeated, "
+            f"in {len(ids)} rows",
             expected="one row a survey with an integer id of its own",
         )
-    bad = surveys.filter(~(pl.col("lon").is_between(-180, 180) & pl.col("lat").is_between(-90, 90)).fill_null(False))
+    inside = pl.col("lon").is_between(-180, 180) & pl.col("lat").is_between(-90, 90)
+    bad = surveys.filter(~inside.fill_null(False))
     if len(bad):
+        some = [int(survey_id) for survey_id in bad["survey_id"].head(3)]
         raise TableError(
-            f"{file}: {len(bad)} surveys have no usable coordinates, such as {bad['survey_id'].head(3).to_list()}",
+            f"{file}: {len(bad)} surveys have no usable coordinates, such as {some}",
             expected="lon in -180 to 180 and lat in -90 to 90, in degrees",
         )

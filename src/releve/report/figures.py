@@ -120,7 +120,9 @@ def to_svg(figure: Figure, name: str, description: str) -> Markup:
     text = re.sub(r'href="#', f'href="#{name}-', text).replace("url(#", f"url(#{name}-")
     # matplotlib writes the fonts it found on this machine; the reader's own are asked for instead.
     text = re.sub(r"(font: [^;\"]*?px) [^;\"]*", rf"\1 sans-serif; {FONTS}", text)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1)
+    text = re.sub(
+        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1
+    )
     label = f'<svg role="img" aria-label="{escape(description)}" '
     return Markup(text.replace("<svg ", label, 1).strip())  # every text in it was escaped by matplotlib
 
@@ -174,9 +176,7 @@ def draw_reliability(
         return to_svg(figure, name, description)
 
 
-def draw_richness(
-    num_observed: ArrayLike, num_predicted: ArrayLike, name: str, description: str
-) -> tuple[Markup, int]:
+def draw_richness(num_observed: ArrayLike, num_predicted: ArrayLike, name: str, description: str) -> tuple[Markup, int]:
     """Return observed against predicted list lengths with the 1:1 line, and how many plots lie beyond the frame."""
     observed, predicted = np.asarray(num_observed, float), np.asarray(num_predicted, float)
     both = np.concatenate([observed, predicted])
@@ -234,7 +234,7 @@ def draw_curves(members: Sequence[dict[str, Any]], name: str, description: str) 
         lower.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, nbins=8))
         solid = mpl.lines.Line2D([], [], color=SOFT, label="validation")
         dashed = mpl.lines.Line2D([], [], color=SOFT, linewidth=1, linestyle=(0, (3, 2)), label="training")
-        upper.legend(handles=[solid, dashed], loc="upper right")
+        upper.legend(handles=[solid, dashed], loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2)
         if 1 < len(members) <= len(CATEGORIES):
             lower.legend(loc="lower right", ncols=2 if len(members) > 3 else 1)
         return to_svg(figure, name, description)

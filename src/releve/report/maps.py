@@ -87,7 +87,9 @@ def draw_map(layers: Sequence[Layer], name: str, description: str, *, colour_lab
     area = float(np.clip(18_000 / len(lon), 5.0, 26.0))
     with mpl.rc_context(STYLE):
         figure = Figure((FIGURE_WIDTH_IN, map_in + KEY_HEIGHT_IN))
-        axes = figure.add_axes((0.002, KEY_HEIGHT_IN / figure.get_figheight(), 0.996, 0.998 * map_in / figure.get_figheight()))
+        axes = figure.add_axes(
+            (0.002, KEY_HEIGHT_IN / figure.get_figheight(), 0.996, 0.998 * map_in / figure.get_figheight())
+        )
         axes.set(xlim=(west, east), ylim=(south, north), aspect="equal", facecolor=PALE)
         draw_graticule(axes, crs)
         draw_scale_bar(axes)
@@ -163,7 +165,9 @@ def draw_graticule(axes: Axes, crs: str) -> None:
             axes.annotate(degree_text(meridian, "E", "W"), (at, south), (0, 3), **_LABEL, ha="center", va="bottom")
     for parallel in round_degrees(*lat_range):
         span = lon_range[1] - lon_range[0]
-        line = project(np.linspace(lon_range[0] - span / 10, lon_range[1] + span / 10, 200), np.full(200, parallel), crs)
+        line = project(
+            np.linspace(lon_range[0] - span / 10, lon_range[1] + span / 10, 200), np.full(200, parallel), crs
+        )
         axes.plot(line[:, 0], line[:, 1], color=RULE, linewidth=0.6, zorder=1)
         at = _crossing(line[:, 0], line[:, 1], west)
         if at is not None and south < at < north:

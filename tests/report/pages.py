@@ -139,11 +139,12 @@ def make_run(path: Path, *, title: str = "tiny", folds: int = 2, num_plots: int 
     ]
     manifest = SimpleNamespace(
         release="glc24",
+        origin="GeoLifeCLEF <2024>",
         num_surveys=num_plots,
         num_species=3,
         num_folds=2,
         leakage=leakage,
-        dropped={"train": {"duplicate survey-species pair": 6754, "nothing": 0}},
+        dropped={"train": {"duplicate survey-species pair": 6754, "nothing to drop": 0}},
         problems=[{"split": "train", "modality": "patch", "survey_id": 77, "path": "a/<b>.tif", "what": "truncated"}],
         fingerprint="f" * 64,
     )

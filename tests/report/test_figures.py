@@ -5,7 +5,8 @@ import pytest
 
 from releve.report.figures import Dots, draw_dots, draw_reliability
 from releve.report.maps import Layer, draw_map
-from tests.report.pages import Page
+
+from .pages import Page
 
 
 def test_words_of_a_figure_stay_words() -> None:

@@ -10,7 +10,8 @@ import pytest
 from releve.evaluate import Evaluation
 from releve.report import write_run_report
 from releve.report.run import compare_models, describe_gain, pick_species
-from tests.report.pages import Page, make_evaluation, make_run, open_page
+
+from .pages import Page, make_evaluation, make_run, open_page
 
 
 def write(run_path: Path, evaluation: Evaluation, **changes: object) -> Page:
@@ -28,7 +29,7 @@ def test_the_page_says_the_score_with_its_interval_and_what_it_was_measured_on(t
 
 def test_the_page_says_what_was_dropped_and_how_far_apart_the_folds_are(tmp_path: Path) -> None:
     page = write(tmp_path, make_evaluation())
-    assert "duplicate survey-species pair 6,754" in page.text and "nothing" not in page.text
+    assert "duplicate survey-species pair 6,754" in page.text and "nothing to drop" not in page.text
     assert "0 1,234 4 7 1.2 19.8" in page.text
     assert "nearer than 2.5 km" in page.text
     assert "covariates 5 62 % 4 × 2 yes" in page.text

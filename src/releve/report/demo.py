@@ -156,7 +156,7 @@ def compare_lists(row: dict[str, Any]) -> dict[str, Any]:
 
     Examples
     --------
-    >>> shown = compare_lists({"survey_id": 1, "country": "A", "predicted": ["x", "y"], "observed": ["y", "z"], "f1": 0.5})
+    >>> shown = compare_lists({"predicted": ["x", "y"], "observed": ["y", "z"]})
     >>> shown["hit"], shown["missed"], shown["false"]
     (['y'], ['z'], ['x'])
     """

@@ -32,7 +32,7 @@ SCORE_COLOURS: Colormap = LinearSegmentedColormap.from_list(
 MAX_VECTOR_POINTS = 1200
 """Above this, points are drawn as a picture inside the SVG: the page stays small."""
 FIGURE_WIDTH_IN = 5.0
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "releve",
     "font.family": "sans-serif",

@@ -139,8 +139,8 @@ def map_frame(xy_m: NDArray[np.float64]) -> tuple[float, float, float, float]:
     middle, half = (low + high) / 2, (high - low) / 2
     longest = max(float(half.max()), MIN_EXTENT_M / 2)
     half = np.maximum(half, longest * np.array([0.9, 0.5])) + 0.1 * longest  # neither a strip nor a tower
-    west, south, east, north = (*(middle - half), *(middle + half))
-    return float(west), float(south), float(east), float(north)
+    (west, south), (east, north) = (middle - half).tolist(), (middle + half).tolist()
+    return west, south, east, north
 
 
 def draw_graticule(axes: Axes, crs: str) -> None:

@@ -162,8 +162,13 @@ def draw_bins(reliability: pl.DataFrame) -> Markup | None:
     """Return the reliability figure; None without bins."""
     if reliability.is_empty():
         return None
-    columns = (reliability[name] for name in ("mean_prob", "observed_share", "num_cells"))
-    return draw_reliability(*columns, "reliability", "Predicted probability against observed share of plots")
+    return draw_reliability(
+        reliability["mean_prob"],
+        reliability["observed_share"],
+        reliability["num_cells"],
+        "reliability",
+        "Predicted probability against observed share of plots",
+    )
 
 
 def pick_species(species: pl.DataFrame) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -202,7 +207,7 @@ def count_modalities(run: Run) -> list[dict[str, Any]]:
 
 def list_dropped(dropped: dict[str, dict[str, int]]) -> dict[str, Any]:
     """Return the counts by split and reason, the largest first, and how many reasons were left off."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"where": where, "reason": reason, "count": count}
         for where, reasons in dropped.items()
         for reason, count in reasons.items()

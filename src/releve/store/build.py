@@ -28,7 +28,7 @@ from releve.ingest import (
     series_source,
 )
 from releve.prepare.split import SplitConfig, assign_folds, measure_leakage
-from releve.store import journal
+from releve.store import journal, write
 from releve.store.chunks import Source
 from releve.store.journal import Journal
 from releve.store.read import Store, open_store
@@ -106,7 +106,7 @@ def build_store(
     folds, leakage = _fold(table, split, seed)
     part = place.with_name(place.name + ".part")
     try:
-        notes = Journal(part, key)
+        notes = Journal(part, key | {"releve": releve.__version__, "chunk_size": write.CHUNK_SIZE})
         writer = Writer(part, notes, table, data.num_workers)
         dropped = {name: s.dropped for name, s in surveys.items()}
         if "covariates" in data.modalities:

@@ -26,7 +26,7 @@ class Journal:
     part
         Folder of the unfinished store; made if need be.
     key
-        What decides the bytes of the store, as JSON values. The work of another key is removed.
+        What decides the bytes of the store and of its chunks, as JSON values. The work of another key is removed.
 
     Raises
     ------

@@ -158,14 +158,14 @@ def _read_manifest(path: Path) -> Manifest:
         )
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        if content.get("format") != STORE_FORMAT:
+        if isinstance(content, dict) and content.get("format") != STORE_FORMAT:
             raise StoreError(
                 f"store {path} has format {content.get('format')}",
                 expected=f"format {STORE_FORMAT}",
                 action="Run releve prepare again with --overwrite",
             )
         return Manifest.model_validate(content)
-    except (json.JSONDecodeError, ValidationError) as error:
+    except (ValueError, ValidationError) as error:  # no JSON, no text, or not as it was written
         raise StoreError(
             f"{file} cannot be read: {str(error).splitlines()[0]}",
             action="Run releve prepare again with --overwrite",

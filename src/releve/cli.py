@@ -319,7 +319,8 @@ def _print_store(store: Any) -> None:
         facts[name] = f"{array.num_rows:,} surveys of {array.shape} {array.dtype}, {array.encoding}"
     for split, reasons in manifest.dropped.items():
         for reason, count in reasons.items():
-            facts[f"{split}: {reason}"] = f"{count:,}"
+            what = f"{reason} masked" if split.endswith("covariates") else reason
+            facts[f"{split}: {what}"] = f"{count:,}"
     if manifest.problems:
         facts["files that could not be read"] = f"{len(manifest.problems):,}, listed in manifest.json"
     if manifest.leakage:

@@ -103,6 +103,7 @@ def _read(file: Path) -> pl.DataFrame:
         if file.suffix == ".parquet":
             raw = pl.read_parquet(file)
         else:
+            _refuse_semicolons(file)
             raw = pl.read_csv(file, infer_schema=False, null_values=list(MISSING))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise TableError(
@@ -110,15 +111,24 @@ def _read(file: Path) -> pl.DataFrame:
         ) from error
     lacking = [name for name in REQUIRED_COLUMNS if name not in raw.columns]
     if lacking:
-        semicolons = len(raw.columns) == 1 and ";" in raw.columns[0]
         raise TableError(
-            f"{file} lacks columns {lacking}; it has {raw.columns[:12]}",
-            expected=", ".join(REQUIRED_COLUMNS),
-            action="Separate the columns with commas and write decimals with points" if semicolons else "",
+            f"{file} lacks columns {lacking}; it has {raw.columns[:12]}", expected=", ".join(REQUIRED_COLUMNS)
         )
     if len(raw) == 0:
         raise TableError(f"{file} has a header and no row", expected="one row a survey")
     return raw
+
+
+def _refuse_semicolons(file: Path) -> None:
+    """Refuse what Excel writes in half of Europe, where a decimal comma would be read as a border of columns."""
+    with file.open(encoding="utf-8", errors="replace") as handle:
+        header = handle.readline()
+    if ";" in header and "," not in header:
+        raise TableError(
+            f"{file} separates its columns with semicolons",
+            expected="commas, and decimal points",
+            action="Save it as CSV with commas (in R: write.csv, not write.csv2)",
+        )
 
 
 def _numbers(raw: pl.DataFrame, name: str, file: Path) -> pl.Expr:

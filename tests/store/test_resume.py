@@ -113,7 +113,7 @@ def test_a_file_that_cannot_grow_is_a_clear_error_and_a_rerun_completes(
     assert not (tmp_path / "store").exists()
     done = commands.run(*command, chunk_size=CHUNK_SIZE)
     assert done.code == 0, done.stderr
-    assert ("going on" in done.stderr) == (limit > 3_000)
+    assert "going on with the unfinished store" in " ".join(done.stderr.split())
     commands.run(*prepare(labelled_release, tmp_path / "whole", storage))
     assert contents(tmp_path / "store") == contents(tmp_path / "whole")
 

@@ -33,7 +33,7 @@ def test_a_table_of_places_is_a_store(tmp_path: Path, capsys: pytest.CaptureFixt
     np.testing.assert_array_equal(array.values[0], np.array([np.nan, 2800.5, np.nan], np.float32))
     assert array.row_of.tolist() == [0, -1]  # the second has no covariate at all
     assert store.labels.lengths().tolist() == [0, 0] and len(store.species_ids) == 0
-    assert "lacks 1 of 3 covariates, taken as missing: Bio2" in capsys.readouterr().err.replace("\n", " ")
+    assert "lacks 1 of 3 covariates, taken as missing: Bio2" in " ".join(capsys.readouterr().err.split())
 
 
 def test_parquet_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:

@@ -1,0 +1,321 @@
+"""The command line as a user meets it: the real command, in processes of its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from commands import Commands
+from ingest.fakes import write_release, write_text
+from releases import SPECIES
+
+NAMES = ("demo", "simulate", "check", "prepare", "train", "evaluate", "predict", "run", "score")
+RECIPE = """\
+title = "tiny"
+
+[split]
+block_size_km = 60
+num_folds = 3
+
+[model]
+modalities = ["covariates", "survey", "location", "landsat"]
+embedding_dim = 16
+hidden_dim = 16
+series_width = 8
+
+[train]
+num_folds = 2
+epochs = 2
+batch_size = 64
+device = "cpu"
+
+[evaluate]
+baselines = ["frequency"]
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    file.write_text(RECIPE)
+    return file
+
+
+@pytest.fixture(scope="module")
+def made(
+    commands: Commands, recipe: Path, labelled_release: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str, str]:
+    """A run from ``releve run``, and what it printed."""
+    out = tmp_path_factory.mktemp("run") / "run"
+    done = commands.run("run", recipe, "--data", labelled_release, "--out", out, "--seed", 3)
+    assert done.code == 0, done.stderr
+    return out, done.stdout, done.stderr
+
+
+def releve(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "releve.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100)
+
+
+# ---- help ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_of_every_command_teaches(name: str, commands: Commands) -> None:
+    done = commands.run(name, "--help")
+    assert done.code == 0 and done.stderr == ""
+    assert f"releve {name}" in done.stdout and len(done.stdout.splitlines()) > 8
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    options = {"seed": name not in ("check", "score", "predict"), "set": name not in ("demo", "check", "score")}
+    assert {option for option, wanted in options.items() if wanted} <= set(re.findall(r"--(\w+)", done.stdout))
+
+
+def test_help_of_the_program_lists_the_commands_and_starts_without_heavy_libraries() -> None:
+    code = "import sys, releve.cli; sys.argv = ['releve', '--help']\ntry: releve.cli.main()\nfinally: " + (
+        "assert not {'torch', 'polars', 'numpy', 'pydantic'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in NAMES)
+
+
+def test_an_unknown_command_or_option_is_refused(commands: Commands) -> None:
+    assert commands.run("trian").code == 2
+    assert commands.run("score", "--zebra").code == 2
+    assert commands.run("--version").stdout.count(".") == 2
+
+
+# ---- score -----------------------------------------------------------------------------------------------
+
+PREDICTIONS = "surveyId,predictions\n1,10 11 11\n2,12\n3,\n"
+SOLUTION = "surveyId,target_species_ids\n3,10\n1,10 12 13\n2,12\n4,11 12\n"
+
+
+def test_score_prints_one_object_worked_out_by_hand_without_torch(tmp_path: Path) -> None:
+    """Survey 1: 2·1/(2+3) = .4, survey 2: 1, survey 3 lists nothing: 0, survey 4 is missing: 0. Mean: .35.
+
+    In all 2 hits of 3 listed and 7 true: micro F1 = 4/10. By species, of 10, 11, 12, 13: 10 has 1 hit, 1 listed,
+    2 true: 2/3; 11 has 0 of 1 listed and 1 true: 0; 12 has 1 hit, 1 listed, 3 true: 1/2; 13: 0. Mean: .2917.
+    """
+    (tmp_path / "p.csv").write_text(PREDICTIONS)
+    (tmp_path / "s.csv").write_text(SOLUTION)
+    done = releve("score", tmp_path / "p.csv", tmp_path / "s.csv", "--json")
+    assert done.returncode == 0 and done.stderr == "" and done.stdout.count("\n") == 1
+    scores = json.loads(done.stdout)
+    assert list(scores) == ["sample_f1", "micro_f1", "macro_f1", "precision", "recall", "num_surveys"]
+    assert scores["sample_f1"] == pytest.approx(0.35) and scores["num_surveys"] == 4
+    assert scores["micro_f1"] == pytest.approx(0.4)
+    assert scores["macro_f1"] == pytest.approx((2 / 3 + 0 + 1 / 2 + 0) / 4)
+    assert scores["recall"] == pytest.approx((1 / 3 + 1 + 0 + 0) / 4)
+    assert scores["precision"] == pytest.approx((1 / 2 + 1 + 0 + 0) / 4)
+    imports = "import sys, releve.submission; assert not {'torch', 'sklearn'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", imports], check=True, timeout=60)
+
+
+def test_score_takes_a_submission_as_solution_and_prints_a_table(commands: Commands, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text(PREDICTIONS)
+    done = commands.run("score", tmp_path / "p.csv", tmp_path / "p.csv")
+    assert done.code == 0 and re.search(r"micro f1 +│ 1.0000", done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "message"),
+    [
+        (PREDICTIONS + "99,10\n", r"1 of 4 predicted surveys are not in .*such as \[99\]"),
+        ("surveyId,predictions\n1,10\n1,11\n", "more than one row"),
+        ("surveyId,predictions\n1,10;11\n", "no integers"),
+        ("survey,species\n1,10\n", "has the columns"),
+        (None, "there is no file"),
+    ],
+)
+def test_score_refuses_bad_files(predictions: str | None, message: str, commands: Commands, tmp_path: Path) -> None:
+    (tmp_path / "s.csv").write_text(SOLUTION)
+    if predictions is not None:
+        (tmp_path / "p.csv").write_text(predictions)
+    done = commands.run("score", tmp_path / "p.csv", tmp_path / "s.csv", "--json")
+    assert done.code == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: ") and re.search(message, done.stderr)
+
+
+# ---- check -----------------------------------------------------------------------------------------------
+
+
+def test_check_exits_with_0_1_or_2(commands: Commands, tmp_path: Path) -> None:
+    whole, broken = write_release(tmp_path / "whole", "glc24"), write_release(tmp_path / "broken", "glc24")
+    assert commands.run("check", whole).code == 0
+    table = next((broken / "EnvironmentalRasters").rglob("*PA-train-elevation.csv"))
+    table.write_text(table.read_text().replace("surveyId", "plot"))
+    assert commands.run("check", broken).code == 1
+    done = commands.run("check", tmp_path / "none")
+    assert done.code == 2 and "does not exist" in done.stderr
+    (tmp_path / "empty").mkdir()
+    done = commands.run("check", tmp_path / "empty")
+    assert done.code == 2 and "not a known release" in done.stderr
+
+
+def test_check_as_json_is_one_object(commands: Commands, labelled_release: Path) -> None:
+    done = commands.run("check", labelled_release, "--json")
+    assert done.code == 0 and isinstance(json.loads(done.stdout), dict)
+
+
+# ---- from files to lists ---------------------------------------------------------------------------------
+
+
+def test_run_goes_from_files_to_lists(made: tuple[Path, str, str], labelled_release: Path) -> None:
+    out, stdout, stderr = made
+    assert max(map(len, stdout.splitlines())) <= 80
+    assert "tiny" in stdout and "frequency" in stdout and "sF1" in stdout
+    with (out / "predictions.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert list(rows[0]) == ["surveyId", "predictions"]
+    assert sorted(int(row["surveyId"]) for row in rows) == [500001 + 7 * i for i in range(20)]
+    assert {int(s) for row in rows for s in row["predictions"].split()} <= set(SPECIES)
+    assert any(len(row["predictions"].split()) > 1 for row in rows)
+    assert {"scores.csv", "surveys.csv", "species.csv"} <= {p.name for p in (out / "evaluation").iterdir()}
+    assert "predictions.csv" in " ".join(stderr.split())
+
+
+def test_each_output_folder_says_how_it_was_made(made: tuple[Path, str, str]) -> None:
+    for folder, command in ((made[0], "train"), (made[0] / "store", "prepare")):
+        record = json.loads((folder / "run.json").read_text())
+        assert record["command"] == command and record["seed"] == 3
+        assert record["config"]["train"]["epochs"] == 2
+        assert re.fullmatch("[0-9a-f]{64}", next(iter(record["inputs"].values())))
+        assert {"torch", "numpy"} <= set(record["packages"]) and record["seconds"] >= 0 and "git_commit" in record
+
+
+def test_nothing_is_overwritten_unasked(
+    made: tuple[Path, str, str], commands: Commands, recipe: Path, labelled_release: Path
+) -> None:
+    out = made[0]
+    done = commands.run("run", recipe, "--data", labelled_release, "--out", out, "--seed", 3)
+    assert done.code == 2 and "--overwrite" in done.stderr
+    done = commands.run("train", recipe, "--store", out / "store", "--out", out)
+    assert done.code == 2 and "holds a run" in done.stderr
+    done = commands.run("predict", out, "--data", labelled_release, "--out", out / "predictions.csv")
+    assert done.code == 2 and "--overwrite" in done.stderr
+    done = commands.run("prepare", recipe, "--data", labelled_release, "--out", out / "store", "--seed", 4)
+    assert done.code == 2 and "--overwrite" in done.stderr
+
+
+def test_predict_writes_lists_and_probabilities_that_agree(
+    made: tuple[Path, str, str], commands: Commands, labelled_release: Path, tmp_path: Path
+) -> None:
+    files = tmp_path / "p.csv", tmp_path / "p.parquet"
+    command = ["predict", made[0], "--data", labelled_release, "--out", files[0], "--probabilities", files[1]]
+    done = commands.run(*command)
+    assert done.code == 0, done.stderr
+    assert files[0].read_bytes() == (made[0] / "predictions.csv").read_bytes()
+    table = pl.read_parquet(files[1])
+    assert table.schema == {"surveyId": pl.Int64, "speciesId": pl.Int64, "probability": pl.Float32}
+    assert table["probability"].is_between(0.001, 1).all() and table["surveyId"].n_unique() == 20
+    listed = {
+        (int(row["surveyId"]), int(species))
+        for row in pl.read_csv(files[0], infer_schema=False).iter_rows(named=True)
+        for species in (row["predictions"] or "").split()
+    }
+    by_survey = {survey: group for (survey,), group in table.group_by("surveyId")}
+    for survey, group in by_survey.items():  # a list holds the likeliest species, no others
+        likeliest = group.sort("probability", descending=True)["speciesId"].to_list()
+        mine = {species for other, species in listed if other == survey}
+        assert mine == set(likeliest[: len(mine)])
+    done = commands.run(*command[:-1], tmp_path / "p.csv2")
+    assert done.code == 2 and ".parquet" in done.stderr
+
+
+def test_predict_takes_a_table_of_places(made: tuple[Path, str, str], commands: Commands, tmp_path: Path) -> None:
+    write_text(tmp_path / "places.csv", "surveyId,lon,lat,year,Bio1\n5,7.5,46,2020,2701\n9,8,47.5,2021,NA\n")
+    command = ["predict", made[0], "--out", tmp_path / "p.csv", "--data"]
+    done = commands.run(*command, tmp_path / "places.csv")
+    assert done.code == 0, done.stderr
+    assert "lacks 19 of 20 covariates" in " ".join(done.stderr.split())
+    assert pl.read_csv(tmp_path / "p.csv")["surveyId"].to_list() == [5, 9]
+    for name, text in (("bad.csv", "id,lon,lat\n1,2,50\n"), ("worse.csv", "surveyId,lon,lat\n1,2,500\n")):
+        write_text(tmp_path / name, text)
+        done = commands.run(*command, tmp_path / name, "--overwrite")
+        assert done.code == 2 and done.stderr.startswith("error: ")
+    done = commands.run(*command, tmp_path / "none.csv", "--overwrite")
+    assert done.code == 2 and "does not exist" in done.stderr
+
+
+def test_only_what_is_free_in_a_run_can_be_set(
+    made: tuple[Path, str, str], commands: Commands, labelled_release: Path, tmp_path: Path
+) -> None:
+    command = ["predict", made[0], "--data", labelled_release, "--out", tmp_path / "p.csv", "--set"]
+    done = commands.run(*command, "model.hidden_dim=32")
+    assert done.code == 2 and "fixed in a run" in done.stderr
+    assert commands.run(*command, "train.device=cpu").code == 0
+    shutil.copytree(made[0], tmp_path / "run")
+    done = commands.run("evaluate", tmp_path / "run", "--set", "evaluate.baselines=[]", "--seed", 5, "--json")
+    assert done.code == 0, done.stderr
+    assert [row["model"] for row in json.loads(done.stdout)] == ["tiny"]
+
+
+def test_train_refuses_the_store_of_another_recipe(
+    made: tuple[Path, str, str], commands: Commands, recipe: Path, tmp_path: Path
+) -> None:
+    command = ["train", recipe, "--store", made[0] / "store", "--out", tmp_path / "run"]
+    done = commands.run(*command, "--set", "split.block_size_km=61")
+    assert done.code == 2 and "split.block_size_km is 60" in done.stderr and "61" in done.stderr
+    assert not (tmp_path / "run").exists()
+    done = commands.run("train", recipe, "--store", tmp_path, "--out", tmp_path / "run")
+    assert done.code == 2 and "not a store" in done.stderr
+    done = commands.run("train", recipe, "--store", made[0] / "store", "--out", tmp_path, "--set", "train.epoch=1")
+    assert done.code == 2 and "did you mean 'epochs'" in done.stderr
+    done = commands.run("evaluate", tmp_path)
+    assert done.code == 2 and "not a run" in done.stderr
+
+
+# ---- kills -----------------------------------------------------------------------------------------------
+
+
+def losses(run: Path) -> list[list[dict[str, float]]]:
+    members = sorted(run.glob("member-*"))
+    lines = [(member / "metrics.jsonl").read_text().splitlines() for member in members]
+    return [[{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in member] for member in lines]
+
+
+@pytest.mark.parametrize("num_kills", [3, pytest.param(12, marks=pytest.mark.slow)])
+def test_a_killed_train_goes_on_with_the_same_losses(
+    num_kills: int, made: tuple[Path, str, str], commands: Commands, recipe: Path, tmp_path: Path
+) -> None:
+    def command(out: Path) -> list[object]:
+        settings = ["--set", "train.epochs=6", "--set", "train.patience=6"]
+        return ["train", recipe, "--store", made[0] / "store", "--out", out, *settings]
+
+    started = time.monotonic()
+    assert commands.run(*command(tmp_path / "whole")).code == 0
+    unbroken_s = time.monotonic() - started
+    rng = random.Random(num_kills)
+    out, kills, resumed = tmp_path / "run", 0, 0
+    for _ in range(100):
+        resumed += bool(list(out.glob("member-*/state.pt")))
+        pid = commands.start(*command(out), "--resume")
+        if kills == num_kills:
+            done = commands.wait(pid)
+            assert done.code == 0, done.stderr
+            break
+        time.sleep(rng.uniform(0.2, 0.8) * unbroken_s)
+        done = commands.kill(pid)
+        assert done.code in (0, -9), done.stderr
+        kills += done.code == -9
+        if done.code == 0:  # it was done before the kill: start again
+            shutil.rmtree(out)
+    assert kills == num_kills and resumed >= 1
+    assert losses(out) == losses(tmp_path / "whole")
+    assert (out / "decision.json").read_bytes() == (tmp_path / "whole" / "decision.json").read_bytes()
+    for member in ("member-00", "member-01"):
+        files = [sorted(p.name for p in (folder / member).iterdir()) for folder in (out, tmp_path / "whole")]
+        assert files[0] == files[1]
+        weights = [(folder / member / "weights.safetensors").read_bytes() for folder in (out, tmp_path / "whole")]
+        assert weights[0] == weights[1]

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-
 from releve.config import Config
 from releve.decide.decision import fit_decision
 from releve.errors import RunError, StoreError
@@ -18,6 +17,7 @@ from releve.files import file_sha256, write_json, write_text
 from releve.ingest import open_release
 from releve.predict import Predictions, predict_lists, store_for_prediction, write_probabilities
 from releve.progress import progress_bar
+from releve.report import write_run_report
 from releve.runs import Run, open_run, predict_held_out, write_record
 from releve.store import Store, build_store, open_store
 from releve.submission import write_submission
@@ -107,7 +107,7 @@ def train(
 
 
 def evaluate(run: Run) -> Evaluation:
-    """Score a run on its held-out folds and write the tables to ``RUN/evaluation``."""
+    """Score a run on its held-out folds; write the tables to ``RUN/evaluation`` and the page ``RUN/report.html``."""
     rows, logits = predict_held_out(run)
     probs = run.decision.probs(logits)
     evaluation = evaluate_held_out(
@@ -126,6 +126,7 @@ def evaluate(run: Run) -> Evaluation:
         write_text(folder / f"{name}.csv", getattr(evaluation, name).write_csv())
     write_text(folder / "scores.csv", evaluation.table().write_csv())
     write_json(folder / "scores.json", evaluation.table().to_dicts())
+    write_run_report(run, evaluation, run.path / "report.html")
     return evaluation
 
 

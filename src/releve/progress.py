@@ -36,6 +36,16 @@ def progress_bar() -> Iterator[Progress]:
         yield bar
 
 
+@contextmanager
+def quiet_progress() -> Iterator[None]:
+    """Show nothing inside the block; for workers, whose bars would cross."""
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before
+
+
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Yield the items while a progress bar counts them."""
     with progress_bar() as bar:

@@ -144,7 +144,7 @@ def held_out_baseline(
     for fold in np.unique(store.folds[rows]).tolist():
         train, _, _ = split_rows(store.folds, store.lon, store.lat, fold, buffer_km)
         inside = np.flatnonzero(store.folds[rows] == fold)
-        probs[inside] = predict(store, train, rows[inside], seed)
+        probs[inside] = predict(store, train, store, rows[inside], seed)
     logits = to_logits(np.clip(probs, 1e-6, 1 - 1e-6))
     calibrated = fit_calibration(logits, store.labels.take(rows)).apply(logits)
     return calibrated, expected_f1_sets(calibrated)

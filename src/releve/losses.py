@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,7 +28,6 @@ def sparse_bce(logits_BS: Tensor, label_rows: Tensor, label_species: Tensor) -> 
 
     Examples
     --------
-    >>> import torch
     >>> logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]])
     >>> dense = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
     >>> ours = sparse_bce(logits, torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1]))
@@ -35,8 +35,8 @@ def sparse_bce(logits_BS: Tensor, label_rows: Tensor, label_species: Tensor) -> 
     >>> torch.allclose(ours, theirs)
     True
     """
-    positives = logits_BS[label_rows, label_species].float().sum()
-    return (functional.softplus(logits_BS.float()).sum() - positives) / len(logits_BS)
+    logits_BS = logits_BS.to(torch.promote_types(logits_BS.dtype, torch.float32))  # sums of bf16 lose the rare species
+    return (functional.softplus(logits_BS).sum() - logits_BS[label_rows, label_species].sum()) / len(logits_BS)
 
 
 LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {"bce": sparse_bce}

@@ -122,12 +122,17 @@ def choose_device(name: str) -> torch.device:
     Raises
     ------
     RunError
-        If a GPU is asked for and there is none.
+        If there is no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise RunError(f"train.device is {name!r} and torch finds no GPU", action="Use train.device = 'auto'")
+    found = ["auto", "cpu", "cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if name not in found or (name == "cuda" and not torch.cuda.is_available()):
+        raise RunError(
+            f"train.device is {name!r} and torch finds {torch.cuda.device_count()} GPUs",
+            expected=f"one of {found}",
+            action="Use train.device = 'auto'",
+        )
     return torch.device(name)
 
 
@@ -201,7 +206,7 @@ def train_member(
         epoch, started = len(training.logs), time.monotonic()
         order = np.random.default_rng([member.seed, epoch]).permutation(train_rows)
         total = torch.zeros((), device=training.device)
-        with torch.random.fork_rng():
+        with torch.random.fork_rng([training.device] if training.device.type == "cuda" else []):
             torch.manual_seed(member.seed * 100_003 + epoch)  # dropout and augmentation of this epoch
             training.model.train()
             for i, rows in enumerate(np.array_split(order, steps_per_epoch)):
@@ -219,7 +224,7 @@ def train_member(
             seconds=round(time.monotonic() - started, 3),
         )
         training.logs.append(log)
-        if val_sf1 >= max(log.val_sf1 for log in training.logs):
+        if best_epoch(training.logs) == epoch:
             training.best = {"best_epoch": epoch, "val_sf1": val_sf1, "calibration": asdict(calibration)}
             save_weights(folder, training.average)
         save_state(folder, training)
@@ -301,11 +306,13 @@ def take_step(training: Training, rows: NDArray[np.int64], step: int, num_steps:
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Move the average towards the model; running statistics of batch norms and counters are copied."""
-    ours, theirs = list(average.parameters()), list(model.parameters())
-    torch._foreach_lerp_(ours, theirs, 1 - decay)
-    for mine, its in zip(average.buffers(), model.buffers(), strict=True):
-        mine.copy_(its)
+    """Move the average towards the model, batch norms' running statistics included; integers are copied."""
+    ours, theirs = ([*m.parameters(), *m.buffers()] for m in (average, model))
+    moved = [i for i, tensor in enumerate(ours) if tensor.is_floating_point()]
+    torch._foreach_lerp_([ours[i] for i in moved], [theirs[i] for i in moved], 1 - decay)
+    for mine, its in zip(ours, theirs, strict=True):
+        if not mine.is_floating_point():
+            mine.copy_(its)
 
 
 @torch.inference_mode()
@@ -324,20 +331,30 @@ def predict_logits(
 def validate(training: Training, rows: NDArray[np.int64]) -> tuple[float, Calibration, float]:
     """Return the loss of the averaged weights, their calibration, and the sF1 of the calibrated expected-F1 lists."""
     store = training.gatherer.store
-    with training.autocast:
-        logits = torch.cat(list(predict_logits(training.average, training.gatherer, rows, training.device)))
     truth = store.labels.take(rows)
-    pairs = torch.from_numpy(truth.surveys()), torch.from_numpy(truth.indices).long()
-    loss = float(training.loss(logits, *pairs))
-    calibration = fit_calibration(logits, truth)
-    lists = expected_f1_sets(calibration.apply(logits))
-    return loss, calibration, score_sets(lists, truth, len(store.species_ids)).sample_f1
+    logits_NS = torch.empty(len(rows), len(store.species_ids))  # a gigabyte for 20,000 rows and 11,000 species
+    total, first = 0.0, 0
+    with training.autocast:
+        for logits_BS in predict_logits(training.average, training.gatherer, rows, training.device):
+            last = first + len(logits_BS)
+            part = truth.take(np.arange(first, last))
+            pairs = torch.from_numpy(part.surveys()), torch.from_numpy(part.indices).long()
+            total += len(logits_BS) * float(training.loss(logits_BS, *pairs))
+            logits_NS[first:last] = logits_BS
+            first = last
+    calibration = fit_calibration(logits_NS, truth)
+    lists = expected_f1_sets(calibration.apply(logits_NS))
+    return total / len(rows), calibration, score_sets(lists, truth, len(store.species_ids)).sample_f1
 
 
 def has_stalled(logs: list[EpochLog], patience: int) -> bool:
     """Return whether the validation sF1 has not improved for ``patience`` epochs."""
-    scores = [log.val_sf1 for log in logs]
-    return bool(scores) and len(scores) - 1 - int(np.argmax(scores)) >= patience
+    return bool(logs) and len(logs) - 1 - best_epoch(logs) >= patience
+
+
+def best_epoch(logs: list[EpochLog]) -> int:
+    """Return the epoch with the highest validation sF1; of equals, the first."""
+    return int(np.argmax([log.val_sf1 for log in logs]))
 
 
 def check_finite(total: Tensor, store: Store, rows: NDArray[np.int64], epoch: int) -> None:

@@ -1,6 +1,7 @@
 """One batch of surveys, as raw as the store holds it; normalisation belongs to the model."""
 
-# B batch, S species, C channels, H W pixels, Y years, Q seasons, K covariates
+# B batch, P surveys of the batch that have a modality, S species
+# C channels, H W pixels, Y years, Q seasons, K covariates
 
 from __future__ import annotations
 
@@ -19,11 +20,11 @@ class Batch:
     rows
         (B,) int64 positions in the store.
     values
-        By modality: ``covariates`` and ``survey`` (B, K) float32 with NaN for missing; ``landsat`` and ``climate``
-        (B, C, Y, Q) and ``patch`` (B, C, H, W) in the store's integer type; ``location`` (B, 2) float32 degrees
-        ``lon, lat``. Rows of absent surveys hold anything.
-    present
-        (B,) bool by modality.
+        By modality, for the P surveys that have it: ``covariates`` and ``survey`` (P, K) float32 with NaN for
+        missing; ``landsat`` and ``climate`` (P, C, Y, Q) and ``patch`` (P, C, H, W) in the store's integer type;
+        ``location`` (P, 2) float32 degrees ``lon, lat``.
+    places
+        By modality, (P,) int64: positions in the batch of the surveys in ``values``, ascending.
     year, month
         (B,) int64; month 0 where only the year is known.
     label_rows, label_species
@@ -32,7 +33,7 @@ class Batch:
 
     rows: Tensor
     values: dict[str, Tensor]
-    present: dict[str, Tensor]
+    places: dict[str, Tensor]
     year: Tensor
     month: Tensor
     label_rows: Tensor
@@ -45,13 +46,15 @@ class Batch:
         """Return the batch on another device."""
 
         def move(x: Tensor) -> Tensor:
+            if device.type == "cuda" and not x.is_cuda:
+                x = x.pin_memory()  # from pageable memory a copy waits for the steps before it
             return x.to(device, non_blocking=True)
 
         return replace(
             self,
             rows=move(self.rows),
             values={name: move(x) for name, x in self.values.items()},
-            present={name: move(x) for name, x in self.present.items()},
+            places={name: move(x) for name, x in self.places.items()},
             year=move(self.year),
             month=move(self.month),
             label_rows=move(self.label_rows),

@@ -15,19 +15,19 @@ from releve.store import Store
 
 SURVEY_NUMERIC = ("log10_area_m2", "log10_uncertainty_m", "year")
 SURVEY_CATEGORICAL = ("country", "region")
-RESIDENT_BYTES = 8 << 30
-"""Arrays up to this size are read into memory once; larger ones stay memory-mapped."""
 
 
 class Gatherer:
     """Turns positions in a store into batches.
+
+    Arrays stay memory-mapped: what is in use lies in the system's cache, once for all members of a run.
 
     Parameters
     ----------
     store
         An open store.
     modalities
-        Names to gather; one that the store lacks is given as absent in every row.
+        Names to gather; one that the store lacks is left out of the batch.
     categories
         For each categorical column of the ``survey`` modality, its known values in the order of their codes.
     """
@@ -40,40 +40,29 @@ class Gatherer:
         surveys = store.surveys
         self._year = torch.from_numpy(surveys["year"].fill_null(0).to_numpy().astype(np.int64))
         self._month = torch.from_numpy(surveys["month"].fill_null(0).to_numpy().astype(np.int64))
-        self._tables: dict[str, Tensor] = {}
+        self._tables: dict[str, NDArray[np.float32]] = {}
         if "survey" in modalities:
-            self._tables["survey"] = torch.from_numpy(survey_features(surveys, categories))
+            self._tables["survey"] = survey_features(surveys, categories)
         if "location" in modalities:
-            self._tables["location"] = torch.from_numpy(np.column_stack([store.lon, store.lat]).astype(np.float32))
-        self._resident = {
-            name: torch.from_numpy(np.array(array.values))
-            for name, array in store.arrays.items()
-            if name in modalities and array.offsets is None and array.num_bytes <= RESIDENT_BYTES
-        }
-        encoded = any(array.offsets is not None for array in store.arrays.values())
+            self._tables["location"] = np.column_stack([store.lon, store.lat]).astype(np.float32)
+        encoded = any(name in modalities and array.offsets is not None for name, array in store.arrays.items())
         self._pool = ThreadPoolExecutor() if encoded else None
 
     def batch(self, rows: NDArray[np.int64]) -> Batch:
         """Return the batch of the surveys at these positions, in their order."""
         index = torch.from_numpy(np.ascontiguousarray(rows, np.int64))
-        values, present = {}, {}
+        values, places = {}, {}
         for name in self.modalities:
             if name in self._tables:
-                values[name] = self._tables[name][index]
-                present[name] = torch.ones(len(rows), dtype=torch.bool)
+                values[name] = torch.from_numpy(self._tables[name][rows])
+                places[name] = torch.arange(len(rows))
             elif name in self.store.arrays:
-                values[name], present[name] = self._gather_array(name, rows)
+                array = self.store.arrays[name]
+                found = np.flatnonzero(array.row_of[rows] >= 0)
+                values[name] = torch.from_numpy(array.gather(rows[found], self._pool))
+                places[name] = torch.from_numpy(found)
         label_rows, label_species = self._gather_labels(index)
-        return Batch(index, values, present, self._year[index], self._month[index], label_rows, label_species)
-
-    def _gather_array(self, name: str, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        array = self.store.arrays[name]
-        places = torch.from_numpy(array.row_of[rows])
-        if name in self._resident:
-            values = self._resident[name][places.clamp(min=0)]
-        else:
-            values = torch.from_numpy(array.gather(rows, self._pool))
-        return values, places >= 0
+        return Batch(index, values, places, self._year[index], self._month[index], label_rows, label_species)
 
     def _gather_labels(self, index: Tensor) -> tuple[Tensor, Tensor]:
         starts = self._indptr[index]

@@ -13,8 +13,9 @@ from releve.errors import StoreError
 from releve.store import Store, StoredArray
 
 NUM_QUANTILES = 101
-MAX_ROWS = 20_000
-"""Rows, drawn from the training rows, that means and quantiles are measured on."""
+MAX_TABLE_ROWS, MAX_ARRAY_ROWS = 20_000, 4_000
+"""Rows, drawn from the training rows, that quantiles, and means over series and pixels, are measured on."""
+BLOCK_ROWS = 64
 MIN_CATEGORY_ROWS = 5
 """A category with fewer training rows is treated as unknown."""
 
@@ -27,7 +28,7 @@ class TableStatistics(BaseModel):
     columns: tuple[str, ...]
     categorical: tuple[str, ...]
     quantiles: dict[str, list[float]]
-    """For each numeric column, values at equally spaced ranks."""
+    """For each numeric column with a value, values at equally spaced ranks."""
     codes: dict[str, list[float]]
     """For each categorical column, the values that have an embedding of their own."""
 
@@ -92,6 +93,7 @@ def measure_statistics(
     categories = {name: _frequent_names(store, rows, name) for name in SURVEY_CATEGORICAL}
     tables: dict[str, TableStatistics] = {}
     arrays: dict[str, ArrayStatistics] = {}
+    values: NDArray
     for name in modalities:
         if name == "location":
             values = np.column_stack([store.lon, store.lat])[rows]
@@ -99,17 +101,15 @@ def measure_statistics(
         elif name == "survey":
             values = survey_features(store.surveys[rows.tolist()], categories)
             tables[name] = _table_statistics(values, SURVEY_NUMERIC + SURVEY_CATEGORICAL, SURVEY_CATEGORICAL)
-        elif name in store.arrays:
+        elif name in store.arrays and (store.arrays[name].row_of[rows] >= 0).any():
             array = store.arrays[name]
-            sample = rows[array.row_of[rows] >= 0]
-            if len(sample) == 0:
-                continue
-            if len(sample) > MAX_ROWS:
-                sample = np.sort(rng.choice(sample, MAX_ROWS, replace=False))
+            having = rows[array.row_of[rows] >= 0]
             if name == "covariates":
-                tables[name] = _table_statistics(array.gather(sample), array.spec.channels, array.spec.categorical)
+                values = array.gather(_some(having, MAX_TABLE_ROWS, rng))
+                tables[name] = _table_statistics(values, array.spec.channels, array.spec.categorical)
             else:
-                arrays[name] = _array_statistics(array, sample)
+                arrays[name] = _array_statistics(array, _some(having, MAX_ARRAY_ROWS, rng))
+    tables = {name: table for name, table in tables.items() if table.quantiles or any(table.codes.values())}
     if not tables and not arrays:
         raise StoreError(f"store {store.path} has none of the modalities {modalities}", expected="at least one")
     return Statistics(
@@ -120,6 +120,10 @@ def measure_statistics(
         tables=tables,
         arrays=arrays,
     )
+
+
+def _some(rows: NDArray[np.int64], limit: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    return rows if len(rows) <= limit else np.sort(rng.choice(rows, limit, replace=False))
 
 
 def _frequent_names(store: Store, rows: NDArray[np.int64], column: str) -> list[str]:
@@ -137,8 +141,6 @@ def _table_statistics(values: NDArray, columns: tuple[str, ...], categorical: tu
             codes[name] = found[counts >= MIN_CATEGORY_ROWS].tolist()
         elif len(valid):
             quantiles[name] = np.quantile(valid, np.linspace(0, 1, NUM_QUANTILES)).tolist()
-        else:
-            quantiles[name] = [0.0] * NUM_QUANTILES
     return TableStatistics(columns=columns, categorical=categorical, quantiles=quantiles, codes=codes)
 
 
@@ -146,15 +148,16 @@ def _array_statistics(array: StoredArray, rows: NDArray[np.int64]) -> ArrayStati
     """Mean and standard deviation of each channel, in blocks of rows so that patches need not fit in memory."""
     num_channels = array.spec.shape[0]
     count, total, square = np.zeros(num_channels), np.zeros(num_channels), np.zeros(num_channels)
+    fill = np.nan if array.spec.fill is None else array.spec.fill  # no value equals NaN
     pool = ThreadPoolExecutor() if array.offsets is not None else None
-    for start in range(0, len(rows), 512):
-        values = array.gather(rows[start : start + 512], pool)
-        valid = np.ones(values.shape, bool) if array.spec.fill is None else values != array.spec.fill
-        values = np.where(valid, values, 0).astype(np.float64)
-        axes = (0, *range(2, values.ndim))
-        count += valid.sum(axis=axes)
-        total += values.sum(axis=axes)
-        square += (values**2).sum(axis=axes)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = array.gather(rows[start : start + BLOCK_ROWS], pool)
+        for channel in range(num_channels):
+            values = block[:, channel]
+            valid = values[values != fill].astype(np.float64)
+            count[channel] += valid.size
+            total[channel] += valid.sum()
+            square[channel] += np.square(valid).sum()
     count = np.maximum(count, 1)
     mean = total / count
     std = np.sqrt(np.maximum(square / count - mean**2, 0))

@@ -23,11 +23,12 @@ NUM_LABEL_COMPONENTS = 64
 PRIOR_WEIGHT = 1.0
 """Weight, in neighbours, of the overall frequency in a mean over neighbours, so that no probability is 0."""
 
-Baseline = Callable[[Store, NDArray[np.int64], NDArray[np.int64], int], NDArray[np.float32]]
+Baseline = Callable[[Store, NDArray[np.int64], Store, NDArray[np.int64], int], NDArray[np.float32]]
+"""``predict(store, train, target, rows, seed)``: fit on ``train`` of a store, predict ``rows`` of it or another."""
 
 
 def predict_frequency(
-    store: Store, train: NDArray[np.int64], rows: NDArray[np.int64], seed: int
+    store: Store, train: NDArray[np.int64], target: Store, rows: NDArray[np.int64], seed: int
 ) -> NDArray[np.float32]:
     """Return (M, S) probabilities: each species' share of the training rows, the same everywhere."""
     share = np.asarray(_labels(store, train).mean(axis=0)).ravel()
@@ -35,23 +36,24 @@ def predict_frequency(
 
 
 def predict_nearest_places(
-    store: Store, train: NDArray[np.int64], rows: NDArray[np.int64], seed: int
+    store: Store, train: NDArray[np.int64], target: Store, rows: NDArray[np.int64], seed: int
 ) -> NDArray[np.float32]:
     """Return (M, S) probabilities: the share among the 15 training rows nearest on the globe."""
-    places = unit_vectors(store.lon, store.lat)
-    return _mean_of_nearest(store, train, places[train], places[rows], NUM_NEAREST_PLACES)
+    known = unit_vectors(store.lon[train], store.lat[train])
+    places = unit_vectors(target.lon[rows], target.lat[rows])
+    return _mean_of_nearest(store, train, known, places, NUM_NEAREST_PLACES)
 
 
 def predict_nearest_environments(
-    store: Store, train: NDArray[np.int64], rows: NDArray[np.int64], seed: int
+    store: Store, train: NDArray[np.int64], target: Store, rows: NDArray[np.int64], seed: int
 ) -> NDArray[np.float32]:
     """Return (M, S) probabilities: the share among the 30 training rows with the most similar covariates."""
-    table = standardised_covariates(store, train)
-    return _mean_of_nearest(store, train, table[train], table[rows], NUM_NEAREST_ENVIRONMENTS)
+    known, table = standardised_covariates(store, train, target, rows)
+    return _mean_of_nearest(store, train, known, table, NUM_NEAREST_ENVIRONMENTS)
 
 
 def predict_extra_trees(
-    store: Store, train: NDArray[np.int64], rows: NDArray[np.int64], seed: int
+    store: Store, train: NDArray[np.int64], target: Store, rows: NDArray[np.int64], seed: int
 ) -> NDArray[np.float32]:
     """Return (M, S) probabilities by extremely randomised trees on covariates and coordinates.
 
@@ -63,15 +65,17 @@ def predict_extra_trees(
     Geurts, Ernst & Wehenkel (2006), Extremely randomized trees, doi:10.1007/s10994-006-6226-1.
     """
     labels = _labels(store, train)
-    table = np.column_stack([standardised_covariates(store, train), store.lon, store.lat])
+    known, table = standardised_covariates(store, train, target, rows)
+    known = np.column_stack([known, store.lon[train], store.lat[train]])
+    table = np.column_stack([table, target.lon[rows], target.lat[rows]])
     num_components = min(NUM_LABEL_COMPONENTS, min(labels.shape) - 1)
     if num_components < 1:
-        return predict_frequency(store, train, rows, seed)
+        return predict_frequency(store, train, target, rows, seed)
     targets = TruncatedSVD(num_components, random_state=seed).fit_transform(labels)
     forest = ExtraTreesRegressor(NUM_TREES, min_samples_leaf=3, max_features=0.3, n_jobs=-1, random_state=seed).fit(
-        table[train], targets
+        known, targets
     )
-    train_leaves, leaves = forest.apply(table[train]), forest.apply(table[rows])
+    train_leaves, leaves = forest.apply(known), forest.apply(table)
     total = np.zeros((len(rows), labels.shape[1]), np.float32)
     for ours, theirs in zip(train_leaves.T, leaves.T, strict=True):
         size = int(max(ours.max(), theirs.max())) + 1
@@ -92,26 +96,45 @@ BASELINES: dict[str, Baseline] = {
 }
 
 
-def standardised_covariates(store: Store, train: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return (surveys, K) covariates by mean and deviation of the training rows; missing is the mean (0).
+def standardised_covariates(
+    store: Store, train: NDArray[np.int64], target: Store, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return (N, K) covariates of training rows and (M, K) of others, by the training rows' mean and deviation.
 
-    Categories (land cover classes) become columns of 0 and 1. A store without covariates gives one constant column.
+    A missing value is the mean (0). Categories (land cover classes) become columns of 0 and 1. A store without
+    covariates gives one constant column.
     """
     if "covariates" not in store.arrays:
-        return np.zeros((len(store), 1), np.float32)
-    array = store.arrays["covariates"]
-    raw = np.array(array.gather(np.arange(len(store))), np.float64)
-    raw[array.row_of < 0] = np.nan
-    columns = []
-    for name, column in zip(array.spec.channels, raw.T, strict=True):
-        if name in array.spec.categorical:
-            columns += [(column == code).astype(float) for code in np.unique(column[train][np.isfinite(column[train])])]
-            continue
-        known = column[train][np.isfinite(column[train])]
-        deviation = known.std() if len(known) else 0.0
-        if deviation > 0:
-            columns.append(np.nan_to_num(np.clip((column - known.mean()) / deviation, -5, 5)))
-    return np.column_stack(columns).astype(np.float32) if columns else np.zeros((len(store), 1), np.float32)
+        return np.zeros((len(train), 1), np.float32), np.zeros((len(rows), 1), np.float32)
+    spec = store.arrays["covariates"].spec
+    known, table = _raw_covariates(store, train, spec.channels), _raw_covariates(target, rows, spec.channels)
+    pairs: list[tuple[NDArray, NDArray]] = []
+    for name, ours, theirs in zip(spec.channels, known.T, table.T, strict=True):
+        valid = ours[np.isfinite(ours)]
+        if name in spec.categorical:
+            pairs += [(ours == code, theirs == code) for code in np.unique(valid)]
+        elif len(valid) and valid.max() > valid.min():
+            mean, deviation = valid.mean(), valid.std()
+            ours, theirs = (np.nan_to_num(np.clip((x - mean) / deviation, -5, 5)) for x in (ours, theirs))
+            pairs.append((ours, theirs))
+    if not pairs:
+        return np.zeros((len(train), 1), np.float32), np.zeros((len(rows), 1), np.float32)
+    return (
+        np.column_stack([ours for ours, _ in pairs]).astype(np.float32),
+        np.column_stack([theirs for _, theirs in pairs]).astype(np.float32),
+    )
+
+
+def _raw_covariates(store: Store, rows: NDArray[np.int64], columns: tuple[str, ...]) -> NDArray[np.float64]:
+    """Return (rows, columns) float64 with NaN for missing values, surveys and columns."""
+    values = np.full((len(rows), len(columns)), np.nan)
+    if "covariates" in store.arrays:
+        array = store.arrays["covariates"]
+        have = [name for name in columns if name in array.spec.channels]
+        gathered = array.gather(rows)[:, [array.spec.channels.index(name) for name in have]]
+        values[:, [columns.index(name) for name in have]] = gathered
+        values[array.row_of[rows] < 0] = np.nan
+    return values
 
 
 def _labels(store: Store, rows: NDArray[np.int64]) -> scipy.sparse.csr_matrix:

@@ -1,6 +1,6 @@
 """The species model: encoders -> fusion -> head. Missing modalities are expected input."""
 
-# B batch, M modalities, E embedding, S species
+# B batch, P surveys of the batch that have a modality, M modalities, E embedding, S species
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from releve.data.batch import Batch
 from releve.data.statistics import Statistics
 from releve.errors import ConfigError, pick
 from releve.models.patches import PatchEncoder
-from releve.models.series import SeriesEncoder
+from releve.models.series import SeriesEncoder, zero_last_layer
 from releve.models.tables import LocationEncoder, TableEncoder
 
 Modality = Literal["covariates", "survey", "location", "landsat", "climate", "patch"]
@@ -58,82 +58,26 @@ class ModelConfig(BaseModel):
     """Weights of the backbone: a local file, or ``hub``."""
 
 
-class TableBranch(nn.Module):
-    """Tables by :class:`TableEncoder`."""
-
-    def __init__(self, statistics: Statistics, config: ModelConfig, name: str) -> None:
-        """Build for one table modality."""
-        super().__init__()
-        self.name = name
-        self.encoder = TableEncoder(statistics.tables[name], config.embedding_dim, config.dropout, config.input_dropout)
-        self.num_features = config.embedding_dim
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Return (B, E)."""
-        return self.encoder(batch.values[self.name])
-
-
-class LocationBranch(nn.Module):
-    """Coordinates by :class:`LocationEncoder`."""
-
-    def __init__(self, statistics: Statistics, config: ModelConfig, name: str) -> None:
-        """Build for the location."""
-        super().__init__()
-        self.encoder = LocationEncoder(
-            statistics.tables[name], config.embedding_dim, config.dropout, config.location_waves
-        )
-        self.num_features = config.embedding_dim
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Return (B, E)."""
-        return self.encoder(batch.values["location"])
-
-
-class SeriesBranch(nn.Module):
-    """Cubes by :class:`SeriesEncoder`."""
-
-    def __init__(self, statistics: Statistics, config: ModelConfig, name: str) -> None:
-        """Build for one series modality."""
-        super().__init__()
-        self.name = name
-        self.encoder = SeriesEncoder(
-            statistics.arrays[name], config.embedding_dim, config.series_width, config.years_back
-        )
-        self.num_features = config.embedding_dim
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Return (B, E)."""
-        return self.encoder(batch.values[self.name], batch.year, batch.month)
-
-
-class PatchBranch(nn.Module):
-    """Patches by :class:`PatchEncoder`."""
-
-    def __init__(self, statistics: Statistics, config: ModelConfig, name: str) -> None:
-        """Build for the patches."""
-        super().__init__()
-        self.encoder = PatchEncoder(
-            statistics.arrays[name],
-            backbone=config.patch_backbone,
-            num_bands=config.patch_bands,
-            pretrained=config.pretrained,
-            pool=config.patch_pool,
-        )
-        self.num_features = self.encoder.num_features
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Return (B, E)."""
-        return self.encoder(batch.values["patch"])
-
-
-BRANCHES: dict[str, Callable[[Statistics, ModelConfig, str], nn.Module]] = {
-    "covariates": TableBranch,
-    "survey": TableBranch,
-    "location": LocationBranch,
-    "landsat": SeriesBranch,
-    "climate": SeriesBranch,
-    "patch": PatchBranch,
-}
+def build_encoder(statistics: Statistics, config: ModelConfig, name: Modality) -> nn.Module:
+    """Return the encoder of a modality: ``encoder(values, year, month) -> (P, num_features)``."""
+    width = config.embedding_dim
+    match name:
+        case "covariates" | "survey":
+            return TableEncoder(statistics.tables[name], width, config.dropout, config.input_dropout)
+        case "location":
+            return LocationEncoder(statistics.tables[name], width, config.dropout, config.location_waves)
+        case "landsat" | "climate":
+            return SeriesEncoder(statistics.arrays[name], width, config.series_width, config.years_back)
+        case "patch":
+            return PatchEncoder(
+                statistics.arrays[name],
+                backbone=config.patch_backbone,
+                num_bands=config.patch_bands,
+                pretrained=config.pretrained,
+                pool=config.patch_pool,
+            )
+        case _:
+            raise AssertionError(f"no encoder for {name}")
 
 
 class ResidualLayer(nn.Module):
@@ -149,7 +93,7 @@ class ResidualLayer(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(width, width),
         )
-        nn.init.zeros_(self.layers[-1].weight)
+        zero_last_layer(self.layers)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, width)."""
@@ -203,7 +147,7 @@ class DirectFusion(nn.Module):
 
     def forward(self, embeddings: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
         """Return (B, E), zero where the modality is missing, so that the head's bias (the prevalence) is left."""
-        return torch.where(present[self.name][:, None], embeddings[self.name], 0.0)
+        return embeddings[self.name]
 
 
 FUSIONS: dict[str, Callable[[dict[str, int], ModelConfig], nn.Module]] = {
@@ -240,10 +184,8 @@ class SpeciesModel(nn.Module):
                 f"model.modalities = {list(config.modalities)}",
                 expected=f"one of the stored {statistics.modalities}",
             )
-        self.branches = nn.ModuleDict(
-            {name: pick(BRANCHES, name, what="modality")(statistics, config, name) for name in self.modalities}
-        )
-        widths = {name: int(branch.num_features) for name, branch in self.branches.items()}  # type: ignore[arg-type]
+        self.encoders = nn.ModuleDict({name: build_encoder(statistics, config, name) for name in self.modalities})
+        widths = {name: int(encoder.num_features) for name, encoder in self.encoders.items()}  # type: ignore[arg-type]
         self.fusion = pick(FUSIONS, config.fusion, what="fusion")(widths, config)
         self.head = nn.Linear(int(self.fusion.num_features), len(statistics.species_ids))  # type: ignore[arg-type]
         self._start_at_prevalence()
@@ -260,18 +202,28 @@ class SpeciesModel(nn.Module):
         """Return (B, S) logits."""
         embeddings, present = {}, {}
         for name in self.modalities:
-            if name in batch.values:
-                embeddings[name] = self.branches[name](batch)
-                present[name] = batch.present[name]
-            else:
-                width = int(self.branches[name].num_features)  # type: ignore[arg-type]
-                embeddings[name] = self.head.weight.new_zeros(len(batch), width)
-                present[name] = torch.zeros(len(batch), dtype=torch.bool, device=self.head.weight.device)
+            embeddings[name], present[name] = self._embed(name, batch)
         return self.head(self.fusion(embeddings, present))
+
+    def _embed(self, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return (B, E) embeddings of a modality, zero where a survey lacks it, and (B,) bool where it does not."""
+        encoder = self.encoders[name]
+        embedding_BE = self.head.weight.new_zeros(len(batch), int(encoder.num_features))  # type: ignore[arg-type]
+        present_B = torch.zeros(len(batch), dtype=torch.bool, device=embedding_BE.device)
+        places = batch.places.get(name)
+        # Only surveys that have the modality are encoded: others would weigh in the batch norms' means. A batch norm
+        # cannot be trained on one survey.
+        if places is None or len(places) < (2 if self.training else 1):
+            return embedding_BE, present_B
+        encoded_PE = encoder(batch.values[name], batch.year[places], batch.month[places])
+        return (
+            embedding_BE.index_copy(0, places, encoded_PE.to(embedding_BE.dtype)),
+            present_B.index_fill(0, places, True),
+        )
 
 
 def build_model(statistics: Statistics, config: ModelConfig, *, seed: int) -> SpeciesModel:
-    """Return a new model whose weights depend on the seed alone; torch's own random state is left as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    """Return a new model, on the CPU, whose weights depend on the seed alone; global random state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         return SpeciesModel(statistics, config)

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,6 +20,9 @@ from releve.errors import ConfigError
 
 class PatchEncoder(nn.Module):
     """Normalise, pool if asked, augment in training, and run a convolutional network with global average pooling."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -60,10 +65,10 @@ class PatchEncoder(nn.Module):
         self.register_buffer("mean", torch.tensor(statistics.mean[: self.num_bands])[:, None, None])
         self.register_buffer("std", torch.tensor(statistics.std[: self.num_bands])[:, None, None])
         self.network = make_backbone(backbone, self.num_bands, pretrained)
-        self.num_features = int(self.network.num_features)
+        self.num_features = int(self.network.num_features)  # type: ignore[arg-type]
 
-    def forward(self, values_BCHW: Tensor) -> Tensor:
-        """Return (B, E) features of raw patches."""
+    def forward(self, values_BCHW: Tensor, year_B: Tensor, month_B: Tensor) -> Tensor:
+        """Return (B, E) features of raw patches; the date is not used."""
         raw = values_BCHW[:, : self.num_bands]
         patch = (raw.to(self.mean.dtype) - self.mean) / self.std
         if self.fill is not None:
@@ -91,27 +96,51 @@ def turn(patch_BCHW: Tensor) -> Tensor:
 
 
 def make_backbone(name: str, num_bands: int, pretrained: str | None) -> nn.Module:
-    """Return a timm network that ends in global average pooling."""
+    """Return a timm network that ends in global average pooling.
+
+    Raises
+    ------
+    ConfigError
+        If timm does not know the name, or the weights cannot be had or do not fit.
+    """
     if not timm.is_model(name):
         close = timm.list_models(f"{name[:6]}*")[:5]
         raise ConfigError(f"timm has no model {name!r}", expected=f"a timm model name, such as {close or 'resnet18'}")
-    if pretrained is None or pretrained == "hub":
-        return timm.create_model(
-            name, pretrained=pretrained == "hub", in_chans=num_bands, num_classes=0, global_pool="avg"
-        )
+    if pretrained is None:
+        return timm.create_model(name, in_chans=num_bands, num_classes=0, global_pool="avg")
+    if pretrained == "hub":
+        try:
+            return timm.create_model(name, pretrained=True, in_chans=num_bands, num_classes=0, global_pool="avg")
+        except (OSError, RuntimeError) as error:
+            raise ConfigError(
+                f"timm has no weights of {name} to download: {str(error).splitlines()[0]}",
+                action="Give model.pretrained a local .safetensors or .pth file",
+            ) from error
     file = Path(pretrained)
     if not file.is_file():
         raise ConfigError(f"no weights at {file}", expected="a .safetensors or .pth file, or 'hub'")
     network = timm.create_model(name, in_chans=num_bands, num_classes=0, global_pool="avg")
-    if file.suffix == ".safetensors":
-        weights = load_file(file)
-    else:
-        weights = torch.load(file, map_location="cpu", weights_only=True)
-    weights = adapt_first_layer(weights, network)
-    missing, _ = network.load_state_dict(weights, strict=False)
+    weights = adapt_first_layer(read_weights(file), network)
+    try:
+        missing, _ = network.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise ConfigError(f"{file} does not fit {name}: {str(error).splitlines()[-1].strip()}") from error
     if missing:
         raise ConfigError(f"{file} lacks {len(missing)} tensors of {name}, such as {missing[:3]}")
     return network
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of a .safetensors file, or of a .pth file that holds nothing but tensors."""
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        raise ConfigError(
+            f"{file} cannot be read: {str(error).splitlines()[0]}", expected="a .safetensors or .pth file of tensors"
+        ) from error
+    return weights.get("state_dict", weights)
 
 
 def adapt_first_layer(weights: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:

@@ -63,6 +63,12 @@ def align_series(
     return values_BCYQ.gather(2, gather), visible_BRQ
 
 
+def zero_last_layer(layers: nn.Sequential) -> None:
+    """Set the weights of the last layer to 0, so that a residual branch adds nothing at the start."""
+    with torch.no_grad():
+        layers[-1].get_parameter("weight").zero_()
+
+
 class ResidualBlock(nn.Module):
     """Two convolutions and a shortcut; the seasons wrap round (December is next to January)."""
 
@@ -76,7 +82,7 @@ class ResidualBlock(nn.Module):
             if width_in == width_out and stride == (1, 1)
             else nn.Conv2d(width_in, width_out, 1, stride=stride, bias=False)
         )
-        nn.init.zeros_(self.second[-1].weight)  # the block starts as its shortcut
+        zero_last_layer(self.second)  # the block starts as its shortcut
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""
@@ -103,11 +109,15 @@ def _convolution(width_in: int, width_out: int, stride: tuple[int, int]) -> nn.S
 class SeriesEncoder(nn.Module):
     """A small residual network over (years back, seasons), with a channel that says which steps are visible."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, statistics: ArrayStatistics, embedding_dim: int, width: int, years_back: int) -> None:
         """Build from the statistics of the training rows."""
         super().__init__()
         assert statistics.first_year is not None
         num_channels, _, num_seasons = statistics.shape
+        self.num_features = embedding_dim
         self.fill, self.first_year, self.years_back = statistics.fill, statistics.first_year, years_back
         self.register_buffer("mean", torch.tensor(statistics.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(statistics.std)[:, None, None])

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from releve.data.statistics import TableStatistics
+from releve.data.statistics import NUM_QUANTILES, TableStatistics
 
 
 class QuantileScore(nn.Module):
@@ -23,12 +23,11 @@ class QuantileScore(nn.Module):
     scores_Q: Tensor
 
     def __init__(self, quantiles: list[list[float]]) -> None:
-        """Keep (N, Q) ascending quantiles at equally spaced ranks."""
+        """Keep (N, 101) ascending quantiles at equally spaced ranks."""
         super().__init__()
-        table = torch.tensor(quantiles, dtype=torch.float64)
-        # The least slope keeps equal quantiles apart, so that a tied value falls in the middle of its ranks.
-        ranks = torch.linspace(0, 1, table.shape[1], dtype=torch.float64)
-        inner = ranks.clamp(0.5 / table.shape[1], 1 - 0.5 / table.shape[1])
+        table = torch.tensor(quantiles, dtype=torch.float64).reshape(-1, NUM_QUANTILES)
+        ranks = torch.linspace(0, 1, NUM_QUANTILES, dtype=torch.float64)
+        inner = ranks.clamp(0.5 / NUM_QUANTILES, 1 - 0.5 / NUM_QUANTILES)
         self.register_buffer("quantiles_NQ", table.float().contiguous())
         self.register_buffer("scores_Q", (math.sqrt(2) * torch.erfinv(2 * inner - 1)).float())
 
@@ -38,7 +37,7 @@ class QuantileScore(nn.Module):
         low = torch.searchsorted(self.quantiles_NQ, values_NB, right=False)
         high = torch.searchsorted(self.quantiles_NQ, values_NB, right=True)
         last = self.quantiles_NQ.shape[1] - 1
-        # Inside a run of equal quantiles: the middle of the run. Between two quantiles: linear.
+        # In a run of equal quantiles: the middle of the run. Between two quantiles: linear.
         tied = high > low
         below = (low - 1).clamp(0, last)
         above = low.clamp(0, last)
@@ -47,11 +46,34 @@ class QuantileScore(nn.Module):
         between = torch.lerp(self.scores_Q[below], self.scores_Q[above], torch.nan_to_num(weight))
         middle = (self.scores_Q[low.clamp(0, last)] + self.scores_Q[(high - 1).clamp(0, last)]) / 2
         scores = torch.where(tied, middle, between)
+        # Training on a constant says nothing of other values.
+        scores = scores * (self.quantiles_NQ[:, :1] < self.quantiles_NQ[:, -1:])
         return torch.where(torch.isnan(values_NB), values_NB, scores).T
+
+
+class CategoryEmbedding(nn.Module):
+    """A learned vector for each code; one more for missing and for a code that training did not know."""
+
+    codes: Tensor
+
+    def __init__(self, codes: list[float]) -> None:
+        """Make the vectors, half as wide as there are codes and at most 8."""
+        super().__init__()
+        self.register_buffer("codes", torch.tensor(codes, dtype=torch.float32))
+        self.num_features = min(8, 1 + len(codes) // 2)
+        self.vectors = nn.Embedding(len(codes) + 1, self.num_features)
+        nn.init.normal_(self.vectors.weight, std=0.5)
+
+    def forward(self, values_B: Tensor) -> Tensor:
+        """Return (B, width)."""
+        matches = values_B[:, None] == self.codes
+        return self.vectors((matches * torch.arange(1, len(self.codes) + 1, device=values_B.device)).sum(dim=1))
 
 
 class TableEncoder(nn.Module):
     """Numeric columns by quantile scores with missing flags, categories by embeddings, then a small network."""
+
+    numeric: Tensor
 
     def __init__(self, statistics: TableStatistics, embedding_dim: int, dropout: float, input_dropout: float) -> None:
         """Build from the statistics of the training rows.
@@ -70,20 +92,15 @@ class TableEncoder(nn.Module):
         """
         super().__init__()
         columns = statistics.columns
-        self.numeric = [i for i, name in enumerate(columns) if name in statistics.quantiles]
+        numeric = [i for i, name in enumerate(columns) if name in statistics.quantiles]
+        self.register_buffer("numeric", torch.tensor(numeric, dtype=torch.int64), persistent=False)
         self.categorical = [i for i, name in enumerate(columns) if name in statistics.codes]
         self.input_dropout = input_dropout
-        self.score = QuantileScore([statistics.quantiles[columns[i]] for i in self.numeric])
-        self.codes = nn.ParameterList(
-            nn.Parameter(torch.tensor(statistics.codes[columns[i]]), requires_grad=False) for i in self.categorical
-        )
-        # Row 0 stands for missing and for a category that training did not know.
-        self.embeddings = nn.ModuleList(
-            nn.Embedding(len(codes) + 1, min(8, 1 + len(codes) // 2)) for codes in self.codes
-        )
-        for embedding in self.embeddings:
-            nn.init.normal_(embedding.weight, std=0.5)
-        width = 2 * len(self.numeric) + sum(embedding.embedding_dim for embedding in self.embeddings)
+        self.score = QuantileScore([statistics.quantiles[columns[i]] for i in numeric])
+        categories = [CategoryEmbedding(statistics.codes[columns[i]]) for i in self.categorical]
+        self.categories = nn.ModuleList(categories)
+        self.num_features = embedding_dim
+        width = 2 * len(numeric) + sum(category.num_features for category in categories)
         self.layers = nn.Sequential(
             nn.Linear(width, embedding_dim),
             nn.SiLU(),
@@ -91,17 +108,15 @@ class TableEncoder(nn.Module):
             nn.Linear(embedding_dim, embedding_dim),
         )
 
-    def forward(self, values_BK: Tensor) -> Tensor:
-        """Return (B, E) embeddings of (B, K) float32 columns with NaN for missing."""
+    def forward(self, values_BK: Tensor, year_B: Tensor, month_B: Tensor) -> Tensor:
+        """Return (B, E) embeddings of (B, K) float32 columns with NaN for missing; the date is not used."""
         if self.training and self.input_dropout > 0:
             hidden = torch.rand_like(values_BK) < self.input_dropout
             values_BK = values_BK.masked_fill(hidden, math.nan)
-        scores_BN = self.score(values_BK[:, self.numeric])
+        scores_BN = self.score(values_BK.index_select(1, self.numeric))
         missing_BN = torch.isnan(scores_BN)
         parts = [torch.nan_to_num(scores_BN), missing_BN.to(scores_BN.dtype)]
-        for i, codes, embedding in zip(self.categorical, self.codes, self.embeddings, strict=True):
-            matches = values_BK[:, i, None] == codes
-            parts.append(embedding((matches.long() * torch.arange(1, len(codes) + 1, device=codes.device)).sum(1)))
+        parts += [category(values_BK[:, i]) for i, category in zip(self.categorical, self.categories, strict=True)]
         return self.layers(torch.cat(parts, dim=1))
 
 
@@ -112,6 +127,10 @@ class LocationEncoder(nn.Module):
     not the plants' needs.
     """
 
+    centre: Tensor
+    half_extent: Tensor
+    frequencies: Tensor
+
     def __init__(self, statistics: TableStatistics, embedding_dim: int, dropout: float, num_waves: int) -> None:
         """Build from the extent of the training rows; wave lengths halve from twice the extent."""
         super().__init__()
@@ -119,6 +138,7 @@ class LocationEncoder(nn.Module):
         self.register_buffer("centre", bounds.mean(dim=1))
         self.register_buffer("half_extent", ((bounds[:, 1] - bounds[:, 0]) / 2).clamp(min=1e-3))
         self.register_buffer("frequencies", torch.pi / 2 * 2.0 ** torch.arange(num_waves))
+        self.num_features = embedding_dim
         self.layers = nn.Sequential(
             nn.Linear(2 + 4 * num_waves, embedding_dim),
             nn.SiLU(),
@@ -126,8 +146,8 @@ class LocationEncoder(nn.Module):
             nn.Linear(embedding_dim, embedding_dim),
         )
 
-    def forward(self, lon_lat_B2: Tensor) -> Tensor:
-        """Return (B, E) embeddings of degrees."""
+    def forward(self, lon_lat_B2: Tensor, year_B: Tensor, month_B: Tensor) -> Tensor:
+        """Return (B, E) embeddings of degrees; the date is not used."""
         scaled = ((lon_lat_B2 - self.centre) / self.half_extent).clamp(-1.5, 1.5)
         angles = (scaled[:, :, None] * self.frequencies).flatten(1)
         return self.layers(torch.cat([scaled, angles.sin(), angles.cos()], dim=1))

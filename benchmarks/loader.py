@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from releve.data import Gatherer, gather
+from releve.data import Gatherer
 from releve.ingest import PatchSource, Release, SeriesSource, open_release, patch_source, read_surveys, series_source
 from releve.simulate import SimulateConfig, simulate_release
 from releve.store import DataConfig, Store, build_store
@@ -113,13 +113,10 @@ def measure(release: Release, folder: Path, repeats: int) -> dict[str, float]:
     store = build("store-0")
     position = {survey_id: row for row, survey_id in enumerate(store.surveys["survey_id"].to_list())}
     rows = np.array([position[surveys[at][0]] for at in order])
-    gatherers = {"store": Gatherer(store, MODALITIES, {})}
-    gather.RESIDENT_BYTES = 0
-    gatherers["mapped"] = Gatherer(store, MODALITIES, {})
-    for name, gatherer in gatherers.items():
-        for at in order[:NUM_COMPARED]:
-            check_equal(store, gatherer, surveys[at][0], surveys[at][1], cells[surveys[at][0]])
-        found[name] = min(seconds(partial(gather_all, gatherer, rows)) for _ in range(3 * repeats))
+    gatherer = Gatherer(store, MODALITIES, {})
+    for at in order[:NUM_COMPARED]:
+        check_equal(store, gatherer, surveys[at][0], surveys[at][1], cells[surveys[at][0]])
+    found["store"] = min(seconds(partial(gather_all, gatherer, rows)) for _ in range(3 * repeats))
     return found | {"surveys": len(surveys)}
 
 
@@ -153,8 +150,6 @@ def table_of(found: dict[str, float], command: str) -> str:
         f"| official files one by one (two JPEG, two .pt, a row of covariates) | {each['official']} | |",
         f"| store, batches of {BATCH_SIZE} random rows | {each['store']} | "
         f"**{found['official'] / found['store']:,.0f} times faster** (target: 100) |",
-        f"| the same, memory-mapped, as of a store too large for memory | {each['mapped']} | "
-        f"{found['official'] / found['mapped']:,.0f} times faster |",
         f"| merely reading the files' bytes | {each['bytes']} | |",
         f"| building the store, all modalities | {each['build']} | "
         f"**{found['build'] / (found['official'] + found['tables']):.2f} times the reading** of files and tables "

@@ -142,6 +142,18 @@ def test_covariates_without_a_single_value_are_left_out(tmp_path: Path) -> None:
     assert store.arrays == {}
 
 
+@pytest.mark.parametrize("without", ["train", "test"])
+def test_a_split_may_lack_the_tables_that_another_has(without: str, tmp_path: Path) -> None:
+    root = write_release(tmp_path / "release", "glc24")
+    for path in (root / "EnvironmentalRasters").rglob(f"*PA-{without}*.csv"):
+        path.unlink()
+    store = build_store(open_release(root), DataConfig(splits=("train", "test")), None, tmp_path / "both")
+    has = (store.arrays["covariates"].row_of >= 0).tolist()
+    assert has == {"train": [False] * 4 + [True] * 2, "test": [True, False, True, True] + [False] * 2}[without]
+    alone = build_store(open_release(root), DataConfig(splits=(without,)), None, tmp_path / "alone")
+    assert "covariates" not in alone.arrays and "patch" in alone.arrays
+
+
 def corrupt(root: Path) -> None:
     """Break the patch of survey 1 (cut short) and the cube of 642 (wrong shape)."""
     rgb = root / STYLES["glc24"].rgb["train"].format(path="1/1")

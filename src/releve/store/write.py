@@ -66,7 +66,8 @@ class Writer:
         for part in parts:
             have = [name for name in columns if name in part.groups]
             where = [columns.index(name) for name in have]
-            values[start : start + len(part.table), where] = part.table.select(have).to_numpy()
+            if have:
+                values[start : start + len(part.table), where] = part.table.select(have).to_numpy()
             start += len(part.table)
         present = np.asarray(np.isfinite(values).any(axis=1))
         if not present.any():

@@ -23,6 +23,7 @@ from releve.data import Gatherer
 from releve.ingest import PatchSource, Release, SeriesSource, open_release, patch_source, read_surveys, series_source
 from releve.simulate import SimulateConfig, simulate_release
 from releve.store import DataConfig, Store, build_store
+from releve.store.chunks import num_cores
 
 BATCH_SIZE = 128
 NUM_COMPARED = 50
@@ -151,7 +152,7 @@ def table_of(found: dict[str, float], command: str) -> str:
         f"| store, batches of {BATCH_SIZE} random rows | {each['store']} | "
         f"**{found['official'] / found['store']:,.0f} times faster** (target: 100) |",
         f"| merely reading the files' bytes | {each['bytes']} | |",
-        f"| building the store, all modalities | {each['build']} | "
+        f"| building the store, all modalities, {num_cores()} workers | {each['build']} | "
         f"**{found['build'] / (found['official'] + found['tables']):.2f} times the reading** of files and tables "
         f"(target: at most 3); {found['build'] / found['official']:.2f} times that of the single files alone, "
         f"{found['build'] / found['bytes']:.1f} times their bytes |",

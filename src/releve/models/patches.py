@@ -77,9 +77,7 @@ class PatchEncoder(nn.Module):
             patch = functional.avg_pool2d(patch, self.pool)
         if self.training:
             patch = turn(patch)
-        if patch.device.type == "cuda":
-            patch = patch.contiguous(memory_format=torch.channels_last)
-        return self.network(patch)
+        return self.network(patch.contiguous(memory_format=torch.channels_last))
 
 
 def turn(patch_BCHW: Tensor) -> Tensor:

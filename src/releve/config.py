@@ -43,7 +43,9 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     path = Path(path)
     if not path.is_file():
         there = sorted(p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
-        raise ConfigError(f"no recipe at {path}", expected="a .toml file", action=nearest(path.name, there) if there else "")
+        raise ConfigError(
+            f"no recipe at {path}", expected="a .toml file", action=nearest(path.name, there) if there else ""
+        )
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from stores import make_store
 
 from releve.data import Gatherer
 from releve.data.gather import survey_features
 from releve.metrics import Lists
 from releve.store import Store, StoredArray
+from stores import make_store
 
 MODALITIES = ("covariates", "survey", "location", "landsat", "climate", "patch")
 CATEGORIES = {"country": ["France", "Italy"], "region": ["ALPINE"]}

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from stores import make_store
 
 from releve.data import Statistics, measure_statistics
 from releve.data import statistics as module
 from releve.errors import StoreError
 from releve.metrics import Lists
 from releve.store import Store
+from stores import make_store
 
 MODALITIES = ("covariates", "survey", "location", "landsat", "climate", "patch")
 TRAIN = np.arange(0, 60, 2)

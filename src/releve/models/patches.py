@@ -136,8 +136,11 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         weights = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise ConfigError(
-            f"{file} cannot be read: {str(error).splitlines()[0]}", expected="a .safetensors or .pth file of tensors"
+            f"{file} cannot be read: {(str(error) or repr(error)).splitlines()[0]}",
+            expected="a .safetensors or .pth file of tensors",
         ) from error
+    if not isinstance(weights, dict):
+        raise ConfigError(f"{file} holds a {type(weights).__name__}", expected="tensors by name")
     return weights.get("state_dict", weights)
 
 

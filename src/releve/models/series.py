@@ -80,7 +80,10 @@ class ResidualBlock(nn.Module):
         self.shortcut = (
             nn.Identity()
             if width_in == width_out and stride == (1, 1)
-            else nn.Conv2d(width_in, width_out, 1, stride=stride, bias=False)
+            else nn.Sequential(
+                nn.AvgPool2d(stride, ceil_mode=True),  # a strided 1 x 1 convolution would skip years and seasons
+                nn.Conv2d(width_in, width_out, 1, bias=False),
+            )
         )
         zero_last_layer(self.second)  # the block starts as its shortcut
 

@@ -1,0 +1,188 @@
+"""A forest of extremely randomised trees as a member: another kind of model, wrong in other places than a network."""
+
+# B batch, N training rows, F features, T trees, J nodes, S species
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import scipy.sparse
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from sklearn.decomposition import TruncatedSVD
+from sklearn.ensemble import ExtraTreesRegressor
+from torch import Tensor, nn
+
+from releve.data import Batch, Gatherer, Statistics
+from releve.data.statistics import TableStatistics
+from releve.errors import ConfigError
+from releve.metrics import Lists
+from releve.models.tables import QuantileScore
+
+MISSING_SCORE = -4.0
+"""Stands for a missing value: below every score, so that one split sets it apart."""
+PRIOR_ROWS = 30
+"""The overall frequency weighs as much as one row in this many, so that no probability is 0."""
+
+
+class ForestConfig(BaseModel):
+    """The trees; they see the table modalities (covariates, survey, location)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_trees: int = Field(100, ge=1, le=5000)
+    """Trees of a forest."""
+    min_rows: int = Field(4, ge=1)
+    """Fewest training rows of a leaf."""
+    feature_share: float = Field(0.3, gt=0, le=1)
+    """Share of the features tried at each split."""
+    num_components: int = Field(64, ge=1)
+    """Leading components of the labels that the splits are chosen on."""
+
+
+class ForestModel(nn.Module):
+    """Logits by the labels of the training rows that share a leaf with a survey, averaged over trees.
+
+    Splits are chosen on the leading components of the label matrix: choosing them on thousands of species takes hours
+    and finds much the same trees. What is predicted are the labels themselves.
+
+    References
+    ----------
+    Geurts, Ernst & Wehenkel (2006), Extremely randomized trees, doi:10.1007/s10994-006-6226-1.
+    """
+
+    children_TJ2: Tensor
+    feature_TJ: Tensor
+    threshold_TJ: Tensor
+    leaf_TN: Tensor
+    indptr: Tensor
+    indices: Tensor
+
+    def __init__(self, statistics: Statistics, num_trees: int, num_nodes: int, num_rows: int, num_labels: int) -> None:
+        """Make an empty forest of this size; :func:`fit_forest` or a state fills it."""
+        super().__init__()
+        self.statistics = statistics
+        self.modalities = tuple(statistics.tables)
+        self.features = nn.ModuleList(_TableFeatures(table) for table in statistics.tables.values())
+        self.register_buffer("children_TJ2", torch.zeros(num_trees, num_nodes, 2, dtype=torch.int32))
+        self.register_buffer("feature_TJ", torch.zeros(num_trees, num_nodes, dtype=torch.int32))
+        self.register_buffer("threshold_TJ", torch.zeros(num_trees, num_nodes, dtype=torch.float64))
+        self.register_buffer("leaf_TN", torch.zeros(num_trees, num_rows, dtype=torch.int32))
+        self.register_buffer("indptr", torch.zeros(num_rows + 1, dtype=torch.int64))
+        self.register_buffer("indices", torch.zeros(num_labels, dtype=torch.int32))
+
+    def table_features(self, batch: Batch) -> Tensor:
+        """Return (B, F) float32 features; a survey without a table has all of its columns missing."""
+        parts = []
+        for name, features in zip(self.modalities, self.features, strict=True):
+            num_columns = len(self.statistics.tables[name].columns)
+            values = torch.full((len(batch), num_columns), torch.nan)
+            if name in batch.values:
+                values[batch.places[name].cpu()] = batch.values[name].cpu()
+            parts.append(features(values))
+        return torch.cat(parts, dim=1)
+
+    def leaves(self, features_BF: Tensor) -> Tensor:
+        """Return (T, B) the leaf of each row in each tree."""
+        num_trees, rows = len(self.feature_TJ), torch.arange(len(features_BF))
+        trees = torch.arange(num_trees)[:, None]
+        node_TB = torch.zeros(num_trees, len(features_BF), dtype=torch.int64)
+        while True:
+            feature = self.feature_TJ[trees, node_TB].long()
+            right = features_BF[rows, feature] > self.threshold_TJ[trees, node_TB]
+            child = self.children_TJ2[trees, node_TB, right.long()].long()
+            if bool((child < 0).all()):  # a leaf has no children
+                return node_TB
+            node_TB = torch.where(child < 0, node_TB, child)
+
+    @torch.inference_mode()
+    def forward(self, batch: Batch) -> Tensor:
+        """Return (B, S) logits."""
+        leaf_TB = self.leaves(self.table_features(batch)).numpy()
+        leaf_TN, num_rows = self.leaf_TN.numpy(), self.leaf_TN.shape[1]
+        weights = np.zeros((len(batch), num_rows), np.float32)
+        for theirs, ours in zip(leaf_TB, leaf_TN, strict=True):
+            order = np.argsort(ours, kind="stable")
+            first = np.searchsorted(ours[order], theirs, "left")
+            last = np.searchsorted(ours[order], theirs, "right")
+            lengths = last - first
+            within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+            rows = order[np.repeat(first, lengths) + within]
+            weights[np.repeat(np.arange(len(batch)), lengths), rows] += np.repeat(1 / lengths, lengths)
+        labels = Lists(self.indptr.numpy(), self.indices.numpy()).to_csr(len(self.statistics.species_ids))
+        probs = (weights / len(leaf_TN)) @ labels.astype(np.float32)
+        share = np.asarray(labels.mean(axis=0)).ravel()
+        probs = (PRIOR_ROWS * probs + share) / (PRIOR_ROWS + 1)
+        return torch.logit(torch.from_numpy(probs.astype(np.float32)), eps=1e-6)
+
+
+class _TableFeatures(nn.Module):
+    """Numeric columns by quantile scores, categories as columns of 0 and 1."""
+
+    def __init__(self, table: TableStatistics) -> None:
+        super().__init__()
+        self.numeric = [i for i, name in enumerate(table.columns) if name in table.quantiles]
+        self.categorical = [i for i, name in enumerate(table.columns) if name in table.codes]
+        self.score = QuantileScore([table.quantiles[table.columns[i]] for i in self.numeric])
+        codes = [torch.tensor(table.codes[table.columns[i]], dtype=torch.float32) for i in self.categorical]
+        self.codes = codes
+
+    def forward(self, values_BK: Tensor) -> Tensor:
+        scores = torch.nan_to_num(self.score(values_BK[:, self.numeric]), nan=MISSING_SCORE)
+        matches = [(values_BK[:, i, None] == codes).float() for i, codes in zip(self.categorical, self.codes, strict=True)]
+        return torch.cat([scores, *matches], dim=1)
+
+
+def fit_forest(
+    gatherer: Gatherer, train_rows: NDArray[np.int64], statistics: Statistics, config: ForestConfig, *, seed: int
+) -> ForestModel:
+    """Return a forest grown on the training rows.
+
+    Raises
+    ------
+    ConfigError
+        If the model has no table modality.
+    """
+    if not statistics.tables:
+        raise ConfigError(
+            "a forest needs tables, and model.modalities has none of them",
+            expected="covariates, survey or location among the modalities",
+            action="Add one, or set train.forests to 0",
+        )
+    labels = gatherer.store.labels.take(train_rows)
+    table = labels.to_csr(len(statistics.species_ids)).astype(np.float32)
+    empty = ForestModel(statistics, 0, 0, 0, 0)
+    features = empty.table_features(gatherer.batch(train_rows))
+    num_components = min(config.num_components, min(table.shape) - 1)
+    targets = (
+        TruncatedSVD(num_components, random_state=seed).fit_transform(table) if num_components else table.toarray()
+    )
+    trees = ExtraTreesRegressor(
+        config.num_trees,
+        min_samples_leaf=config.min_rows,
+        max_features=config.feature_share,
+        n_jobs=-1,
+        random_state=seed,
+    ).fit(features.numpy(), targets)
+    grown = [tree.tree_ for tree in trees.estimators_]
+    num_nodes = max(tree.node_count for tree in grown)
+    model = ForestModel(statistics, len(grown), num_nodes, len(train_rows), len(labels.indices))
+    for t, tree in enumerate(grown):
+        children = np.stack([tree.children_left, tree.children_right], axis=1)
+        model.children_TJ2[t, : tree.node_count] = torch.from_numpy(children.astype(np.int32))
+        model.feature_TJ[t, : tree.node_count] = torch.from_numpy(np.maximum(tree.feature, 0).astype(np.int32))
+        model.threshold_TJ[t, : tree.node_count] = torch.from_numpy(tree.threshold.astype(np.float64))
+    model.leaf_TN.copy_(model.leaves(features))
+    model.indptr.copy_(torch.from_numpy(labels.indptr))
+    model.indices.copy_(torch.from_numpy(labels.indices))
+    return model.eval()
+
+
+def load_forest(state: dict[str, Tensor], statistics: Statistics) -> ForestModel:
+    """Return a forest from its saved tensors."""
+    num_trees, num_nodes = cast(tuple[int, int], tuple(state["feature_TJ"].shape))
+    model = ForestModel(statistics, num_trees, num_nodes, state["leaf_TN"].shape[1], len(state["indices"]))
+    model.load_state_dict(state)
+    return model.eval()

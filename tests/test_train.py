@@ -1,0 +1,324 @@
+"""The training loop: it learns, repeats itself, resumes exactly, stops in time and keeps the best."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from releve import train
+from releve.data import Gatherer
+from releve.errors import ConfigError, RunError
+from releve.models import ModelConfig
+from releve.prepare.split import split_rows
+from releve.store import Store
+from releve.train import EpochLog, Member, TrainConfig, train_member
+from stores import make_store
+
+MODEL = ModelConfig(
+    modalities=("covariates", "survey", "location", "landsat", "patch"),
+    embedding_dim=8,
+    hidden_dim=16,
+    series_width=4,
+    patch_backbone="test_resnet",
+    dropout=0.1,
+)
+TABLES = MODEL.model_copy(update={"modalities": ("covariates", "survey", "location")})
+CONFIG = TrainConfig(epochs=4, batch_size=32, learning_rate=3e-3, device="cpu")
+MEMBER = Member(0, 1, 7)
+
+
+@pytest.fixture(scope="module")
+def store() -> Store:
+    return make_store(150)
+
+
+def fit(
+    store: Store, folder: Path, *, model: ModelConfig = MODEL, member: Member = MEMBER, **changes
+) -> list[EpochLog]:
+    resume = changes.pop("resume", False)
+    config = CONFIG.model_copy(update=changes)
+    return train_member(store, member, model, config, 5.0, folder, resume=resume)
+
+
+def facts(logs: list[EpochLog]) -> list[dict[str, float]]:
+    return [asdict(replace(log, seconds=0)) for log in logs]
+
+
+def test_the_loss_falls_and_a_planted_signal_is_learned(tmp_path: Path) -> None:
+    store = make_store(400, missing=0.0)
+    logs = fit(store, tmp_path, model=TABLES, epochs=25, patience=25)
+    member = json.loads((tmp_path / "member.json").read_text())
+    assert logs[-1].train_loss < 0.8 * logs[0].train_loss
+    _, val, _ = split_rows(store.folds, store.lon, store.lat, MEMBER.fold, 5.0)
+    model = train.load_member(tmp_path, TABLES, torch.device("cpu"))
+    gatherer = Gatherer(store, model.modalities, model.statistics.categories)
+    logits = torch.cat(list(train.predict_logits(model, gatherer, val, torch.device("cpu"))))
+    warmth = store.arrays["covariates"].values[store.arrays["covariates"].row_of[val], 0]
+    known = np.isfinite(warmth)
+    for species in range(8):
+        correlation = np.corrcoef(logits[known, species].numpy(), warmth[known])[0, 1]
+        assert correlation * (-1) ** species > 0.8
+    assert member["val_sf1"] == max(log.val_sf1 for log in logs)
+
+
+def test_the_same_seed_gives_the_same_losses_and_weights_and_another_gives_others(store: Store, tmp_path: Path) -> None:
+    first = fit(store, tmp_path / "a", epochs=2)
+    torch.rand(5)  # what the caller does with torch's own state is of no account
+    again = fit(store, tmp_path / "b", epochs=2)
+    other = fit(store, tmp_path / "c", epochs=2, member=replace(MEMBER, seed=8))
+    assert facts(first) == facts(again)
+    assert (tmp_path / "a/weights.safetensors").read_bytes() == (tmp_path / "b/weights.safetensors").read_bytes()
+    assert facts(first)[0]["train_loss"] != facts(other)[0]["train_loss"]
+
+
+def test_torchs_and_numpys_random_state_are_left_alone(store: Store, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    before, numpys = torch.get_rng_state(), str(np.random.get_state())  # noqa: NPY002
+    fit(store, tmp_path, epochs=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert str(np.random.get_state()) == numpys  # noqa: NPY002
+
+
+@pytest.mark.parametrize("stop_after", [1, 3])
+def test_a_resumed_training_equals_an_unbroken_one(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_after: int
+) -> None:
+    unbroken = fit(store, tmp_path / "unbroken")
+    validate, calls = train.validate, []
+
+    def killed(*arguments):
+        calls.append(1)
+        if len(calls) > stop_after:
+            raise KeyboardInterrupt
+        return validate(*arguments)
+
+    monkeypatch.setattr(train, "validate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit(store, tmp_path / "broken")
+    assert len((tmp_path / "broken/metrics.jsonl").read_text().splitlines()) == stop_after
+    monkeypatch.setattr(train, "validate", validate)
+    resumed = fit(store, tmp_path / "broken", resume=True)
+    assert facts(resumed) == facts(unbroken)
+    for name in ("weights.safetensors", "statistics.json", "member.json"):
+        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "unbroken" / name).read_bytes()
+
+
+def test_resuming_a_member_that_is_done_or_has_not_begun(store: Store, tmp_path: Path) -> None:
+    done = []
+    logs = fit(store, tmp_path, model=TABLES, epochs=2, resume=True)
+    written = (tmp_path / "weights.safetensors").stat().st_mtime_ns
+    config = CONFIG.model_copy(update={"epochs": 2})
+    again = train_member(store, MEMBER, TABLES, config, 5.0, tmp_path, resume=True, advance=done.append)
+    assert again == logs
+    assert done == [2]
+    assert (tmp_path / "weights.safetensors").stat().st_mtime_ns == written
+    assert not (tmp_path / "state.pt").exists()
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> list[dict[str, torch.Tensor]]:
+    """Let validation answer these scores, and return the averaged weights it was shown."""
+    validate, seen = train.validate, []
+
+    def answer(training, rows):
+        loss, calibration, _ = validate(training, rows)
+        seen.append({name: tensor.clone() for name, tensor in training.average.state_dict().items()})
+        return loss, calibration, scores[len(seen) - 1]
+
+    monkeypatch.setattr(train, "validate", answer)
+    return seen
+
+
+def test_training_stops_when_patience_is_out_and_keeps_the_first_best_weights(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = scripted(monkeypatch, [0.1, 0.3, 0.2, 0.3, 0.9])
+    advanced: list[int] = []
+    config = CONFIG.model_copy(update={"epochs": 9, "patience": 2})
+    logs = train_member(store, MEMBER, TABLES, config, 5.0, tmp_path, advance=advanced.append)
+    assert [log.val_sf1 for log in logs] == [0.1, 0.3, 0.2, 0.3]
+    member = json.loads((tmp_path / "member.json").read_text())
+    assert (member["best_epoch"], member["val_sf1"], member["num_epochs"]) == (1, 0.3, 4)
+    kept = load_file(tmp_path / "weights.safetensors")
+    assert all(torch.equal(kept[name], seen[1][name]) for name in kept)
+    assert sum(advanced) == 9
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "stalled"),
+    [([], 1, False), ([0.1], 1, False), ([0.2, 0.1], 1, True), ([0.2, 0.1], 2, False), ([0.2, 0.2, 0.2], 2, True)],
+)
+def test_stalling(scores: list[float], patience: int, stalled: bool) -> None:
+    logs = [EpochLog(i, 0, 0, score, 0, 0) for i, score in enumerate(scores)]
+    assert train.has_stalled(logs, patience) == stalled
+
+
+def test_a_loss_that_is_not_a_number_names_surveys_and_keeps_the_last_good_weights(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bce, calls = train.LOSSES["bce"], []
+
+    def breaking(logits, rows, species):
+        calls.append(logits.requires_grad)
+        return bce(logits, rows, species) * (float("nan") if sum(calls) > 4 else 1.0)
+
+    monkeypatch.setitem(train.LOSSES, "bce", breaking)
+    with pytest.raises(RunError, match=r"loss of epoch 1 is nan by the batch with surveys \[\d+, .*learning_rate"):
+        fit(store, tmp_path, model=TABLES)
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
+    assert all(tensor.isfinite().all() for tensor in load_file(tmp_path / "weights.safetensors").values())
+    assert not (tmp_path / "member.json").exists()
+    with pytest.raises(RunError, match="not trained to its end"):
+        train.load_member(tmp_path, TABLES, torch.device("cpu"))
+    monkeypatch.setitem(train.LOSSES, "bce", bce)
+    assert len(fit(store, tmp_path, model=TABLES, resume=True)) == 4
+
+
+def test_only_training_rows_are_stepped_on_and_all_of_them_once_an_epoch(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepped: list[np.ndarray] = []
+    take_step = train.take_step
+
+    def watched(training, rows, *rest):
+        stepped.append(rows)
+        return take_step(training, rows, *rest)
+
+    monkeypatch.setattr(train, "take_step", watched)
+    train_member(store, MEMBER, TABLES, CONFIG.model_copy(update={"epochs": 2}), 30.0, tmp_path)
+    rows, val, buffer = split_rows(store.folds, store.lon, store.lat, MEMBER.fold, 30.0)
+    assert min(len(rows), len(val), len(buffer)) > 3
+    half = len(stepped) // 2
+    for epoch in (stepped[:half], stepped[half:]):
+        assert sorted(np.concatenate(epoch).tolist()) == rows.tolist()
+        assert max(map(len, epoch)) <= 32
+    assert np.concatenate(stepped[:half]).tolist() != np.concatenate(stepped[half:]).tolist()
+
+
+def test_neither_validation_labels_nor_buffer_rows_reach_the_weights(store: Store, tmp_path: Path) -> None:
+    _, val, buffer = split_rows(store.folds, store.lon, store.lat, MEMBER.fold, 30.0)
+    hidden = set(val.tolist()) | set(buffer.tolist())
+    rows = [[0, 7] if i in hidden else store.labels.row(i) for i in range(len(store))]
+    altered = replace(store, labels=type(store.labels).from_rows(rows))
+    config = CONFIG.model_copy(update={"epochs": 1})
+    logs = [
+        train_member(kind, MEMBER, TABLES, config, 30.0, tmp_path / name)
+        for kind, name in ((store, "a"), (altered, "b"))
+    ]
+    assert logs[0][0].train_loss == logs[1][0].train_loss
+    assert logs[0][0].val_loss != logs[1][0].val_loss
+    for name in ("weights.safetensors", "statistics.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_folds_that_the_store_lacks_are_refused(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="fold 3 has 150 training and 0 validation rows"):
+        fit(store, tmp_path, member=Member(0, 3, 1))
+    with pytest.raises(RunError, match=r"num_folds is 4.*at most the 3 folds"):
+        train.plan_members(TrainConfig(num_folds=4), 3, seed=0)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:9", "cuda:x", ""])
+def test_devices_that_are_not_there_are_refused(name: str) -> None:
+    with pytest.raises(RunError, match="train.device is .*one of"):
+        train.choose_device(name)
+
+
+def test_an_unknown_loss_is_refused_with_the_known_ones(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"unknown loss 'hinge'.*bce"):
+        fit(store, tmp_path, loss="hinge")
+
+
+def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
+    config = TrainConfig(learning_rate=2.0, warmup=0.1)
+    rates = [train.learning_rate_at(step, 100, config) for step in range(100)]
+    np.testing.assert_allclose(rates[:10], 0.2 * np.arange(1, 11))
+    assert max(rates) == 2.0
+    assert (np.diff(rates[10:]) < 0).all()
+    assert rates[55] == pytest.approx(1.0)  # half-way down
+    assert rates[99] < 0.001
+    no_warmup = TrainConfig(learning_rate=2.0, warmup=0.0)
+    assert train.learning_rate_at(0, 1, no_warmup) == 2.0
+
+
+def test_the_average_moves_by_the_decay_with_batch_norm_statistics_and_counters_are_copied() -> None:
+    average, model = (torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2)) for _ in range(2))
+    for network, value in ((average, 1.0), (model, 3.0)):
+        for tensor in network.state_dict().values():
+            tensor.fill_(value)
+    train.update_average(average, model, 0.75)
+    state = average.state_dict()
+    assert state.pop("1.num_batches_tracked") == 3
+    assert {tensor.unique().item() for tensor in state.values()} == {1.5}  # 0.75 x 1 + 0.25 x 3
+    train.update_average(average, model, 0.0)
+    assert {tensor.unique().item() for tensor in average.state_dict().values()} == {3.0}
+
+
+def test_without_an_average_the_last_weights_are_kept(store: Store) -> None:
+    config = CONFIG.model_copy(update={"ema_decay": 0.0})
+    training = train.start_training(store, np.arange(150), MEMBER, TABLES, config)
+    train.take_step(training, np.arange(64), 0, 10, config)
+    for mine, its in zip(training.average.state_dict().values(), training.model.state_dict().values(), strict=True):
+        assert torch.equal(mine, its)
+
+
+def test_weight_decay_is_for_matrices_and_the_gradient_is_clipped(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = CONFIG.model_copy(update={"gradient_clip": 1e-3})
+    training = train.start_training(store, np.arange(150), MEMBER, MODEL, config)
+    decayed, others = training.optimizer.param_groups
+    assert decayed["weight_decay"] == config.weight_decay
+    assert others["weight_decay"] == 0
+    assert {p.ndim for p in others["params"]} == {1}
+    num_trained = sum(p.requires_grad for p in training.model.parameters())
+    assert len(decayed["params"]) + len(others["params"]) == num_trained
+    norms = []
+
+    def watched(*_):
+        norms.append(torch.stack([p.grad.norm() for p in training.model.parameters() if p.grad is not None]).norm())
+
+    training.optimizer.register_step_pre_hook(watched)
+    training.model.train()
+    train.take_step(training, np.arange(64), 0, 10, config)
+    assert norms[0].item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_bf16_trains_about_as_fp32_does(store: Store, tmp_path: Path) -> None:
+    exact = fit(store, tmp_path / "a", epochs=2, precision="fp32")
+    rough = fit(store, tmp_path / "b", epochs=2, precision="bf16")
+    assert rough[1].train_loss == pytest.approx(exact[1].train_loss, rel=0.02)
+    assert rough[1].train_loss != exact[1].train_loss
+
+
+@pytest.mark.parametrize("batch_size", [2, 49, 99, 4096])
+def test_any_batch_size_trains(store: Store, tmp_path: Path, batch_size: int) -> None:
+    few = MODEL.model_copy(update={"modalities": ("covariates", "patch")})
+    assert np.isfinite(fit(store, tmp_path, model=few, epochs=1, batch_size=batch_size)[0].train_loss)
+
+
+def test_validation_is_that_of_all_rows_at_once(store: Store) -> None:
+    training = train.start_training(store, np.arange(150), MEMBER, TABLES, CONFIG)
+    rows = np.arange(150)
+    loss, _, sf1 = train.validate(training, rows)
+    logits = torch.cat(list(train.predict_logits(training.average, training.gatherer, rows, training.device, 7)))
+    batch = training.gatherer.batch(rows)
+    expected = training.loss(logits, batch.label_rows, batch.label_species)
+    assert loss == pytest.approx(expected.item(), rel=1e-5)
+    assert 0 < sf1 < 1
+
+
+def test_a_loaded_member_predicts_as_it_was_validated(store: Store, tmp_path: Path) -> None:
+    logs = fit(store, tmp_path, epochs=1)
+    model = train.load_member(tmp_path, MODEL, torch.device("cpu"))
+    _, val, _ = split_rows(store.folds, store.lon, store.lat, MEMBER.fold, 5.0)
+    gatherer = Gatherer(store, model.modalities, model.statistics.categories)
+    logits = torch.cat(list(train.predict_logits(model, gatherer, val, torch.device("cpu"))))
+    batch = gatherer.batch(val)
+    loss = train.LOSSES["bce"](logits, batch.label_rows, batch.label_species)
+    assert loss.item() == pytest.approx(logs[0].val_loss, rel=1e-5)

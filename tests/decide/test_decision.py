@@ -8,26 +8,30 @@ import torch
 from pydantic import ValidationError
 
 from releve.decide import fit_calibration
-from releve.decide.decision import DecideConfig, Decision, fit_decision
+from releve.decide.decision import DecideConfig, Decision, KindDecision, fit_decision
 from releve.decide.rules import FITS, RULES
 from releve.errors import ConfigError
 from releve.metrics import Lists, score_sets
 
-
-@pytest.fixture(scope="module")
-def logits() -> torch.Tensor:
-    return 1.5 * torch.randn(200, 12, generator=torch.Generator().manual_seed(0)) - 1
+Logits = dict[str, torch.Tensor]
 
 
 @pytest.fixture(scope="module")
-def truth(logits: torch.Tensor) -> Lists:
+def logits() -> Logits:
+    return {"network": 1.5 * torch.randn(200, 12, generator=torch.Generator().manual_seed(0)) - 1}
+
+
+@pytest.fixture(scope="module")
+def truth(logits: Logits) -> Lists:
     """Sets drawn with half the slope that the logits claim, and an intercept of .3."""
-    drawn = torch.rand(200, 12, generator=torch.Generator().manual_seed(1)) < torch.sigmoid(0.5 * logits + 0.3)
+    drawn = torch.rand(200, 12, generator=torch.Generator().manual_seed(1)) < torch.sigmoid(
+        0.5 * logits["network"] + 0.3
+    )
     return Lists.from_rows([row.nonzero().flatten().tolist() or [0] for row in drawn])
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_rule_keeps_its_setting_and_its_lists_through_json(rule: str, logits: torch.Tensor, truth: Lists) -> None:
+def test_a_rule_keeps_its_setting_and_its_lists_through_json(rule: str, logits: Logits, truth: Lists) -> None:
     decision = fit_decision(logits, truth, DecideConfig(rule=rule))
     again = Decision.model_validate_json(decision.model_dump_json())
     assert again == decision
@@ -40,7 +44,7 @@ def test_a_rule_keeps_its_setting_and_its_lists_through_json(rule: str, logits: 
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_the_setting_is_the_one_that_the_rules_own_fit_finds(rule: str, logits: torch.Tensor, truth: Lists) -> None:
+def test_the_setting_is_the_one_that_the_rules_own_fit_finds(rule: str, logits: Logits, truth: Lists) -> None:
     decision = fit_decision(logits, truth, DecideConfig(rule=rule))
     expected = FITS[rule](decision.probs(logits), truth)
     if expected is None:
@@ -50,17 +54,34 @@ def test_the_setting_is_the_one_that_the_rules_own_fit_finds(rule: str, logits: 
     assert isinstance(decision.setting, list) == (rule == "species_threshold")
 
 
-def test_calibration_is_fitted_first_unless_it_is_turned_off(logits: torch.Tensor, truth: Lists) -> None:
+def test_calibration_is_fitted_first_unless_it_is_turned_off(logits: Logits, truth: Lists) -> None:
     decision = fit_decision(logits, truth, DecideConfig())
-    fitted = fit_calibration(logits, truth)
-    assert (decision.slope, decision.intercept) == (fitted.slope, fitted.intercept)
-    assert decision.slope == pytest.approx(0.5, abs=0.1)
-    torch.testing.assert_close(decision.probs(logits), torch.sigmoid(decision.slope * logits + decision.intercept))
+    fitted, found = fit_calibration(logits["network"], truth), decision.kinds["network"]
+    assert (found.slope, found.intercept, found.share) == (fitted.slope, fitted.intercept, 1.0)
+    assert found.slope == pytest.approx(0.5, abs=0.1)
+    expected = torch.sigmoid(found.slope * logits["network"] + found.intercept)
+    torch.testing.assert_close(decision.probs(logits), expected)
     plain = fit_decision(logits, truth, DecideConfig(calibrate=False))
-    assert (plain.slope, plain.intercept) == (1.0, 0.0)
+    assert plain.kinds == {"network": KindDecision(slope=1.0, intercept=0.0, share=1.0)}
 
 
-def test_a_fitted_length_beats_every_other_length_on_its_rows(logits: torch.Tensor, truth: Lists) -> None:
+def test_two_kinds_are_calibrated_apart_and_share_by_what_each_knows(logits: Logits, truth: Lists) -> None:
+    noise = torch.randn(200, 12, generator=torch.Generator().manual_seed(2))
+    both = logits | {"forest": noise}
+    decision = fit_decision(both, truth, DecideConfig())
+    shares = {kind: found.share for kind, found in decision.kinds.items()}
+    assert shares["network"] >= 0.8
+    assert sum(shares.values()) == pytest.approx(1.0)
+    parts = [shares[kind] * decision.calibrated(kind, values) for kind, values in both.items()]
+    torch.testing.assert_close(decision.probs(both), parts[0] + parts[1])
+    dense = torch.from_numpy(truth.to_csr(12).toarray()).float()
+    a, b = (decision.calibrated(kind, values) for kind, values in both.items())
+    losses = [torch.nn.functional.binary_cross_entropy(k / 10 * a + (1 - k / 10) * b, dense).item() for k in range(11)]
+    assert shares["network"] == np.argmin(losses) / 10
+    assert Decision.model_validate_json(decision.model_dump_json()) == decision
+
+
+def test_a_fitted_length_beats_every_other_length_on_its_rows(logits: Logits, truth: Lists) -> None:
     decision = fit_decision(logits, truth, DecideConfig(rule="top_k"))
     probs = decision.probs(logits)
     scores = [
@@ -70,8 +91,8 @@ def test_a_fitted_length_beats_every_other_length_on_its_rows(logits: torch.Tens
     assert decision.setting == 1 + int(np.argmax(scores))
 
 
-def test_unknown_rules_are_refused(logits: torch.Tensor) -> None:
+def test_unknown_rules_are_refused(logits: Logits) -> None:
     with pytest.raises(ValidationError):
         DecideConfig(rule="coin")
     with pytest.raises(ConfigError, match=r"unknown rule 'coin'.*expected_f1"):
-        Decision(rule="coin", setting=None, slope=1, intercept=0).lists(torch.sigmoid(logits))
+        Decision(rule="coin", setting=None, kinds={}).lists(torch.sigmoid(logits["network"]))

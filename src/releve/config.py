@@ -12,6 +12,7 @@ from releve.decide.decision import DecideConfig
 from releve.errors import ConfigError, nearest
 from releve.evaluate import EvaluateConfig
 from releve.models import ModelConfig
+from releve.models.forest import ForestConfig
 from releve.prepare.split import SplitConfig
 from releve.store import DataConfig
 from releve.train import TrainConfig
@@ -28,6 +29,7 @@ class Config(BaseModel):
     split: SplitConfig = Field(default_factory=SplitConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
+    forest: ForestConfig = Field(default_factory=ForestConfig)
     decide: DecideConfig = Field(default_factory=DecideConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
 

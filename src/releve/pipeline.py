@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from releve.report import write_run_report
 from releve.runs import Run, open_run, predict_held_out, write_record
 from releve.store import Store, build_store, open_store
 from releve.submission import write_submission
-from releve.train import plan_members, train_member
+from releve.train import plan_members, train_forest, train_member
 
 
 def prepare(config: Config, data: Path, out: Path, *, seed: int = 0, overwrite: bool = False) -> Store:
@@ -87,16 +88,13 @@ def train(
         task = bar.add_task("train", total=len(plan) * config.train.epochs)
         for member in plan:
             member_started = time.monotonic()
-            train_member(
-                store,
-                member,
-                config.model,
-                config.train,
-                config.split.buffer_km,
-                out / member.name,
-                resume=resume,
-                advance=lambda epochs: bar.advance(task, epochs),
-            )
+            place = (config.split.buffer_km, out / member.name)
+            if member.kind == "forest":
+                train_forest(store, member, config.model, config.forest, *place, resume=resume)
+                bar.advance(task, config.train.epochs)
+            else:
+                advance = partial(bar.advance, task)
+                train_member(store, member, config.model, config.train, *place, resume=resume, advance=advance)
             timings[member.name] = round(time.monotonic() - member_started, 1)
     unfinished = Run(out, config, seed, tuple(plan))
     rows, logits = predict_held_out(unfinished)

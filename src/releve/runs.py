@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,7 @@ from releve.decide.decision import Decision
 from releve.errors import RunError
 from releve.files import write_json
 from releve.models import SpeciesModel
+from releve.models.forest import ForestModel
 from releve.store import Store, open_store
 from releve.train import Member, choose_device, load_member, predict_logits
 
@@ -59,8 +61,8 @@ class Run:
         return choose_device(self.config.train.device)
 
     @cached_property
-    def models(self) -> tuple[SpeciesModel, ...]:
-        """The trained networks, in the order of the members."""
+    def models(self) -> tuple[SpeciesModel | ForestModel, ...]:
+        """The trained models, in the order of the members."""
         return tuple(load_member(self.path / m.name, self.config.model, self.device) for m in self.members)
 
     @cached_property
@@ -87,28 +89,54 @@ def open_run(path: Path) -> Run:
     return Run(path, config, record["seed"], tuple(Member(**member) for member in record["members"]))
 
 
-def predict_held_out(run: Run) -> tuple[NDArray[np.int64], torch.Tensor]:
-    """Return the validation rows of all trained folds, and their (N, S) logits.
+def predict_held_out(run: Run) -> tuple[NDArray[np.int64], dict[str, torch.Tensor]]:
+    """Return the validation rows of all trained folds and, by kind of member, their (N, S) logits.
 
-    Each row is predicted by the members that had its fold held out, whose logits are averaged.
+    Each row is predicted by the members that had its fold held out; the logits of one kind are averaged.
     """
-    rows, logits = [], []
+    rows: list[NDArray[np.int64]] = []
+    logits: dict[str, list[torch.Tensor]] = {}
     for fold in sorted({member.fold for member in run.members}):
         in_fold = np.flatnonzero(run.store.folds == fold)
-        total: torch.Tensor | None = None
-        members = [i for i, member in enumerate(run.members) if member.fold == fold]
-        for i in members:
-            gatherer = Gatherer(run.store, run.models[i].modalities, run.models[i].statistics.categories)
-            part = torch.cat(list(predict_logits(run.models[i], gatherer, in_fold, run.device)))
-            total = part if total is None else total + part
-        assert total is not None
         rows.append(in_fold)
-        logits.append(total / len(members))
-    return np.concatenate(rows), torch.cat(logits)
+        members = [(member, run.models[i]) for i, member in enumerate(run.members) if member.fold == fold]
+        for kind in dict.fromkeys(member.kind for member, _ in members):
+            models = [model for member, model in members if member.kind == kind]
+            total = torch.zeros(len(in_fold), len(run.species_ids))
+            for model in models:
+                gatherer = gatherer_for(model, run.store)
+                total += torch.cat(list(predict_logits(model, gatherer, in_fold, run.device)))
+            logits.setdefault(kind, []).append(total / len(models))
+    return np.concatenate(rows), {kind: torch.cat(parts) for kind, parts in logits.items()}
+
+
+def gatherer_for(model: SpeciesModel | ForestModel, store: Store) -> Gatherer:
+    """Return what gathers a store's batches as the model wants them, covariates in its own order.
+
+    Raises
+    ------
+    RunError
+        If the store's patches or series are of another shape or type than those the model was trained on.
+    """
+    for name, statistics in model.statistics.arrays.items():
+        found = store.arrays.get(name)
+        if found is None or name not in model.modalities:
+            continue
+        theirs, ours = (found.spec.shape, found.spec.fill), (statistics.shape, statistics.fill)
+        if theirs != ours:
+            raise RunError(
+                f"{name} of {store.path} has shape {theirs[0]} and fill {theirs[1]}",
+                expected=f"shape {ours[0]} and fill {ours[1]}, as the model was trained on",
+                action="Predict on a release of the same kind",
+            )
+    table = model.statistics.tables.get("covariates")
+    return Gatherer(store, model.modalities, model.statistics.categories, table.columns if table else None)
 
 
 def predict_probs(run: Run, store: Store, batch_size: int = 512) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
-    """Yield positions in a store and their (B, S) calibrated probabilities, the mean over all members.
+    """Yield positions in a store and their (B, S) calibrated probabilities.
+
+    They are the mean over the members of each kind, and by share over the kinds.
 
     Parameters
     ----------
@@ -119,14 +147,16 @@ def predict_probs(run: Run, store: Store, batch_size: int = 512) -> Iterator[tup
     batch_size
         Surveys at a time.
     """
-    gatherers = [Gatherer(store, m.modalities, m.statistics.categories) for m in run.models]
+    gatherers = [gatherer_for(model, store) for model in run.models]
+    num_members = Counter(member.kind for member in run.members)
     for start in range(0, len(store), batch_size):
         rows = np.arange(start, min(start + batch_size, len(store)))
         total = torch.zeros(len(rows), len(run.species_ids))
-        for model, gatherer in zip(run.models, gatherers, strict=True):
+        for member, model, gatherer in zip(run.members, run.models, gatherers, strict=True):
             (logits_BS,) = predict_logits(model, gatherer, rows, run.device, batch_size)
-            total += run.decision.probs(logits_BS)
-        yield rows, total / len(run.models)
+            share = run.decision.kinds[member.kind].share / num_members[member.kind]
+            total += share * run.decision.calibrated(member.kind, logits_BS)
+        yield rows, total.clamp(max=1.0)
 
 
 def write_record(folder: Path, command: str, started: float, **facts: Any) -> None:

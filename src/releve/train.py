@@ -27,6 +27,7 @@ from releve.files import atomic_path, write_json, write_text
 from releve.losses import LOSSES
 from releve.metrics import score_sets
 from releve.models import ModelConfig, SpeciesModel, build_model
+from releve.models.forest import ForestConfig, ForestModel, fit_forest, load_forest
 from releve.prepare.split import split_rows
 from releve.store import Store
 
@@ -42,9 +43,11 @@ class TrainConfig(BaseModel):
     loss: str = "bce"
     """Name of a loss in ``releve.losses.LOSSES``."""
     num_folds: int = Field(1, ge=1)
-    """Members trained, each validated on a fold of its own; their predictions are averaged."""
+    """Folds that are held out in turn, each from members of its own; all members' predictions are averaged."""
     seeds_per_fold: int = Field(1, ge=1)
-    """Members trained for each fold, with different seeds."""
+    """Networks trained for each fold, with different seeds."""
+    forests_per_fold: int = Field(0, ge=0)
+    """Forests of random trees on the tables, trained for each fold beside the networks."""
     epochs: int = Field(20, ge=1)
     """Passes over the training rows; the cosine schedule ends with the last one."""
     patience: int = Field(6, ge=1)
@@ -69,11 +72,12 @@ class TrainConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Member:
-    """One network of a run: the fold it is validated on, and its seed."""
+    """One model of a run: the fold it is validated on, its seed, and whether it is a ``network`` or a ``forest``."""
 
     index: int
     fold: int
     seed: int
+    kind: str = "network"
 
     @property
     def name(self) -> str:
@@ -103,8 +107,9 @@ def plan_members(config: TrainConfig, num_folds: int, seed: int) -> list[Member]
 
     Examples
     --------
-    >>> [(m.fold, m.seed) for m in plan_members(TrainConfig(num_folds=2, seeds_per_fold=2), 5, seed=7)]
-    [(0, 7000), (0, 7001), (1, 7002), (1, 7003)]
+    >>> config = TrainConfig(num_folds=2, seeds_per_fold=2, forests_per_fold=1)
+    >>> [(m.fold, m.seed, m.kind) for m in plan_members(config, 5, seed=7)][:4]
+    [(0, 7000, 'network'), (0, 7001, 'network'), (0, 7002, 'forest'), (1, 7003, 'network')]
     """
     if config.num_folds > num_folds:
         raise RunError(
@@ -112,8 +117,9 @@ def plan_members(config: TrainConfig, num_folds: int, seed: int) -> list[Member]
             expected=f"at most the {num_folds} folds of the store",
             action="Lower train.num_folds, or prepare with a higher split.num_folds",
         )
-    pairs = [(fold, k) for fold in range(config.num_folds) for k in range(config.seeds_per_fold)]
-    return [Member(i, fold, 1000 * seed + i) for i, (fold, _) in enumerate(pairs)]
+    kinds = ["network"] * config.seeds_per_fold + ["forest"] * config.forests_per_fold
+    pairs = [(fold, kind) for fold in range(config.num_folds) for kind in kinds]
+    return [Member(i, fold, 1000 * seed + i, kind) for i, (fold, kind) in enumerate(pairs)]
 
 
 def choose_device(name: str) -> torch.device:
@@ -233,6 +239,38 @@ def train_member(
     save_finished(folder, asdict(member) | training.best, training.logs)
     advance(config.epochs - len(training.logs))
     return training.logs
+
+
+def train_forest(
+    store: Store,
+    member: Member,
+    model_config: ModelConfig,
+    config: ForestConfig,
+    buffer_km: float,
+    folder: Path,
+    *,
+    resume: bool = False,
+) -> None:
+    """Grow one forest on the training rows of its fold and keep it in ``folder``.
+
+    Parameters
+    ----------
+    store, member, buffer_km, folder, resume
+        As for :func:`train_member`.
+    model_config
+        Its table modalities are what the forest sees.
+    config
+        The trees.
+    """
+    if resume and (folder / "member.json").is_file():
+        return
+    train_rows, _, _ = split_rows(store.folds, store.lon, store.lat, member.fold, buffer_km)
+    rng = np.random.default_rng(member.seed)
+    tables = tuple(name for name in model_config.modalities if name in ("covariates", "survey", "location"))
+    statistics = measure_statistics(store, train_rows, tables or model_config.modalities, rng=rng)
+    gatherer = Gatherer(store, statistics.modalities, statistics.categories)
+    save_weights(folder, fit_forest(gatherer, train_rows, statistics, config, seed=member.seed))
+    write_json(folder / "member.json", asdict(member))
 
 
 def start_training(
@@ -367,7 +405,7 @@ def check_finite(total: Tensor, store: Store, rows: NDArray[np.int64], epoch: in
         )
 
 
-def save_weights(folder: Path, model: SpeciesModel) -> None:
+def save_weights(folder: Path, model: SpeciesModel | ForestModel) -> None:
     """Write the weights and the statistics that go with them."""
     with atomic_path(folder / "weights.safetensors") as partial:
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial)
@@ -415,7 +453,7 @@ def finished_logs(folder: Path) -> list[EpochLog]:
     return [EpochLog(**json.loads(line)) for line in lines]
 
 
-def load_member(folder: Path, config: ModelConfig, device: torch.device) -> SpeciesModel:
+def load_member(folder: Path, config: ModelConfig, device: torch.device) -> SpeciesModel | ForestModel:
     """Return a trained member, ready to predict.
 
     Raises
@@ -426,6 +464,9 @@ def load_member(folder: Path, config: ModelConfig, device: torch.device) -> Spec
     if not (folder / "member.json").is_file():
         raise RunError(f"{folder} is not trained to its end", action="Run releve train again with --resume")
     statistics = Statistics.model_validate_json((folder / "statistics.json").read_text(encoding="utf-8"))
+    weights = load_file(folder / "weights.safetensors")
+    if json.loads((folder / "member.json").read_text(encoding="utf-8")).get("kind") == "forest":
+        return load_forest(weights, statistics)
     model = build_model(statistics, config.model_copy(update={"pretrained": None}), seed=0)
-    model.load_state_dict(load_file(folder / "weights.safetensors"))
+    model.load_state_dict(weights)
     return model.to(device).eval()

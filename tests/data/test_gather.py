@@ -144,3 +144,12 @@ def test_a_batch_moves_whole(store: Store) -> None:
     moved = batch.to(torch.device("meta"))
     tensors = [moved.rows, moved.year, moved.month, moved.label_rows, moved.label_species]
     assert all(x.is_meta for x in [*tensors, *moved.values.values(), *moved.places.values()])
+
+
+def test_covariates_come_in_the_order_asked_for_and_unknown_ones_are_missing(store: Store) -> None:
+    rows = np.arange(len(store))
+    own = Gatherer(store, ("covariates",), {}).batch(rows).values["covariates"].numpy()
+    asked = Gatherer(store, ("covariates",), {}, ("soil", "height", "warmth")).batch(rows).values["covariates"].numpy()
+    np.testing.assert_array_equal(asked[:, 0], own[:, 2])
+    np.testing.assert_array_equal(asked[:, 2], own[:, 0])
+    assert np.isnan(asked[:, 1]).all()

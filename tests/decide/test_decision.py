@@ -96,3 +96,26 @@ def test_unknown_rules_are_refused(logits: Logits) -> None:
         DecideConfig(rule="coin")
     with pytest.raises(ConfigError, match=r"unknown rule 'coin'.*expected_f1"):
         Decision(rule="coin", setting=None, kinds={}).lists(torch.sigmoid(logits["network"]))
+
+
+def test_the_share_of_a_kind_that_says_nothing_is_small_and_shares_sum_to_one(logits: Logits, truth: Lists) -> None:
+    noise = torch.randn(200, 12, generator=torch.Generator().manual_seed(5))
+    both = {"network": logits["network"], "forest": noise}
+    decision = fit_decision(both, truth, DecideConfig())
+    shares = {kind: found.share for kind, found in decision.kinds.items()}
+    assert shares["network"] >= 0.8
+    assert sum(shares.values()) == pytest.approx(1.0)
+    expected = shares["network"] * decision.calibrated("network", both["network"]) + shares[
+        "forest"
+    ] * decision.calibrated("forest", noise)
+    torch.testing.assert_close(decision.probs(both), expected)
+
+
+def test_the_share_is_the_likeliest_of_the_grid_against_a_dense_reference(logits: Logits, truth: Lists) -> None:
+    other = logits["network"] + 2 * torch.randn(200, 12, generator=torch.Generator().manual_seed(6))
+    both = {"network": logits["network"], "forest": other}
+    decision = fit_decision(both, truth, DecideConfig())
+    dense = torch.from_numpy(truth.to_csr(12).toarray()).float()
+    a, b = decision.calibrated("network", both["network"]), decision.calibrated("forest", other)
+    losses = [float(torch.nn.functional.binary_cross_entropy(k / 10 * a + (1 - k / 10) * b, dense)) for k in range(11)]
+    assert decision.kinds["network"].share == int(np.argmin(losses)) / 10

@@ -30,10 +30,19 @@ class Gatherer:
         Names to gather; one that the store lacks is left out of the batch.
     categories
         For each categorical column of the ``survey`` modality, its known values in the order of their codes.
+    columns
+        Covariates wanted, in this order; one that the store lacks is NaN. By default all of the store's.
     """
 
-    def __init__(self, store: Store, modalities: tuple[str, ...], categories: dict[str, list[str]]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        modalities: tuple[str, ...],
+        categories: dict[str, list[str]],
+        columns: tuple[str, ...] | None = None,
+    ) -> None:
         self.store = store
+        self._column_places = _column_places(store, columns)
         self.modalities = modalities
         self._labels = torch.from_numpy(np.ascontiguousarray(store.labels.indices)).long()
         self._indptr = torch.from_numpy(np.ascontiguousarray(store.labels.indptr)).long()
@@ -59,7 +68,10 @@ class Gatherer:
             elif name in self.store.arrays:
                 array = self.store.arrays[name]
                 found = np.flatnonzero(array.row_of[rows] >= 0)
-                values[name] = torch.from_numpy(array.gather(rows[found], self._pool))
+                gathered = array.gather(rows[found], self._pool)
+                if name == "covariates" and self._column_places is not None:
+                    gathered = _reorder(gathered, self._column_places)
+                values[name] = torch.from_numpy(gathered)
                 places[name] = torch.from_numpy(found)
         label_rows, label_species = self._gather_labels(index)
         return Batch(index, values, places, self._year[index], self._month[index], label_rows, label_species)
@@ -71,6 +83,20 @@ class Gatherer:
         first_of_row = lengths.cumsum(0) - lengths
         within = torch.arange(len(label_rows)) - first_of_row[label_rows]
         return label_rows, self._labels[starts[label_rows] + within]
+
+
+def _column_places(store: Store, columns: tuple[str, ...] | None) -> NDArray[np.int64] | None:
+    """Return where each wanted covariate stands in the store (-1: nowhere); None if they are the store's own."""
+    if columns is None or "covariates" not in store.arrays:
+        return None
+    have = store.arrays["covariates"].spec.channels
+    if columns == have:
+        return None
+    return np.array([have.index(name) if name in have else -1 for name in columns], np.int64)
+
+
+def _reorder(values: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float32]:
+    return np.where(places >= 0, values[:, np.maximum(places, 0)], np.float32(np.nan))
 
 
 def survey_features(surveys: pl.DataFrame, categories: dict[str, list[str]]) -> NDArray[np.float32]:

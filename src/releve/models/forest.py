@@ -7,7 +7,6 @@ from __future__ import annotations
 from typing import cast
 
 import numpy as np
-import scipy.sparse
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
@@ -131,7 +130,9 @@ class _TableFeatures(nn.Module):
 
     def forward(self, values_BK: Tensor) -> Tensor:
         scores = torch.nan_to_num(self.score(values_BK[:, self.numeric]), nan=MISSING_SCORE)
-        matches = [(values_BK[:, i, None] == codes).float() for i, codes in zip(self.categorical, self.codes, strict=True)]
+        matches = [
+            (values_BK[:, i, None] == codes).float() for i, codes in zip(self.categorical, self.codes, strict=True)
+        ]
         return torch.cat([scores, *matches], dim=1)
 
 

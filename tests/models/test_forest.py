@@ -1,0 +1,95 @@
+"""A forest predicts the labels of the training rows that share its leaves, and is the same after being written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from releve.data import Gatherer, Statistics, measure_statistics
+from releve.errors import ConfigError
+from releve.metrics import rank_scores
+from releve.models.forest import MISSING_SCORE, PRIOR_ROWS, ForestConfig, ForestModel, fit_forest, load_forest
+from releve.store import Store
+from stores import make_store
+
+TABLES = ("covariates", "survey", "location")
+TREES = ForestConfig(num_trees=12, min_rows=3)
+
+
+def grow(
+    store: Store, rows: np.ndarray, config: ForestConfig = TREES, modalities: tuple[str, ...] = TABLES
+) -> tuple[ForestModel, Gatherer, Statistics]:
+    statistics = measure_statistics(store, rows, modalities, rng=np.random.default_rng(0))
+    gatherer = Gatherer(store, statistics.modalities, statistics.categories)
+    return fit_forest(gatherer, rows, statistics, config, seed=1), gatherer, statistics
+
+
+@pytest.fixture(scope="module")
+def store() -> Store:
+    return make_store(120)
+
+
+def test_probabilities_are_the_mean_labels_of_leaf_mates_worked_out_row_by_row(store: Store) -> None:
+    train, val = np.arange(80), np.arange(80, 120)
+    model, gatherer, statistics = grow(store, train)
+    logits = model(gatherer.batch(val))
+    ours = model.leaves(model.table_features(gatherer.batch(train))).numpy()
+    theirs = model.leaves(model.table_features(gatherer.batch(val))).numpy()
+    labels = store.labels.take(train).to_csr(8).toarray().astype(float)
+    for i in range(len(val)):
+        means = [labels[ours[t] == theirs[t, i]].mean(axis=0) for t in range(TREES.num_trees)]
+        expected = (PRIOR_ROWS * np.mean(means, axis=0) + labels.mean(axis=0)) / (PRIOR_ROWS + 1)
+        np.testing.assert_allclose(torch.sigmoid(logits[i]).numpy(), expected, atol=2e-5)
+
+
+def test_a_row_lies_in_the_leaf_that_scikit_learn_puts_it_in(store: Store) -> None:
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    train = np.arange(80)
+    model, gatherer, _ = grow(store, train, ForestConfig(num_trees=5, num_components=3))
+    features = model.table_features(gatherer.batch(np.arange(120)))
+    from sklearn.decomposition import TruncatedSVD
+
+    targets = TruncatedSVD(3, random_state=1).fit_transform(store.labels.take(train).to_csr(8).astype(np.float32))
+    reference = ExtraTreesRegressor(5, min_samples_leaf=4, max_features=0.3, random_state=1)
+    reference.fit(features[:80].numpy(), targets)
+    np.testing.assert_array_equal(model.leaves(features).numpy().T, reference.apply(features.numpy()))
+
+
+def test_a_planted_signal_is_found_on_rows_not_trained_on() -> None:
+    store = make_store(300, missing=0.0)
+    train, val = np.arange(200), np.arange(200, 300)
+    model, gatherer, _ = grow(store, train, ForestConfig(num_trees=50))
+    assert rank_scores(model(gatherer.batch(val)), store.labels.take(val)).auc_macro > 0.8
+
+
+def test_a_forest_that_was_written_and_read_gives_the_same_logits(store: Store, tmp_path: Path) -> None:
+    model, gatherer, statistics = grow(store, np.arange(80))
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, tmp_path / "w.safetensors")
+    again = load_forest(load_file(tmp_path / "w.safetensors"), statistics)
+    batch = gatherer.batch(np.arange(120))
+    assert torch.equal(model(batch), again(batch))
+
+
+def test_the_same_seed_grows_the_same_forest(store: Store) -> None:
+    batch_of = [grow(store, np.arange(80)) for _ in range(2)]
+    first, second = (model(gatherer.batch(np.arange(80, 120))) for model, gatherer, _ in batch_of)
+    assert torch.equal(first, second)
+
+
+def test_a_survey_without_covariates_has_missing_scores_and_still_a_prediction(store: Store) -> None:
+    model, gatherer, statistics = grow(store, np.arange(80))
+    lacking = np.flatnonzero(store.arrays["covariates"].row_of < 0)[:3]
+    batch = gatherer.batch(lacking)
+    numeric = len(statistics.tables["covariates"].quantiles)
+    assert (model.table_features(batch)[:, :numeric] == MISSING_SCORE).all()
+    assert torch.isfinite(model(batch)).all()
+
+
+def test_a_forest_without_a_table_is_refused(store: Store) -> None:
+    with pytest.raises(ConfigError, match="a forest needs tables"):
+        grow(store, np.arange(80), modalities=("patch",))

@@ -47,7 +47,8 @@ def main() -> None:
         f"{sum(lengths) / len(lengths):.1f} species. {describe_machine()}.",
         "",
         f"Held-out 50 km blocks, {scores[0]['num_surveys']:,} surveys, 95 % interval by a bootstrap over blocks. The "
-        "network is scored by the two members that had the survey's fold held out; the test lists average all ten.",
+        "model is scored by the network and the forest that had the survey's fold held out; the test lists average all "
+        "five pairs. AUC is within folds, over the species for which it is defined.",
         "",
         "| model | sF1 | 95 % | macro F1 | micro F1 | precision | recall | AUC |",
         "|---|---|---|---|---|---|---|---|",

@@ -166,7 +166,11 @@ def train(
 
     config = load_config(recipe, settings)
     run = pipeline.train(config, open_store(store), out, seed=seed, resume=resume, overwrite=overwrite)
-    _print_facts(f"run in {out}", run.decision.model_dump(exclude={"setting"}))
+    facts: dict[str, Any] = {"members": len(run.members), "list rule": run.decision.rule}
+    for kind, fitted in run.decision.kinds.items():
+        facts[f"{kind}: share"] = fitted.share
+        facts[f"{kind}: slope and intercept"] = f"{fitted.slope:.3f}, {fitted.intercept:+.3f}"
+    _print_facts(f"run in {out}", facts)
 
 
 @app.command()

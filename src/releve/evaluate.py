@@ -71,12 +71,64 @@ class Evaluation:
 
 
 def score_model(
-    name: str, probs: torch.Tensor | NDArray, lists: Lists, truth: Lists, blocks: NDArray[np.int64], seed: int
+    name: str,
+    probs: torch.Tensor | NDArray,
+    lists: Lists,
+    truth: Lists,
+    blocks: NDArray[np.int64],
+    seed: int,
+    folds: NDArray[np.integer] | None = None,
 ) -> Entry:
-    """Return the scores of lists and probabilities, with the interval of sF1 over blocks."""
+    """Return the scores of lists and probabilities, with the interval of sF1 over blocks; ranks are within folds."""
     sets = score_sets(lists, truth, probs.shape[1])
     low, high = bootstrap_interval(sets.per_survey_f1, blocks, np.random.default_rng(seed))
-    return Entry(name, sets, rank_scores(probs, truth), low, high)
+    ranks = rank_scores(probs, truth) if folds is None else rank_within_folds(probs, truth, folds)
+    return Entry(name, sets, ranks, low, high)
+
+
+def rank_within_folds(probs: torch.Tensor | NDArray, truth: Lists, folds: NDArray[np.integer]) -> RankScores:
+    """Return AUC and average precision of each species as means over the folds in which they are defined.
+
+    Surveys of different folds are scored by different models and must not be ranked against each other: a species
+    that happens to be common in one fold is rare in the training rows of that fold's model, so that pooling would
+    punish every model (Parker, Gunter & Bedo 2007, Stratification bias in low signal microarray studies).
+
+    Examples
+    --------
+    Each fold ranks its one presence first, though the second fold's scores are all lower:
+
+    >>> probs = np.array([[0.9], [0.8], [0.2], [0.1]])
+    >>> truth = Lists.from_rows([[0], [], [0], []])
+    >>> rank_within_folds(probs, truth, np.array([0, 0, 1, 1])).auc_macro, rank_scores(probs, truth).auc_macro
+    (1.0, 0.75)
+    """
+    parts = [(rows, rank_scores(probs[rows], truth.take(rows))) for rows in _rows_of_each(folds)]
+    auc_S = _mean_where_defined(np.stack([part.auc_S for _, part in parts]))
+    ap_S = _mean_where_defined(np.stack([part.ap_S for _, part in parts]))
+    num_pairs = np.array([truth.take(rows).lengths().sum() for rows, _ in parts], float)
+    top_k = {
+        k: float(np.average([part.top_k_accuracy[k] for _, part in parts], weights=num_pairs))
+        for k in parts[0][1].top_k_accuracy
+    }
+    return RankScores(
+        auc_macro=float(auc_S[np.isfinite(auc_S)].mean()) if np.isfinite(auc_S).any() else float("nan"),
+        ap_macro=float(ap_S[np.isfinite(ap_S)].mean()) if np.isfinite(ap_S).any() else float("nan"),
+        num_species_scored=int(np.isfinite(auc_S).sum()),
+        auc_S=auc_S,
+        ap_S=ap_S,
+        top_k_accuracy=top_k,
+    )
+
+
+def _rows_of_each(folds: NDArray[np.integer]) -> list[NDArray[np.int64]]:
+    return [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
+
+
+def _mean_where_defined(values_FS: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (S,) means over the folds that are not NaN; NaN where all are."""
+    defined = np.isfinite(values_FS)
+    count, total = defined.sum(axis=0), np.where(defined, values_FS, 0).sum(axis=0)
+    return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
 
 
 def evaluate_held_out(
@@ -114,11 +166,11 @@ def evaluate_held_out(
     truth = store.labels.take(rows)
     lon, lat = store.lon[rows], store.lat[rows]
     blocks = block_ids(project(lon, lat, equal_area_crs(lon, lat)), BOOTSTRAP_BLOCK_KM)
-    model = score_model(name, probs, lists, truth, blocks, seed)
+    model = score_model(name, probs, lists, truth, blocks, seed, store.folds[rows])
     entries = [model]
     for baseline in config.baselines:
         base_probs, base_lists = held_out_baseline(store, rows, baseline, buffer_km=buffer_km, seed=seed)
-        entries.append(score_model(baseline, base_probs, base_lists, truth, blocks, seed))
+        entries.append(score_model(baseline, base_probs, base_lists, truth, blocks, seed, store.folds[rows]))
     surveys = store.surveys[rows.tolist()].select("survey_id", "lon", "lat", "year", "country", "fold")
     surveys = surveys.with_columns(
         f1=model.sets.per_survey_f1, num_observed=truth.lengths(), num_predicted=lists.lengths()

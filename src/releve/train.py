@@ -355,11 +355,7 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
 
 @torch.inference_mode()
 def predict_logits(
-    model: SpeciesModel,
-    gatherer: Gatherer,
-    rows: NDArray[np.int64],
-    device: torch.device,
-    batch_size: int = 512,
+    model: nn.Module, gatherer: Gatherer, rows: NDArray[np.int64], device: torch.device, batch_size: int = 512
 ) -> Iterator[Tensor]:
     """Yield (B, S) float32 logits of the surveys on the CPU, batch by batch."""
     for start in range(0, len(rows), batch_size):

@@ -146,14 +146,18 @@ def predict(
 def run(
     config: Config, data: Path, out: Path, *, seed: int = 0, resume: bool = False, overwrite: bool = False
 ) -> Evaluation:
-    """Prepare, train, evaluate, and predict the test split if the release has one. The store lies in ``out/store``."""
+    """Prepare, train, evaluate, and predict every test split of the release. The store lies in ``out/store``.
+
+    The split ``test`` goes to ``predictions.csv``; another, such as ``test_ood``, to ``predictions_ood.csv``.
+    """
     if (out / "run.json").is_file() and not (resume or overwrite):
         raise RunError(f"{out} holds a run", action="Use --resume to go on with it or --overwrite to start over")
     store = prepare(config, data, out / "store", seed=seed, overwrite=overwrite)
     trained = train(config, store, out, seed=seed, resume=resume, overwrite=overwrite)
     evaluation = evaluate(trained)
-    if "test" in open_release(data).splits:
-        predict(trained, data, "test", out / "predictions.csv", overwrite=True)
+    for split in open_release(data).splits:
+        if split.startswith("test"):
+            predict(trained, data, split, out / f"predictions{split.removeprefix('test')}.csv", overwrite=True)
     return evaluation
 
 
@@ -208,8 +212,9 @@ def remove_run(out: Path) -> None:
     for path in [*out.glob("member-*"), out / "evaluation", out / "stores"]:
         if path.is_dir():
             shutil.rmtree(path)
-    for name in ("run.json", "decision.json", "predictions.csv", "report.html"):
-        (out / name).unlink(missing_ok=True)
+    names = ("run.json", "decision.json", "report.html")
+    for path in [*(out / name for name in names), *out.glob("predictions*.csv")]:
+        path.unlink(missing_ok=True)
 
 
 def store_path_from(out: Path, store: Path) -> str:

@@ -108,17 +108,5 @@ def check_probabilities_name(path: Path) -> None:
         raise TableError(f"--probabilities {path}", expected="a name that ends in .parquet")
 
 
-def observed_lists(store: Store, species_ids: NDArray[np.int64]) -> Lists:
-    """Return a store's labels in the columns of a model; species the model does not know come after the last column.
-
-    They count as missed in every score: a model cannot list what it has never seen.
-    """
-    position = {int(species): i for i, species in enumerate(species_ids)}
-    unknown = [int(s) for s in store.species_ids if int(s) not in position]
-    position |= {species: len(species_ids) + i for i, species in enumerate(unknown)}
-    columns = np.array([position[int(s)] for s in store.species_ids], np.int64)
-    return Lists.from_pairs(store.labels.surveys(), columns[store.labels.indices], len(store))
-
-
 def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,0 +1,127 @@
+"""Whole runs in one process: networks and forests together, other releases at prediction, unseen species."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from releve import pipeline
+from releve.config import make_config
+from releve.errors import RunError
+from releve.predict import store_for_prediction
+from releve.runs import Run, gatherer_for, open_run, predict_held_out, predict_probs
+from releve.submission import read_submission
+
+CONTENT = {
+    "data": {"modalities": ["covariates", "landsat"]},
+    "split": {"num_folds": 3},
+    "model": {"modalities": ["covariates", "location", "landsat"], "embedding_dim": 16, "hidden_dim": 16},
+    "train": {"num_folds": 2, "forests_per_fold": 1, "epochs": 2, "batch_size": 64},
+    "forest": {"num_trees": 10},
+    "evaluate": {"baselines": ["frequency"]},
+}
+
+
+@pytest.fixture(scope="module")
+def run(labelled_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    out = tmp_path_factory.mktemp("pipeline") / "run"
+    pipeline.run(make_config(CONTENT, origin="test"), labelled_release, out, seed=1)
+    return open_run(out)
+
+
+def test_both_kinds_are_trained_on_each_fold_and_share_the_prediction(run: Run) -> None:
+    assert [(member.fold, member.kind) for member in run.members] == [
+        (0, "network"),
+        (0, "forest"),
+        (1, "network"),
+        (1, "forest"),
+    ]
+    shares = [kind.share for kind in run.decision.kinds.values()]
+    assert set(run.decision.kinds) == {"network", "forest"}
+    assert sum(shares) == pytest.approx(1.0)
+
+
+def test_held_out_rows_are_those_of_the_trained_folds_each_predicted_by_its_own_members(run: Run) -> None:
+    rows, logits = predict_held_out(run)
+    assert sorted(rows.tolist()) == np.flatnonzero(run.store.folds < 2).tolist()
+    fold_one = run.store.folds[rows] == 1
+    network, forest = run.models[2], run.models[3]
+    for kind, model in (("network", network), ("forest", forest)):
+        expected = model(gatherer_for(model, run.store).batch(rows[fold_one]))
+        np.testing.assert_allclose(logits[kind][fold_one].numpy(), expected.detach().numpy(), atol=1e-4)
+
+
+def test_a_prediction_is_the_mean_over_members_by_share_of_their_kind(run: Run) -> None:
+    rows, probs = next(predict_probs(run, run.store))
+    kinds = run.decision.kinds
+    expected = np.zeros(probs.shape)
+    for member, model in zip(run.members, run.models, strict=True):
+        logits = model(gatherer_for(model, run.store).batch(rows)).detach()
+        expected += kinds[member.kind].share / 2 * run.decision.calibrated(member.kind, logits).numpy()
+    np.testing.assert_allclose(probs.numpy(), expected, atol=1e-5)
+
+
+def test_the_same_seed_writes_the_same_lists(run: Run, labelled_release: Path, tmp_path: Path) -> None:
+    pipeline.run(run.config, labelled_release, tmp_path / "again", seed=1)
+    assert (tmp_path / "again" / "predictions.csv").read_bytes() == (run.path / "predictions.csv").read_bytes()
+
+
+def test_a_release_without_one_table_is_predicted_with_its_columns_missing(
+    run: Run, labelled_release: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "release"
+    shutil.copytree(labelled_release, other)
+    for file in other.rglob("*elevation.csv"):
+        file.unlink()
+    pipeline.predict(run, other, "test", tmp_path / "lists.csv")
+    whole, without = read_submission(run.path / "predictions.csv"), read_submission(tmp_path / "lists.csv")
+    assert whole["surveyId"].to_list() == without["surveyId"].to_list()
+    assert (without["species_ids"].list.len() > 0).all()
+    (model,) = run.models[:1]
+    store = store_for_prediction(run, other, "test")
+    columns = model.statistics.tables["covariates"].columns
+    values = gatherer_for(model, store).batch(np.arange(3)).values["covariates"].numpy()
+    assert np.isnan(values[:, columns.index("Elevation")]).all()
+    raw = pl.concat([pl.read_csv(file) for file in other.rglob("*test-bioclimatic.csv")]).sort("surveyId")
+    assert values[:, columns.index("Bio1")].tolist() == raw["Bio1"].head(3).to_list()
+
+
+def test_series_of_another_shape_are_refused(run: Run) -> None:
+    array = run.store.arrays["landsat"]
+    other = dataclasses.replace(array, spec=array.spec.model_copy(update={"shape": (6, 20, 4)}))
+    store = dataclasses.replace(run.store, arrays=run.store.arrays | {"landsat": other})
+    with pytest.raises(RunError, match=r"landsat of .* has shape \(6, 20, 4\)"):
+        gatherer_for(run.models[0], store)
+
+
+def test_a_training_stopped_before_the_decision_goes_on_with_resume(
+    run: Run, labelled_release: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run.path, copy)
+    decision = (copy / "decision.json").read_text(encoding="utf-8")
+    (copy / "decision.json").unlink()
+    with pytest.raises(RunError, match="not trained to its end"):
+        open_run(copy)
+    pipeline.run(run.config, labelled_release, copy, seed=1, resume=True)
+    assert json.loads((copy / "decision.json").read_text(encoding="utf-8")) == json.loads(decision)
+
+
+@pytest.mark.slow
+def test_the_demo_shows_that_all_modalities_find_more_than_each_alone(tmp_path: Path) -> None:
+    from releve.demo import run_demo
+    from releve.simulate import SimulateConfig
+
+    world = SimulateConfig(num_plots=600, num_test_plots=150, num_records=500, num_species=120)
+    page = run_demo(tmp_path / "demo", world=world)
+    assert "oracle" in page.read_text(encoding="utf-8")
+    scores = pl.read_csv(tmp_path / "demo" / "scores.csv").group_by("kind", "model").agg(pl.col("sample_f1").mean())
+    by_kind = {kind: scores.filter(pl.col("kind") == kind)["sample_f1"].max() for kind in scores["kind"].unique()}
+    assert by_kind["baseline"] < by_kind["fused"] < by_kind["oracle"]
+    assert by_kind["modality"] < by_kind["fused"]

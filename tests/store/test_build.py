@@ -354,6 +354,42 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
     assert len(build(root, tmp_path / "empty")) == 4
 
 
+FOREIGN_MANIFESTS = ['{"name": "web app", "files": ["a"]}', '{"format": 1, "fingerprint": "", "files": []}', "{", "[]"]
+
+
+@pytest.mark.parametrize("manifest", FOREIGN_MANIFESTS)
+def test_a_folder_with_the_manifest_of_something_else_is_never_replaced(manifest: str, tmp_path: Path) -> None:
+    root = write_release(tmp_path / "release", "glc24")
+    write_text(tmp_path / "mine" / "manifest.json", manifest)
+    write_text(tmp_path / "mine" / "index.html", "keep")
+    for overwrite in (True, False):
+        with pytest.raises(RunError, match="is not a store"):
+            build(root, tmp_path / "mine", overwrite=overwrite)
+    assert {p.name for p in (tmp_path / "mine").iterdir()} == {"manifest.json", "index.html"}
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_store_with_files_of_the_users_is_not_replaced(damaged: bool, made: tuple[Path, Path]) -> None:
+    root, out = made
+    write_text(out / "notes" / "a.txt", "keep")
+    write_text(out / "thesis.tex", "keep")
+    write_text(out / ".run.json.123.part", "half")  # of ours
+    if damaged:
+        (out / "manifest.json").write_text("{")
+    with pytest.raises(RunError, match=r"holds \['notes', 'thesis.tex'\] beside a store"):
+        build(root, out, overwrite=True, storage="encoded")
+    assert (out / "notes" / "a.txt").read_text() == (out / "thesis.tex").read_text() == "keep"
+    assert (out / "surveys.parquet").is_file()
+
+
+def test_what_the_user_keeps_where_the_old_store_goes_is_not_removed(made: tuple[Path, Path]) -> None:
+    root, out = made
+    write_text(out.with_name(f".{out.name}.old") / "a.txt", "keep")
+    with pytest.raises(RunError, match="is not a store"):
+        build(root, out, storage="encoded", overwrite=True)
+    assert (out.with_name(f".{out.name}.old") / "a.txt").read_text() == "keep"
+
+
 def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not a store"):
         open_store(tmp_path)

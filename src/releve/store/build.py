@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -32,6 +31,7 @@ from releve.store import journal, write
 from releve.store.chunks import Source
 from releve.store.journal import Journal
 from releve.store.read import Store, open_store
+from releve.store.replace import is_store, refuse_to_replace, remove_store
 from releve.store.schema import STORE_FORMAT, FileCheck, Manifest
 from releve.store.write import Job, Writer
 
@@ -79,7 +79,8 @@ def build_store(
     Raises
     ------
     RunError
-        If ``out`` exists and was built otherwise, and ``overwrite`` is false; if another process builds it.
+        If ``out`` exists and was built otherwise, and ``overwrite`` is false; if it holds anything but a store; if
+        another process builds it.
     StoreError
         If ``out`` holds a damaged store, and ``overwrite`` is false.
     ReleaseError
@@ -171,22 +172,21 @@ def _reuse(out: Path, key: dict[str, Any], *, overwrite: bool) -> Store | None:
     """Return the store that is already there if it is the one wanted; refuse another unless told to replace it."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
-    if not (out / "manifest.json").is_file():
-        raise RunError(
-            f"{out} exists and is not a store",
-            action="Give another --out, or remove it yourself: --overwrite replaces stores only",
-        )
+    if not is_store(out):
+        refuse_to_replace(out)
     try:
         store = open_store(out, verify=overwrite)
     except StoreError:
         if not overwrite:
             raise
+        refuse_to_replace(out)
         return None
     differs = [name for name, value in key.items() if getattr(store.manifest, name) != value]
     if not differs:
         (out / journal.NAME).unlink(missing_ok=True)
         return store
     if overwrite:
+        refuse_to_replace(out)
         return None
     words = {"fingerprint": "the release has changed since", "seed": f"its seed is {store.manifest.seed}"}
     reasons = recipe_differences(store.manifest.recipe, key["recipe"])
@@ -287,9 +287,11 @@ def _check_files(part: Path, names: list[str]) -> dict[str, FileCheck]:
 def _put_in_place(part: Path, out: Path) -> None:
     """Make the finished folder the store; an older one is moved aside first, so that a kill never leaves half of it."""
     old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    remove_store(old)
     if out.exists():
+        if any(out.iterdir()):
+            refuse_to_replace(out)  # again, as the build may have taken hours
         out.rename(old)
     part.rename(out)
     (out / journal.NAME).unlink()
-    shutil.rmtree(old, ignore_errors=True)
+    remove_store(old)

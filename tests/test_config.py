@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,21 @@ def test_an_override_makes_the_sections_it_needs() -> None:
     content: dict[str, object] = {}
     apply_override(content, "a.b.c=true")
     assert content == {"a": {"b": {"c": True}}}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("train.num_folds=9", "expected at most split.num_folds"),
+        ("model.fusion=direct", "expected one modality"),
+        ("model.pretrained=nowhere.safetensors", "no weights at nowhere.safetensors"),
+        ("train.loss=focal", "train.loss is 'focal'"),
+        ("evaluate.baselines=['extra tree']", "did you mean 'extra trees'"),
+    ],
+)
+def test_what_would_fail_hours_later_is_refused_when_the_recipe_is_read(
+    setting: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.toml").write_text("")
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_config(tmp_path / "recipe.toml", [setting])

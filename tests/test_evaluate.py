@@ -11,6 +11,7 @@ import torch
 
 from releve import evaluate
 from releve.decide import expected_f1_sets
+from releve.decide.decision import DecideConfig, fit_decision
 from releve.errors import ConfigError
 from releve.evaluate import EvaluateConfig, evaluate_held_out, held_out_baseline
 from releve.metrics import Lists, score_sets
@@ -112,3 +113,18 @@ def test_the_interval_is_wider_where_neighbours_are_drawn_together(store: Store,
     apart = evaluate.score_model("a", probs, lists, truth, np.arange(len(rows)), 0)
     together = evaluate.score_model("b", probs, lists, truth, store.folds[rows].astype(np.int64), 0)
     assert together.high - together.low > 2 * (apart.high - apart.low)
+
+
+def test_no_group_is_decided_by_what_was_fitted_on_itself() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = {"network": torch.randn(60, 9, generator=generator)}
+    drawn = torch.rand(60, 9, generator=generator) < torch.sigmoid(logits["network"])
+    truth = Lists.from_rows([row.nonzero().flatten().tolist() or [0] for row in drawn])
+    groups = [np.arange(0, 30), np.arange(30, 60)]
+    config = DecideConfig(rule="threshold")
+    probs, lists = evaluate.decide_held_out(logits, truth, groups, config)
+    for group, others in (groups, groups[::-1]):
+        decision = fit_decision({"network": logits["network"][others]}, truth.take(others), config)
+        expected = decision.probs({"network": logits["network"][group]})
+        torch.testing.assert_close(probs[group], expected)
+        assert lists.take(group).indices.tolist() == decision.lists(expected).indices.tolist()

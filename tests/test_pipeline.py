@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -13,7 +14,7 @@ import pytest
 
 from releve import pipeline
 from releve.config import make_config
-from releve.errors import RunError
+from releve.errors import RunError, StoreError
 from releve.predict import store_for_prediction
 from releve.runs import Run, gatherer_for, open_run, predict_held_out, predict_probs
 from releve.submission import read_submission
@@ -92,12 +93,61 @@ def test_a_release_without_one_table_is_predicted_with_its_columns_missing(
     assert values[:, columns.index("Bio1")].tolist() == raw["Bio1"].head(3).to_list()
 
 
-def test_series_of_another_shape_are_refused(run: Run) -> None:
+def test_series_of_another_shape_are_taken_as_missing_and_a_model_left_with_nothing_refuses(run: Run) -> None:
     array = run.store.arrays["landsat"]
     other = dataclasses.replace(array, spec=array.spec.model_copy(update={"shape": (6, 20, 4)}))
     store = dataclasses.replace(run.store, arrays=run.store.arrays | {"landsat": other})
-    with pytest.raises(RunError, match=r"landsat of .* has shape \(6, 20, 4\)"):
-        gatherer_for(run.models[0], store)
+    assert "landsat" not in gatherer_for(run.models[0], store).batch(np.arange(4)).values
+    model = run.models[0]
+    alone = SimpleNamespace(modalities=("landsat",), statistics=model.statistics)
+    with pytest.raises(RunError, match=r"has none of the modalities \['landsat'\]"):
+        gatherer_for(alone, store)
+
+
+def test_a_store_that_was_prepared_again_is_not_evaluated_on(run: Run, labelled_release: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run.path, copy)
+    pipeline.prepare(run.config, labelled_release, copy / "store", seed=9, overwrite=True)
+    with pytest.raises(StoreError, match="prepared again"):
+        pipeline.evaluate(open_run(copy))
+
+
+def test_several_seeds_of_a_fold_are_averaged_the_same_way_for_scores_and_for_lists(
+    labelled_release: Path, tmp_path: Path
+) -> None:
+    content = CONTENT | {"train": {"num_folds": 1, "seeds_per_fold": 2, "epochs": 1}}
+    config = make_config(content, origin="test")
+    store = pipeline.prepare(config, labelled_release, tmp_path / "store")
+    run = pipeline.train(config, store, tmp_path / "run")
+    rows, logits = predict_held_out(run)
+    probs = np.concatenate([part.numpy() for _, part in predict_probs(run, store)])
+    np.testing.assert_allclose(probs[rows], run.decision.probs(logits).numpy(), atol=1e-5)
+
+
+def test_a_folder_of_something_else_is_refused_before_anything_is_written(
+    run: Run, labelled_release: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="holds no run but"):
+        pipeline.run(run.config, labelled_release, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    with pytest.raises(RunError, match="both given"):
+        pipeline.run(run.config, labelled_release, run.path, resume=True, overwrite=True)
+
+
+def test_overwriting_a_run_keeps_files_that_are_not_its_own(run: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run.path, copy)
+    (copy / "predictions_mine.csv").write_text("mine")
+    pipeline.remove_run(copy)
+    assert sorted(path.name for path in copy.iterdir()) == ["predictions_mine.csv", "store"]
+
+
+def test_the_record_says_what_each_step_took_and_wrote(run: Run) -> None:
+    record = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
+    assert record["steps"]["predict test"]["file"] == "predictions.csv"
+    assert record["steps"]["evaluate"]["seconds"] >= 0
+    assert record["inputs"]["release"] == run.store.manifest.fingerprint
 
 
 def test_a_training_stopped_before_the_decision_goes_on_with_resume(

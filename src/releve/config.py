@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from releve.decide.decision import DecideConfig
 from releve.errors import ConfigError, nearest
@@ -32,6 +32,22 @@ class Config(BaseModel):
     forest: ForestConfig = Field(default_factory=ForestConfig)
     decide: DecideConfig = Field(default_factory=DecideConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+
+    @model_validator(mode="after")
+    def _agree(self) -> Config:
+        """Refuse, before anything is read, what would only fail hours later."""
+        if self.train.num_folds > self.split.num_folds:
+            raise ValueError(
+                f"train.num_folds is {self.train.num_folds}, expected at most split.num_folds, {self.split.num_folds}"
+            )
+        if self.model.fusion == "direct" and len(self.model.modalities) != 1:
+            raise ValueError(
+                f"model.fusion = 'direct' with modalities {list(self.model.modalities)}, expected one modality; use "
+                "fusion = 'concat' for several"
+            )
+        if self.model.pretrained not in (None, "hub") and not Path(self.model.pretrained or "").is_file():
+            raise ValueError(f"model.pretrained: no weights at {self.model.pretrained}")
+        return self
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:

@@ -10,11 +10,11 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
-from releve.decide import fit_calibration, reliability_table, to_logits
-from releve.decide.expected_f1 import expected_f1_sets
-from releve.errors import pick
+from releve.decide import reliability_table, to_logits
+from releve.decide.decision import DecideConfig, fit_decision
+from releve.errors import nearest, pick
 from releve.geo import block_ids, equal_area_crs, project
 from releve.metrics import Lists, RankScores, SetScores, bootstrap_interval, rank_scores, score_sets
 from releve.models.baselines import BASELINES
@@ -32,6 +32,14 @@ class EvaluateConfig(BaseModel):
 
     baselines: tuple[str, ...] = tuple(BASELINES)
     """Reference models fitted on the same folds."""
+
+    @field_validator("baselines")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in BASELINES:
+                raise ValueError(f"unknown baseline {name!r}, {nearest(name, BASELINES)}")
+        return names
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,6 +195,50 @@ def evaluate_held_out(
     return Evaluation(entries, surveys, species, reliability_table(probs, truth))
 
 
+def assessment_groups(store: Store, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return groups of positions in ``rows`` that are decided by what was fitted on the other groups.
+
+    They are the folds; within a single fold, two halves of its spatial blocks.
+    """
+    groups = _rows_of_each(store.folds[rows])
+    if len(groups) == 1:
+        lon, lat = store.lon[rows], store.lat[rows]
+        blocks = block_ids(project(lon, lat, equal_area_crs(lon, lat)), BOOTSTRAP_BLOCK_KM)
+        groups = _rows_of_each(np.random.default_rng(0).permutation(blocks.max() + 1)[blocks] % 2)
+    return groups
+
+
+def decide_held_out(
+    logits: dict[str, torch.Tensor], truth: Lists, groups: list[NDArray[np.int64]], config: DecideConfig
+) -> tuple[torch.Tensor, Lists]:
+    """Return (N, S) probabilities and lists of held-out rows by calibrations and rules fitted on other groups.
+
+    So no row is scored by a calibration, share or setting that it helped to fit.
+
+    Parameters
+    ----------
+    logits
+        By kind of member, (N, S) logits.
+    truth
+        The N observed sets.
+    groups
+        Positions of the rows of each group; a single group is decided by what is fitted on itself.
+    config
+        The rule.
+    """
+    probs = torch.empty_like(next(iter(logits.values())))
+    pairs: list[tuple[NDArray, NDArray]] = []
+    everything = np.arange(len(probs))
+    for group in groups:
+        others = np.setdiff1d(everything, group) if len(groups) > 1 else group
+        decision = fit_decision({kind: z[others] for kind, z in logits.items()}, truth.take(others), config)
+        probs[group] = decision.probs({kind: z[group] for kind, z in logits.items()})
+        lists = decision.lists(probs[group])
+        pairs.append((group[lists.surveys()], lists.indices))
+    surveys, species = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    return probs, Lists.from_pairs(surveys, species, len(probs))
+
+
 def held_out_baseline(
     store: Store, rows: NDArray[np.int64], name: str, *, buffer_km: float, seed: int
 ) -> tuple[NDArray[np.float32], Lists]:
@@ -197,6 +249,7 @@ def held_out_baseline(
         train, _, _ = split_rows(store.folds, store.lon, store.lat, fold, buffer_km)
         inside = np.flatnonzero(store.folds[rows] == fold)
         probs[inside] = predict(store, train, store, rows[inside], seed)
-    logits = to_logits(np.clip(probs, 1e-6, 1 - 1e-6))
-    calibrated = fit_calibration(logits, store.labels.take(rows)).apply(logits)
-    return calibrated, expected_f1_sets(calibrated)
+    logits = torch.from_numpy(np.asarray(to_logits(np.clip(probs, 1e-6, 1 - 1e-6))))
+    truth = store.labels.take(rows)
+    decided, lists = decide_held_out({"baseline": logits}, truth, assessment_groups(store, rows), DecideConfig())
+    return decided.numpy(), lists

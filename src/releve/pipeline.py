@@ -13,16 +13,16 @@ from typing import Any
 from releve.config import Config
 from releve.decide.decision import fit_decision
 from releve.errors import RunError, StoreError
-from releve.evaluate import Evaluation, evaluate_held_out
+from releve.evaluate import Evaluation, assessment_groups, decide_held_out, evaluate_held_out
 from releve.files import file_sha256, write_json, write_text
 from releve.ingest import open_release
 from releve.predict import Predictions, predict_lists, store_for_prediction, write_probabilities
-from releve.progress import progress_bar
+from releve.progress import console, progress_bar
 from releve.report import write_run_report
-from releve.runs import Run, open_run, predict_held_out, write_record
-from releve.store import Store, build_store, open_store
+from releve.runs import Run, add_step, open_run, predict_held_out, write_record
+from releve.store import Store, build_store, recipe_differences
 from releve.submission import write_submission
-from releve.train import plan_members, train_forest, train_member
+from releve.train import Member, plan_members, train_forest, train_member
 
 
 def prepare(config: Config, data: Path, out: Path, *, seed: int = 0, overwrite: bool = False) -> Store:
@@ -72,13 +72,11 @@ def train(
     started = time.monotonic()
     check_store_matches(config, store)
     plan = plan_members(config.train, store.manifest.num_folds, seed)
-    identity = {
-        "config": config.model_dump(mode="json"),
-        "seed": seed,
-        "inputs": {"store": file_sha256(store.path / "manifest.json")},
-    }
+    inputs = {"store": file_sha256(store.path / "manifest.json"), "release": store.manifest.fingerprint}
+    identity = {"recipe": identity_of(config), "seed": seed, "inputs": inputs}
     claim_folder(out, identity, resume=resume, overwrite=overwrite)
     facts: dict[str, Any] = identity | {
+        "config": config.model_dump(mode="json"),
         "store": store_path_from(out, store.path),
         "members": [asdict(member) for member in plan],
     }
@@ -106,13 +104,16 @@ def train(
 
 def evaluate(run: Run) -> Evaluation:
     """Score a run on its held-out folds; write the tables to ``RUN/evaluation`` and the page ``RUN/report.html``."""
+    started = time.monotonic()
     rows, logits = predict_held_out(run)
-    probs = run.decision.probs(logits)
+    truth, groups = run.store.labels.take(rows), assessment_groups(run.store, rows)
+    probs, lists = decide_held_out(logits, truth, groups, run.config.decide)
+    del logits  # as large as the probabilities, and not needed beside the reference models'
     evaluation = evaluate_held_out(
         run.store,
         rows,
         probs,
-        run.decision.lists(probs),
+        lists,
         run.config.evaluate,
         buffer_km=run.config.split.buffer_km,
         seed=run.seed,
@@ -125,6 +126,7 @@ def evaluate(run: Run) -> Evaluation:
     write_text(folder / "scores.csv", evaluation.table().write_csv())
     write_json(folder / "scores.json", evaluation.table().to_dicts())
     write_run_report(run, evaluation, run.path / "report.html")
+    add_step(run.path, "evaluate", started)
     return evaluation
 
 
@@ -150,15 +152,25 @@ def run(
 
     The split ``test`` goes to ``predictions.csv``; another, such as ``test_ood``, to ``predictions_ood.csv``.
     """
-    if (out / "run.json").is_file() and not (resume or overwrite):
-        raise RunError(f"{out} holds a run", action="Use --resume to go on with it or --overwrite to start over")
+    refuse_folder(out, resume=resume, overwrite=overwrite)
     store = prepare(config, data, out / "store", seed=seed, overwrite=overwrite)
     trained = train(config, store, out, seed=seed, resume=resume, overwrite=overwrite)
     evaluation = evaluate(trained)
-    for split in open_release(data).splits:
-        if split.startswith("test"):
-            predict(trained, data, split, out / f"predictions{split.removeprefix('test')}.csv", overwrite=True)
+    splits = [split for split in open_release(data).splits if split.startswith("test")]
+    for split in splits:
+        started, file = time.monotonic(), out / f"predictions{split.removeprefix('test')}.csv"
+        predict(trained, data, split, file, overwrite=True)
+        add_step(out, f"predict {split}", started, file=file.name)
+        console.print(f"lists of split {split} are in {file}")
+    if not splits:
+        console.print("the release has no test split: nothing was predicted")
     return evaluation
+
+
+def identity_of(config: Config) -> dict[str, Any]:
+    """Return the part of a recipe that decides what is trained; the rest may differ when a run is resumed."""
+    free = {"title": True, "evaluate": True, "train": {"device"}, "data": {"num_workers"}}
+    return config.model_dump(mode="json", exclude=free)  # type: ignore[arg-type]
 
 
 def check_store_matches(config: Config, store: Store) -> None:
@@ -169,17 +181,11 @@ def check_store_matches(config: Config, store: Store) -> None:
     StoreError
         Naming the settings that differ.
     """
-    made = store.manifest.recipe
     wanted = {
         "data": config.data.model_dump(mode="json", exclude={"num_workers"}),
         "split": config.split.model_dump(mode="json"),
     }
-    differs = [
-        f"{section}.{key} is {(made.get(section) or {}).get(key)!r} in the store and {value!r} in the recipe"
-        for section, values in wanted.items()
-        for key, value in values.items()
-        if (made.get(section) or {}).get(key) != value
-    ]
+    differs = recipe_differences(store.manifest.recipe, wanted)
     if differs:
         raise StoreError(
             f"store {store.path} was made by another recipe: {'; '.join(differs)}",
@@ -187,12 +193,32 @@ def check_store_matches(config: Config, store: Store) -> None:
         )
 
 
+def refuse_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that may not be written to; changes nothing.
+
+    Raises
+    ------
+    RunError
+        If it holds a run and neither ``resume`` nor ``overwrite`` is given, or both are, or it holds something else.
+    """
+    if resume and overwrite:
+        raise RunError("--resume and --overwrite were both given", expected="one of them: go on, or start over")
+    if (out / "run.json").is_file():
+        if not (resume or overwrite):
+            raise RunError(f"{out} holds a run", action="Use --resume to go on with it or --overwrite to start over")
+    elif out.is_dir():
+        foreign = sorted(path.name for path in out.iterdir() if path.name not in ("store", "store.part"))
+        if foreign:
+            raise RunError(f"{out} holds no run but {foreign[:3]}", action="Give another --out")
+
+
 def claim_folder(out: Path, identity: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
     """Make the run's folder, or make sure that what is there may be resumed or replaced."""
+    refuse_folder(out, resume=resume, overwrite=overwrite)
     record = out / "run.json"
-    if record.is_file() and overwrite and not resume:
+    if record.is_file() and overwrite:
         remove_run(out)
-    elif record.is_file() and resume:
+    elif record.is_file():
         content = json.loads(record.read_text(encoding="utf-8"))
         differs = [key for key, value in identity.items() if content.get(key) != json.loads(json.dumps(value))]
         if differs:
@@ -200,32 +226,21 @@ def claim_folder(out: Path, identity: dict[str, Any], *, resume: bool, overwrite
                 f"run {out} was made with another {' and '.join(differs)}",
                 action="Resume with the same recipe, seed and store, or give another --out",
             )
-    elif record.is_file():
-        raise RunError(f"{out} holds a run", action="Use --resume to go on with it or --overwrite to start over")
-    elif out.is_dir() and any(path.name != "store" for path in out.iterdir()):
-        raise RunError(f"{out} is not empty and holds no run", action="Give another --out")
     out.mkdir(parents=True, exist_ok=True)
 
 
 def remove_run(out: Path) -> None:
     """Delete what a run wrote, and nothing else; a store inside is kept."""
-    for path in [*out.glob("member-*"), out / "evaluation", out / "stores"]:
-        if path.is_dir():
-            shutil.rmtree(path)
-    names = ("run.json", "decision.json", "report.html")
-    for path in [*(out / name for name in names), *out.glob("predictions*.csv")]:
-        path.unlink(missing_ok=True)
+    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    members = [Member(**member).name for member in record.get("members", [])]
+    for name in [*members, "evaluation", "stores"]:
+        shutil.rmtree(out / name, ignore_errors=True)
+    predicted = [step["file"] for step in record.get("steps", {}).values() if "file" in step]
+    for name in ["decision.json", "report.html", *predicted, "run.json"]:
+        (out / name).unlink(missing_ok=True)
 
 
 def store_path_from(out: Path, store: Path) -> str:
     """Return the store's path as seen from the run, relative if it lies inside, so that a run can be moved."""
     inside = store.resolve().is_relative_to(out.resolve())
     return str(store.resolve().relative_to(out.resolve())) if inside else str(store.resolve())
-
-
-def open_store_of(path: Path) -> Store:
-    """Open a store and refuse one without folds, which was made for prediction only."""
-    store = open_store(path)
-    if store.manifest.num_folds == 0:
-        raise StoreError(f"store {path} has no folds", action="Prepare it with releve prepare")
-    return store

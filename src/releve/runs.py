@@ -25,13 +25,16 @@ import releve
 from releve.config import Config, make_config
 from releve.data import Gatherer
 from releve.decide.decision import Decision
-from releve.errors import RunError
-from releve.files import write_json
+from releve.errors import RunError, StoreError
+from releve.files import file_sha256, write_json
 from releve.models import SpeciesModel
 from releve.models.forest import ForestModel
+from releve.progress import console
 from releve.store import Store, open_store
 from releve.train import Member, choose_device, load_member, predict_logits
 
+BATCH_SIZE = 512
+"""Surveys predicted at a time."""
 PACKAGES = ("torch", "timm", "numpy", "polars", "scikit-learn", "rasterio", "pydantic")
 
 
@@ -53,7 +56,13 @@ class Run:
     def store(self) -> Store:
         """The store the run was trained on."""
         record = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        return open_store((self.path / record["store"]).resolve())
+        store = open_store((self.path / record["store"]).resolve())
+        if file_sha256(store.path / "manifest.json") != record["inputs"]["store"]:
+            raise StoreError(
+                f"store {store.path} is not the one that run {self.path} was trained on: it was prepared again",
+                action="Train again, or prepare the store as it was (same release, recipe and seed)",
+            )
+        return store
 
     @cached_property
     def device(self) -> torch.device:
@@ -99,44 +108,72 @@ def predict_held_out(run: Run) -> tuple[NDArray[np.int64], dict[str, torch.Tenso
     for fold in sorted({member.fold for member in run.members}):
         in_fold = np.flatnonzero(run.store.folds == fold)
         rows.append(in_fold)
-        members = [(member, run.models[i]) for i, member in enumerate(run.members) if member.fold == fold]
-        for kind in dict.fromkeys(member.kind for member, _ in members):
-            models = [model for member, model in members if member.kind == kind]
-            total = torch.zeros(len(in_fold), len(run.species_ids))
-            for model in models:
-                gatherer = gatherer_for(model, run.store)
-                total += torch.cat(list(predict_logits(model, gatherer, in_fold, run.device)))
-            logits.setdefault(kind, []).append(total / len(models))
+        for (_, kind), models in models_of(run, fold).items():
+            gatherers = [gatherer_for(model, run.store) for model in models]
+            parts = [
+                mean_logits(run, models, gatherers, in_fold[start : start + BATCH_SIZE])
+                for start in range(0, len(in_fold), BATCH_SIZE)
+            ]
+            logits.setdefault(kind, []).append(torch.cat(parts))
     return np.concatenate(rows), {kind: torch.cat(parts) for kind, parts in logits.items()}
+
+
+def models_of(run: Run, fold: int | None = None) -> dict[tuple[int, str], list[SpeciesModel | ForestModel]]:
+    """Return the models by (fold, kind), of one fold or of all."""
+    groups: dict[tuple[int, str], list[SpeciesModel | ForestModel]] = {}
+    for member, model in zip(run.members, run.models, strict=True):
+        if fold is None or member.fold == fold:
+            groups.setdefault((member.fold, member.kind), []).append(model)
+    return groups
+
+
+def mean_logits(
+    run: Run, models: list[SpeciesModel | ForestModel], gatherers: list[Gatherer], rows: NDArray[np.int64]
+) -> torch.Tensor:
+    """Return the (B, S) mean logits of the models of one fold and kind: what a calibration is fitted on and used on."""
+    total = torch.zeros(len(rows), len(run.species_ids))
+    for model, gatherer in zip(models, gatherers, strict=True):
+        total += next(predict_logits(model, gatherer, rows, run.device, len(rows)))
+    return total / len(models)
 
 
 def gatherer_for(model: SpeciesModel | ForestModel, store: Store) -> Gatherer:
     """Return what gathers a store's batches as the model wants them, covariates in its own order.
 
+    Patches or series of another shape or type than those the model was trained on are taken as missing, and said.
+
     Raises
     ------
     RunError
-        If the store's patches or series are of another shape or type than those the model was trained on.
+        If nothing is left that the model could look at.
     """
-    for name, statistics in model.statistics.arrays.items():
-        found = store.arrays.get(name)
-        if found is None or name not in model.modalities:
-            continue
-        theirs, ours = (found.spec.shape, found.spec.fill), (statistics.shape, statistics.fill)
-        if theirs != ours:
-            raise RunError(
-                f"{name} of {store.path} has shape {theirs[0]} and fill {theirs[1]}",
-                expected=f"shape {ours[0]} and fill {ours[1]}, as the model was trained on",
-                action="Predict on a release of the same kind",
-            )
+    usable = []
+    for name in model.modalities:
+        if name in model.statistics.arrays and name in store.arrays:
+            spec, known = store.arrays[name].spec, model.statistics.arrays[name]
+            bands = model.config.patch_bands if isinstance(model, SpeciesModel) and name == "patch" else None
+            same = (spec.shape[1:], spec.fill) == (known.shape[1:], known.fill)
+            if not same or (spec.shape[0] < bands if bands else spec.shape != known.shape):
+                console.print(
+                    f"{name} of {store.path} has shape {spec.shape} and fill {spec.fill}, the model was trained on "
+                    f"{known.shape} and {known.fill}: taken as missing"
+                )
+                continue
+        usable.append(name)
+    if not any(name in store.arrays or name in ("survey", "location") for name in usable):
+        raise RunError(
+            f"{store.path} has none of the modalities {list(model.modalities)} in the form the model was trained on",
+            action="Predict on a release of the same kind",
+        )
     table = model.statistics.tables.get("covariates")
-    return Gatherer(store, model.modalities, model.statistics.categories, table.columns if table else None)
+    return Gatherer(store, tuple(usable), model.statistics.categories, table.columns if table else None)
 
 
-def predict_probs(run: Run, store: Store, batch_size: int = 512) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+def predict_probs(run: Run, store: Store) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
     """Yield positions in a store and their (B, S) calibrated probabilities.
 
-    They are the mean over the members of each kind, and by share over the kinds.
+    The logits of one fold and kind are averaged and calibrated, as they were when the calibration was fitted; their
+    probabilities are averaged over folds, and by share over kinds.
 
     Parameters
     ----------
@@ -144,19 +181,30 @@ def predict_probs(run: Run, store: Store, batch_size: int = 512) -> Iterator[tup
         A trained run.
     store
         Any store, of the same release or another; a modality it lacks is treated as missing.
-    batch_size
-        Surveys at a time.
     """
-    gatherers = [gatherer_for(model, store) for model in run.models]
-    num_members = Counter(member.kind for member in run.members)
-    for start in range(0, len(store), batch_size):
-        rows = np.arange(start, min(start + batch_size, len(store)))
+    groups = models_of(run)
+    gatherers = {key: [gatherer_for(model, store) for model in models] for key, models in groups.items()}
+    num_folds = Counter(kind for _, kind in groups)
+    for start in range(0, len(store), BATCH_SIZE):
+        rows = np.arange(start, min(start + BATCH_SIZE, len(store)))
         total = torch.zeros(len(rows), len(run.species_ids))
-        for member, model, gatherer in zip(run.members, run.models, gatherers, strict=True):
-            (logits_BS,) = predict_logits(model, gatherer, rows, run.device, batch_size)
-            share = run.decision.kinds[member.kind].share / num_members[member.kind]
-            total += share * run.decision.calibrated(member.kind, logits_BS)
+        for (fold, kind), models in groups.items():
+            logits_BS = mean_logits(run, models, gatherers[fold, kind], rows)
+            total += run.decision.kinds[kind].share / num_folds[kind] * run.decision.calibrated(kind, logits_BS)
         yield rows, total.clamp(max=1.0)
+
+
+def add_step(folder: Path, name: str, started: float, **facts: Any) -> None:
+    """Note in ``run.json`` that a later step was run: how long it took and what it wrote."""
+    file = folder / "run.json"
+    record = json.loads(file.read_text(encoding="utf-8"))
+    step = {"seconds": round(time.monotonic() - started, 1), "finished": utc_now()} | facts
+    write_json(file, record | {"steps": record.get("steps", {}) | {name: step}})
+
+
+def utc_now() -> str:
+    """Return the time in UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def write_record(folder: Path, command: str, started: float, **facts: Any) -> None:
@@ -180,7 +228,7 @@ def write_record(folder: Path, command: str, started: float, **facts: Any) -> No
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "finished": utc_now(),
         "seconds": round(time.monotonic() - started, 1),
     } | facts
     write_json(folder / "run.json", record)

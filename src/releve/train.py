@@ -40,7 +40,7 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    loss: str = "bce"
+    loss: Literal["bce"] = "bce"
     """Name of a loss in ``releve.losses.LOSSES``."""
     num_folds: int = Field(1, ge=1)
     """Folds that are held out in turn, each from members of its own; all members' predictions are averaged."""

@@ -150,7 +150,7 @@ def fit_forest(
         raise ConfigError(
             "a forest needs tables, and model.modalities has none of them",
             expected="covariates, survey or location among the modalities",
-            action="Add one, or set train.forests to 0",
+            action="Add one, or set train.forests_per_fold to 0",
         )
     labels = gatherer.store.labels.take(train_rows)
     table = labels.to_csr(len(statistics.species_ids)).astype(np.float32)

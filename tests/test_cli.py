@@ -252,8 +252,17 @@ def test_only_what_is_free_in_a_run_can_be_set(
     made: tuple[Path, str, str], commands: Commands, labelled_release: Path, tmp_path: Path
 ) -> None:
     command = ["predict", made[0], "--data", labelled_release, "--out", tmp_path / "p.csv", "--set"]
-    done = commands.run(*command, "model.hidden_dim=32")
-    assert done.code == 2 and "fixed in a run" in done.stderr
+    for setting in (
+        "model.hidden_dim=32",
+        "train.epochs=9",
+        "data.splits=['po']",
+        "evaluate.baselines=[]",
+        "title='x'",
+    ):
+        done = commands.run(*command, setting)
+        assert done.code == 2 and "fixed in a run. expected one of train.device, data.num_workers." in done.stderr
+    done = commands.run("evaluate", made[0], "--set", "train.epochs=999")
+    assert done.code == 2 and "expected one of evaluate.*, train.device, data.num_workers." in done.stderr
     assert commands.run(*command, "train.device=cpu").code == 0
     shutil.copytree(made[0], tmp_path / "run")
     done = commands.run("evaluate", tmp_path / "run", "--set", "evaluate.baselines=[]", "--seed", 5, "--json")
@@ -274,6 +283,24 @@ def test_train_refuses_the_store_of_another_recipe(
     assert done.code == 2 and "did you mean 'epochs'" in done.stderr
     done = commands.run("evaluate", tmp_path)
     assert done.code == 2 and "not a run" in done.stderr
+
+
+def test_simulate_overwrites_what_it_wrote_and_nothing_else(commands: Commands, tmp_path: Path) -> None:
+    out = tmp_path / "world"
+    sizes = ["--set", "num_plots=60", "--set", "num_records=50", "--set", "num_species=20", "--set", "tables_only=true"]
+    (out / "truth").mkdir(parents=True)
+    (out / "truth" / "thesis.tex").write_text("keep")
+    done = commands.run("simulate", out, *sizes, "--overwrite")
+    assert done.code == 2 and "not made by releve simulate" in done.stderr
+    assert (out / "truth" / "thesis.tex").read_text() == "keep"
+    shutil.rmtree(out)
+    assert commands.run("simulate", out, *sizes).code == 0
+    assert commands.run("simulate", out, *sizes).code == 2
+    done = commands.run("simulate", out, *sizes, "--overwrite")
+    assert done.code == 0, done.stderr
+    (out / "mine.csv").write_text("keep")
+    done = commands.run("simulate", out, *sizes, "--overwrite")
+    assert done.code == 2 and "['mine.csv']" in done.stderr and (out / "mine.csv").is_file()
 
 
 # ---- kills -----------------------------------------------------------------------------------------------

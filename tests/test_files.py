@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
-from releve.errors import ReleveError
-from releve.files import atomic_path, disk_error, file_sha256, write_json, write_parquet, write_text
+from releve import files
+from releve.errors import ReleveError, RunError
+from releve.files import atomic_path, disk_error, file_sha256, make_way, write_json, write_parquet, write_text
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -38,6 +40,48 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
         (tmp_path / f".a[1].txt.{pid}.part").write_text("half")
     write_text(tmp_path / "a[1].txt", "whole")
     assert {p.name for p in tmp_path.iterdir()} == {"a[1].txt", f".a[1].txt.{os.getppid()}.part"}
+
+
+def test_on_windows_no_process_is_asked_whether_it_lives_since_that_would_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leftover = tmp_path / ".a.txt.12345.part"
+    leftover.write_text("half")
+    killed: list[int] = []
+    fake = SimpleNamespace(name="nt", kill=lambda pid, signal: killed.append(pid), getpid=os.getpid, fsync=os.fsync)
+    monkeypatch.setattr(files, "os", fake)
+    write_text(tmp_path / "a.txt", "whole")
+    assert killed == [] and leftover.exists()
+
+
+def test_way_is_made_where_the_same_command_wrote_and_nobody_else(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    make_way(out, "demo", overwrite=False)
+    for name in ("store", ".store.old", "store.part", ".release.part"):
+        (out / name).mkdir(parents=True)
+    write_json(out / "run.json", {"command": "demo", "entries": ["store", "release"]})
+    (out / ".run.json.123.part").write_text("half")
+    with pytest.raises(RunError, match="exists"):
+        make_way(out, "demo", overwrite=False)
+    with pytest.raises(RunError, match="not made by releve simulate"):
+        make_way(out, "simulate", overwrite=True)
+    (out / "thesis.tex").write_text("keep")
+    with pytest.raises(RunError, match=r"holds \['thesis.tex'\]"):
+        make_way(out, "demo", overwrite=True)
+    assert (out / "thesis.tex").read_text() == "keep"
+    (out / "thesis.tex").unlink()
+    make_way(out, "demo", overwrite=True)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("record", [None, "{", "[]", "{}", '{"command": "train"}'])
+def test_a_folder_without_the_commands_record_is_never_removed(record: str | None, tmp_path: Path) -> None:
+    (tmp_path / "truth").mkdir()
+    if record is not None:
+        (tmp_path / "run.json").write_text(record)
+    with pytest.raises(RunError, match="not made by releve simulate"):
+        make_way(tmp_path, "simulate", overwrite=True)
+    assert (tmp_path / "truth").is_dir()
 
 
 def test_a_folder_that_is_a_file_is_a_clear_error(tmp_path: Path) -> None:

@@ -97,16 +97,17 @@ def simulate(
     Terrain, climate, soil, land cover, roads and towns as rasters; plots, presence-only records, patches and series;
     and under OUT/truth the true probabilities and the test plots' species.
     """
+    from releve.files import make_way
+    from releve.runs import write_record
     from releve.simulate import SimulateConfig, simulate_release
 
     content: dict[str, Any] = {"seed": seed}
     config = _checked(SimulateConfig, content, settings)
-    _make_way(out, overwrite, sign="truth")
+    make_way(out, "simulate", overwrite=overwrite)
     started = time.monotonic()
     summary = simulate_release(config, out)
-    from releve.runs import write_record
-
-    write_record(out, "simulate", started, config=config.model_dump(mode="json"), seed=seed)
+    entries = sorted(path.name for path in out.iterdir())
+    write_record(out, "simulate", started, config=config.model_dump(mode="json"), seed=config.seed, entries=entries)
     _print_facts(f"simulated release in {out}", asdict(summary))
 
 
@@ -182,12 +183,12 @@ def evaluate(
 ) -> None:
     """Score a run on its held-out blocks beside reference models fitted on the same folds.
 
-    Tables go to RUN/evaluation, a page to RUN/report.html; those of an earlier call are replaced. Only the sections
-    `evaluate` and `train` (its device) can be changed with --set: the rest is fixed in the run.
+    Tables go to RUN/evaluation, a page to RUN/report.html; those of an earlier call are replaced. Only
+    `evaluate.*`, `train.device` and `data.num_workers` can be changed with --set: the rest is fixed in the run.
     """
     from releve import pipeline
 
-    evaluation = pipeline.evaluate(_open_run(run, settings, ("evaluate", "train"), seed))
+    evaluation = pipeline.evaluate(_open_run(run, settings, ("evaluate.*", "train.device", "data.num_workers"), seed))
     if as_json:
         print(json.dumps(evaluation.table().to_dicts(), indent=1))
     else:
@@ -208,15 +209,14 @@ def predict(
 ) -> None:
     """Predict the species list of every survey of a split, or of a table of your own.
 
-    Only the sections `data` (its workers) and `train` (its device) can be changed with --set: the rest is fixed in
-    the run.
+    Only `train.device` and `data.num_workers` can be changed with --set: the rest is fixed in the run.
     """
     from releve import pipeline
     from releve.predict import check_probabilities_name
 
     if probabilities is not None:
         check_probabilities_name(probabilities)
-    opened = _open_run(run, settings, ("data", "train"))
+    opened = _open_run(run, settings, ("train.device", "data.num_workers"))
     made = pipeline.predict(opened, data, split, out, probabilities=probabilities, overwrite=overwrite)
     console.print(f"{len(made.survey_ids):,} lists, {made.lists.lengths().mean():.1f} species on average, in {out}")
 
@@ -262,8 +262,11 @@ def score(
         _print_facts(f"{predictions.name} against {solution.name}", chosen)
 
 
-def _open_run(path: Path, settings: list[str] | None, sections: tuple[str, ...], seed: int | None = None) -> Any:
-    """Return a run with some of its settings changed; what is built into its networks and lists cannot be."""
+def _open_run(path: Path, settings: list[str] | None, free: tuple[str, ...], seed: int | None = None) -> Any:
+    """Return a run with some of its settings changed; what is built into its networks and lists cannot be.
+
+    ``free`` are the fields that can, ``section.*`` standing for all of a section.
+    """
     from releve.config import apply_override, make_config
     from releve.errors import ConfigError
     from releve.runs import open_run
@@ -271,9 +274,9 @@ def _open_run(path: Path, settings: list[str] | None, sections: tuple[str, ...],
     run = open_run(path)
     content = run.config.model_dump(mode="json")
     for text in settings or []:
-        section = text.partition("=")[0].partition(".")[0].strip()
-        if section not in sections:
-            raise ConfigError(f"--set {text!r} changes what is fixed in a run", expected=f"a field of {list(sections)}")
+        field = text.partition("=")[0].strip()
+        if field not in free and f"{field.partition('.')[0]}.*" not in free:
+            raise ConfigError(f"--set {text!r} changes what is fixed in a run", expected=f"one of {', '.join(free)}")
         apply_override(content, text)
     config = make_config(content, origin="--set")
     return replace(run, config=config, seed=run.seed if seed is None else seed)
@@ -292,21 +295,6 @@ def _checked(model: Any, content: dict[str, Any], settings: list[str] | None) ->
         return model.model_validate(content)
     except ValidationError as error:
         raise ConfigError("; ".join(explain(item, model) for item in error.errors())) from error
-
-
-def _make_way(out: Path, overwrite: bool, *, sign: str) -> None:
-    """Remove an earlier output of the same kind if told to; refuse to touch anything else."""
-    import shutil
-
-    from releve.errors import RunError
-
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not overwrite:
-        raise RunError(f"{out} exists", action="Give another folder, or --overwrite")
-    if not (out / sign).exists():
-        raise RunError(f"{out} was not made by this command", action="Give another folder, or remove it yourself")
-    shutil.rmtree(out)
 
 
 def _print_facts(title: str, facts: dict[str, Any]) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 from releve import pipeline
 from releve.config import Config, make_config
 from releve.decide import expected_f1_sets, fit_calibration, to_logits
-from releve.errors import RunError
+from releve.files import make_way
 from releve.ingest import open_release
 from releve.metrics import Lists, RankScores, SetScores, rank_scores, score_sets
 from releve.models.baselines import BASELINES
@@ -30,12 +28,15 @@ from releve.report import DemoResult, write_demo_report
 from releve.runs import predict_probs, write_record
 from releve.simulate import SimulateConfig, simulate_release
 from releve.store import Store, build_store, open_store
+from releve.store.chunks import num_cores
 from releve.submission import read_submission
 
 SEEDS = 3
 FUSED = "all modalities"
 MODALITIES = ("covariates", "patch", "landsat", "climate", "location")
 NUM_EXAMPLES = 6
+ENTRIES = ("release", "store", "test-store", "runs", "scores.csv", "report.html")
+"""What a demo's folder holds beside ``run.json``."""
 
 RECIPE: dict[str, Any] = {
     "title": "demo",
@@ -89,10 +90,12 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False, world: Simula
     Raises
     ------
     RunError
-        If the folder holds something else.
+        If the folder is in use and may not be replaced, or holds something else than an earlier demo.
     """
     started = time.monotonic()
-    _make_way(out, overwrite)
+    make_way(out, "demo", overwrite=overwrite)
+    out.mkdir(parents=True, exist_ok=True)
+    write_record(out, "demo", started, seed=seed, entries=ENTRIES)  # so that a killed demo is known for one
     runtime: dict[str, float] = {}
 
     def timed(step: str, since: float) -> None:
@@ -146,7 +149,8 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False, world: Simula
         runtime=runtime,
     )
     result.scores.write_csv(out / "scores.csv")
-    write_record(out, "demo", started, seed=seed, config=config.model_dump(mode="json"), timings=runtime)
+    facts = {"seed": seed, "config": config.model_dump(mode="json"), "timings": runtime}
+    write_record(out, "demo", started, **facts, entries=ENTRIES)
     write_demo_report(result, out / "report.html")
     return out / "report.html"
 
@@ -166,7 +170,7 @@ def train_all(
     The networks are small, so that a process for each core is faster than all cores on one network. The dearest
     jobs come first.
     """
-    cores = os.cpu_count() or 1
+    cores = num_cores()
     workers = min(cores, len(jobs))
     with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (cores // workers,)) as pool:
         folders = [out / "runs" / f"{name.replace(' ', '-')}-seed-{seed}" for name, _, seed in jobs]
@@ -255,13 +259,3 @@ def example_table(
             "f1": f1[rows],
         }
     )
-
-
-def _make_way(out: Path, overwrite: bool) -> None:
-    if out.exists() and any(out.iterdir()):
-        if not overwrite:
-            raise RunError(f"{out} exists", action="Give another --out, or --overwrite")
-        if not (out / "release" / "truth").is_dir():
-            raise RunError(f"{out} was not made by releve demo", action="Give another --out")
-        shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)

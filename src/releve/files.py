@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from releve.errors import ReleveError
+from releve.errors import ReleveError, RunError
 
 
 @contextmanager
@@ -54,6 +55,8 @@ def _remove_leftovers(path: Path) -> None:
 
 
 def _is_alive(pid: int) -> bool:
+    if os.name == "nt":
+        return True  # signal 0 would end the process there; its leftovers stay
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -101,6 +104,61 @@ def write_parquet(path: Path, table: pl.DataFrame) -> None:
         table.write_parquet(path)
     except pl.exceptions.ComputeError as error:
         raise OSError(str(error)) from error
+
+
+def make_way(out: Path, command: str, *, overwrite: bool) -> None:
+    """Remove a command's earlier output if told to, and refuse to touch anything else.
+
+    Parameters
+    ----------
+    out
+        Folder to make; fine if it is absent or empty.
+    command
+        The command; its output is known by ``run.json``, which names it and the ``entries`` that it wrote.
+    overwrite
+        Whether an earlier output may be removed.
+
+    Raises
+    ------
+    RunError
+        If the folder is in use, was not made by the command, or holds other entries as well.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not overwrite:
+        raise RunError(f"{out} exists", action="Give another folder, or --overwrite")
+    record = _read_record(out)
+    if record.get("command") != command:
+        raise RunError(f"{out} was not made by releve {command}", action="Give another folder, or remove it yourself")
+    ours = {"run.json", *record.get("entries", ())}
+    foreign = sorted(path.name for path in out.iterdir() if _without_temporary_parts(path.name) not in ours)
+    if foreign:
+        raise RunError(
+            f"{out} holds {foreign[:5]}{' and more' if len(foreign) > 5 else ''}",
+            expected=f"nothing but what releve {command} wrote",
+            action="Move these elsewhere, or give another folder",
+        )
+    shutil.rmtree(out)
+
+
+def _read_record(out: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _without_temporary_parts(name: str) -> str:
+    """Return the name that a file or folder was to get, or had, before a process was killed.
+
+    Examples
+    --------
+    >>> [_without_temporary_parts(name) for name in ("store", "store.part", ".store.old", ".a.csv.123.part")]
+    ['store', 'store', 'store', 'a.csv']
+    """
+    unfinished = re.fullmatch(r"\.?(.+?)(\.\d+)?\.(part|old)", name)
+    return unfinished.group(1) if unfinished else name
 
 
 def file_sha256(path: Path) -> str:

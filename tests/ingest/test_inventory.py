@@ -119,6 +119,15 @@ def test_a_release_with_test_surveys_only_breaks_a_run(tmp_path: Path) -> None:
     assert finding_of(inventory, "all", "release", "split-absent").examples == ("train", "po")
 
 
+def test_presence_only_records_alone_are_nothing_to_learn_from(tmp_path: Path) -> None:
+    write_release(tmp_path, "glc23")
+    (tmp_path / STYLES["glc23"].metadata["train"][0]).unlink()
+    inventory = check_release(open_release(tmp_path))
+    assert row_of(inventory, "po", "surveys").num_surveys and inventory.breaks_run
+    finding = finding_of(inventory, "all", "release", "no-training-split")
+    assert (finding.severity, finding.message) == ("error", "no labelled plots: split 'train' is not here")
+
+
 def test_unreadable_tables_of_values_break_a_run(tmp_path: Path) -> None:
     write_release(tmp_path, "glc24-seafile")
     write_text(tmp_path / STYLES["glc24-seafile"].covariates["elevation"].format("PA-train"), "id,Elevation\n1,2\n")

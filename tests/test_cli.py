@@ -233,6 +233,9 @@ def test_predict_writes_lists_and_probabilities_that_agree(
     assert done.code == 2 and ".parquet" in done.stderr
 
 
+SWAPPED = ("swapped.csv", "surveyId,lon,lat\n5,46,7.5\n")
+
+
 def test_predict_takes_a_table_of_places(made: tuple[Path, str, str], commands: Commands, tmp_path: Path) -> None:
     write_text(tmp_path / "places.csv", "surveyId,lon,lat,year,Bio1\n5,7.5,46,2020,2701\n9,8,47.5,2021,NA\n")
     command = ["predict", made[0], "--out", tmp_path / "p.csv", "--data"]
@@ -240,7 +243,7 @@ def test_predict_takes_a_table_of_places(made: tuple[Path, str, str], commands: 
     assert done.code == 0, done.stderr
     assert "lacks 19 of 20 covariates" in " ".join(done.stderr.split())
     assert pl.read_csv(tmp_path / "p.csv")["surveyId"].to_list() == [5, 9]
-    for name, text in (("bad.csv", "id,lon,lat\n1,2,50\n"), ("worse.csv", "surveyId,lon,lat\n1,2,500\n")):
+    for name, text in (("bad.csv", "id,lon,lat\n1,2,50\n"), ("worse.csv", "surveyId,lon,lat\n1,2,500\n"), SWAPPED):
         write_text(tmp_path / name, text)
         done = commands.run(*command, tmp_path / name, "--overwrite")
         assert done.code == 2 and done.stderr.startswith("error: ")

@@ -54,7 +54,7 @@ def store_for_prediction(run: Run, data: Path, split: str) -> Store:
     data = Path(data)
     if data.is_file():
         covariates = run.models[0].statistics.tables.get("covariates")
-        return read_table_store(data, covariates.columns if covariates else ())
+        return read_table_store(data, covariates.columns if covariates else (), bounds=_training_bounds(run))
     settings = run.config.data.model_copy(update={"splits": (split,)})
     folder = run.path / "stores" / f"{split}-{_short_hash(str(data.resolve()))}"
     return build_store(open_release(data), settings, None, folder, overwrite=True)
@@ -106,6 +106,16 @@ def check_probabilities_name(path: Path) -> None:
     """
     if path.suffix != ".parquet":
         raise TableError(f"--probabilities {path}", expected="a name that ends in .parquet")
+
+
+def _training_bounds(run: Run) -> dict[str, float] | None:
+    """Return west, south, east, north of the rows that the first member with places was trained on, if any was."""
+    for model in run.models:
+        places = model.statistics.tables.get("location")
+        if places is not None and {"lon", "lat"} <= set(places.quantiles):
+            lon, lat = places.quantiles["lon"], places.quantiles["lat"]
+            return {"west": lon[0], "south": lat[0], "east": lon[-1], "north": lat[-1]}
+    return None
 
 
 def _short_hash(text: str) -> str:

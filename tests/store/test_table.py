@@ -76,3 +76,44 @@ def test_a_missing_or_foreign_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_text("no parquet")
     with pytest.raises(TableError, match="cannot be read"):
         read_table_store(tmp_path / "x.parquet", ())
+
+
+def test_impossible_values_are_masked_as_in_a_release_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the official ranges; 1e9 of a column that no release has is possible, and 31.75 is a fill of HFP."""
+    text = """surveyId,lon,lat,Bio1,Bio12,Elevation,HumanFootprint-HFP2009,LandCover,Own
+1,2,50,2800,65535,-9999,31.75,127,1e9
+2,2,51,-9999,9000,100,31,inf,inf
+3,2,52,,9000,9999,-3.4e38,17,
+"""
+    names = ("Bio1", "Bio12", "Elevation", "HumanFootprint-HFP2009", "LandCover", "Own")
+    store = read_table_store(write(tmp_path, text), names)
+    nan = np.nan
+    expected = [[2800, nan, nan, nan, nan, 1e9], [nan, 9000, 100, 31, nan, nan], [nan, 9000, nan, nan, 17, nan]]
+    np.testing.assert_array_equal(store.arrays["covariates"].values, np.array(expected, np.float32))
+    said = " ".join(capsys.readouterr().err.split())
+    counts = "Bio1 1, Bio12 1, Elevation 2, HumanFootprint-HFP2009 2, LandCover 2, ..."
+    assert f"impossible values in 6 covariates, taken as missing: {counts}" in said
+
+
+BOUNDS = {"west": -5.0, "south": 40.0, "east": 10.0, "north": 60.0}
+
+
+@pytest.mark.parametrize(
+    ("places", "refused"),
+    [
+        (["50,2", "51,3", "2,50"], True),  # two of three, exchanged
+        (["50,2", "2,50"], False),  # just half
+        (["2,50", "3,51"], False),
+        (["120,-30", "121,-31"], False),  # elsewhere, either way
+    ],
+)
+def test_lon_and_lat_exchanged_are_refused(places: list[str], refused: bool, tmp_path: Path) -> None:
+    file = write(tmp_path, "surveyId,lon,lat\n" + "".join(f"{i},{place}\n" for i, place in enumerate(places)))
+    assert len(read_table_store(file, ())) == len(places)
+    if not refused:
+        assert len(read_table_store(file, (), bounds=BOUNDS)) == len(places)
+        return
+    with pytest.raises(TableError, match="2 of 3 surveys .* exchanged. expected lon -5.0 to 10.0 and lat 40.0 to 60.0"):
+        read_table_store(file, (), bounds=BOUNDS)

@@ -1,6 +1,6 @@
 """Official releases, read as they are published: one reader, and one row of data for each layout."""
 
-from releve.ingest.covariates import Covariates, TableFacts, read_covariates
+from releve.ingest.covariates import Covariates, TableFacts, mask_values, read_covariates
 from releve.ingest.cubes import SeriesChunk, SeriesSource, read_series_chunk, series_source
 from releve.ingest.inventory import Finding, Inventory, Row, check_release, render_inventory
 from releve.ingest.layouts import LAYOUTS
@@ -26,6 +26,7 @@ __all__ = [
     "TableFacts",
     "check_release",
     "decode_patch",
+    "mask_values",
     "open_release",
     "patch_source",
     "read_chunk",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from releve.ingest.layouts import CovariateLayout, ValueRange
+from releve.ingest.layouts import COVARIATES, CovariateLayout, ValueRange
 from releve.ingest.names import normalise
 from releve.ingest.release import Release
 from releve.ingest.tables import integer_id, key_column, read_header, read_table
@@ -92,6 +92,21 @@ def read_covariates(release: Release, split: str, survey_ids: np.ndarray) -> Cov
         missing=tuple(missing),
         facts=tuple(facts),
     )
+
+
+def mask_values(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a covariate's values as float32 with NaN for the impossible ones, and which those were.
+
+    The name is official, as ``Bio1``; of a variable that no release has, only infinite values are impossible.
+
+    Examples
+    --------
+    >>> mask_values("Elevation", np.array([120.0, -9999.0, np.nan]))
+    (array([120.,  nan,  nan], dtype=float32), array([False,  True, False]))
+    """
+    rules = (rule for group in COVARIATES for rule in group.ranges if _matches(name, rule))
+    limit = float(np.finfo(np.float32).max)
+    return _mask(values, next(rules, ValueRange("", -limit, limit, "")))
 
 
 def _read_group(

@@ -41,11 +41,6 @@ class StoredArray:
     row_of: NDArray[np.int64]
     offsets: NDArray[np.int64] | None = None
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes the array takes in memory once decoded."""
-        return self.spec.num_rows * int(np.prod(self.spec.shape)) * np.dtype(self.spec.dtype).itemsize
-
     def gather(self, surveys: NDArray[np.int64], pool: ThreadPoolExecutor | None = None) -> NDArray:
         """Return (n, *shape) values of the surveys, in their order; rows of absent surveys are undefined.
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 import releve
 from releve.errors import TableError
+from releve.ingest import mask_values
 from releve.metrics import Lists
 from releve.progress import console
 from releve.store.read import Store, StoredArray
@@ -27,7 +30,7 @@ MISSING = ("", "NA", "NaN", "nan", "null")
 """What R, pandas and others write for a missing value."""
 
 
-def read_table_store(file: Path, covariates: tuple[str, ...]) -> Store:
+def read_table_store(file: Path, covariates: tuple[str, ...], *, bounds: Mapping[str, float] | None = None) -> Store:
     """Return a store of the surveys in a ``.csv`` or ``.parquet`` table, kept in memory.
 
     Parameters
@@ -37,12 +40,15 @@ def read_table_store(file: Path, covariates: tuple[str, ...]) -> Store:
         geoUncertaintyInM``, and covariates.
     covariates
         Covariate columns to look for, under their official names; one that the table lacks is missing, and said.
+        Impossible values, such as 65535 or -9999, are masked as in a release, and counted on the console.
+    bounds
+        ``west``, ``south``, ``east``, ``north`` of the places a model was trained on, to find lon and lat exchanged.
 
     Raises
     ------
     TableError
-        If a needed column is missing, an id is repeated or no integer, a coordinate is out of range, or a column
-        of numbers holds words.
+        If a needed column is missing, an id is repeated or no integer, a coordinate is out of range, lon and lat
+        are exchanged, or a column of numbers holds words.
     """
     raw = _read(Path(file))
     surveys = raw.select(
@@ -51,16 +57,10 @@ def read_table_store(file: Path, covariates: tuple[str, ...]) -> Store:
         *(_optional(raw, name, kind, file).alias(ours) for name, (ours, kind) in OPTIONAL_COLUMNS.items()),
     )
     _check(surveys, file)
+    if bounds is not None:
+        _refuse_swapped(surveys, file, bounds)
     surveys = surveys.with_columns(pl.col("survey_id").cast(pl.Int64), fold=pl.lit(-1, pl.Int8))
-    absent = [name for name in covariates if name not in raw.columns]
-    if absent:
-        some = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        console.print(f"{file} lacks {len(absent)} of {len(covariates)} covariates, taken as missing: {some}")
-    values = np.full((len(raw), len(covariates)), np.nan, np.float32)
-    for at, name in enumerate(covariates):
-        if name in raw.columns:
-            values[:, at] = raw.select(_numbers(raw, name, file))[name].cast(pl.Float32).to_numpy()
-    values[~np.isfinite(values)] = np.nan
+    values = _covariate_values(raw, covariates, file)
     present = np.isfinite(values).any(axis=1)
     arrays = {}
     if present.any():
@@ -94,6 +94,27 @@ def read_table_store(file: Path, covariates: tuple[str, ...]) -> Store:
     species = pl.DataFrame(schema={"species_index": pl.UInt32, "species_id": pl.Int64, "num_surveys": pl.UInt32})
     labels = Lists(np.zeros(len(raw) + 1, np.int64), np.zeros(0, np.int32))
     return Store(Path(file), manifest, surveys, species, labels, arrays)
+
+
+def _covariate_values(raw: pl.DataFrame, covariates: tuple[str, ...], file: Path) -> NDArray[np.float32]:
+    """Return (rows, covariates) values with NaN for those missing or impossible, and say how many there are."""
+    absent = [name for name in covariates if name not in raw.columns]
+    if absent:
+        console.print(f"{file} lacks {len(absent)} of {len(covariates)} covariates, taken as missing: {_some(absent)}")
+    values = np.full((len(raw), len(covariates)), np.nan, np.float32)
+    masked = []
+    for at, name in enumerate(covariates):
+        if name in raw.columns:
+            values[:, at], bad = mask_values(name, raw.select(_numbers(raw, name, file))[name].to_numpy())
+            if bad.any():
+                masked.append(f"{name} {int(bad.sum())}")
+    if masked:
+        console.print(f"{file} has impossible values in {len(masked)} covariates, taken as missing: {_some(masked)}")
+    return values
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _read(file: Path) -> pl.DataFrame:
@@ -168,3 +189,20 @@ def _check(surveys: pl.DataFrame, file: Path) -> None:
             f"{file}: {len(bad)} surveys have no usable coordinates, such as {some}",
             expected="lon in -180 to 180 and lat in -90 to 90, in degrees",
         )
+
+
+def _refuse_swapped(surveys: pl.DataFrame, file: Path, bounds: Mapping[str, float]) -> None:
+    """Raise if most places lie outside the bounds but inside them with lon and lat exchanged."""
+    swapped = surveys.filter(~_inside("lon", "lat", bounds) & _inside("lat", "lon", bounds))
+    if len(swapped) > len(surveys) / 2:
+        raise TableError(
+            f"{file}: {len(swapped)} of {len(surveys)} surveys lie outside the region that the run was trained on, "
+            f"but inside when lon and lat are exchanged",
+            expected="lon {west:.1f} to {east:.1f} and lat {south:.1f} to {north:.1f}".format(**bounds),
+            action="Exchange the names of the two columns",
+        )
+
+
+def _inside(lon: str, lat: str, bounds: Mapping[str, float]) -> pl.Expr:
+    across = pl.col(lon).is_between(bounds["west"], bounds["east"])
+    return across & pl.col(lat).is_between(bounds["south"], bounds["north"])

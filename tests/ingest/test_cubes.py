@@ -14,7 +14,7 @@ from releve.ingest import (
     LAYOUTS,
     SeriesSource,
     open_release,
-    read_chunk,
+    read_series_chunk,
     read_surveys,
     series_source,
 )
@@ -100,7 +100,7 @@ def test_chunks_are_the_same_from_any_start_alone_and_in_another_process(style: 
     assert source.num_chunks(2) == 2
     (resumed,) = source.chunks(chunk_size=2, start=1)
     sent = pickle.loads(pickle.dumps(source))
-    for other in (resumed, read_chunk(sent, 1, 2)):
+    for other in (resumed, read_series_chunk(sent, 1, 2)):
         np.testing.assert_array_equal(other.values, whole[1].values)
         np.testing.assert_array_equal(other.rows, whole[1].rows)
 

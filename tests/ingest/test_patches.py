@@ -11,7 +11,7 @@ import rasterio
 from PIL import Image
 
 from releve.errors import ConfigError, ReleaseError
-from releve.ingest import PatchSource, decode_patch, open_release, patch_source, read_chunk, read_surveys
+from releve.ingest import PatchSource, decode_patch, open_release, patch_source, read_patch_chunk, read_surveys
 
 from .fakes import STYLES, tiff_array, write_jpeg, write_release, write_tiff
 
@@ -79,7 +79,7 @@ def test_chunks_resume_and_can_be_read_in_another_process(tmp_path: Path) -> Non
     source = source_of(write_release(tmp_path, "glc25"))
     assert source.num_chunks(1) == 3
     (chunk,) = source.chunks(chunk_size=1, start=2)
-    other = read_chunk(pickle.loads(pickle.dumps(source)), 2, 1)
+    other = read_patch_chunk(pickle.loads(pickle.dumps(source)), 2, 1)
     assert other.rows.tolist() == chunk.rows.tolist() == [3]
     np.testing.assert_array_equal(other.values, chunk.values)
 

@@ -29,7 +29,6 @@ __all__ = [
     "mask_values",
     "open_release",
     "patch_source",
-    "read_chunk",
     "read_covariates",
     "read_occurrences",
     "read_patch_chunk",
@@ -38,10 +37,3 @@ __all__ = [
     "render_inventory",
     "series_source",
 ]
-
-
-def read_chunk(source: SeriesSource | PatchSource, index: int, chunk_size: int = 256) -> SeriesChunk | PatchChunk:
-    """Return chunk ``index`` of a source on its own; source and function can be sent to another process."""
-    if isinstance(source, SeriesSource):
-        return read_series_chunk(source, index, chunk_size)
-    return read_patch_chunk(source, index, chunk_size)

@@ -137,7 +137,11 @@ def predict(
     for file in (out, probabilities):
         if file is not None and file.exists() and not overwrite:
             raise RunError(f"{file} exists", action="Give another name, or --overwrite")
+    started = time.monotonic()
     store = store_for_prediction(run, data, split)
+    if store.path.is_dir() and not (store.path / "run.json").is_file():
+        inputs = {"fingerprint": store.manifest.fingerprint}
+        write_record(store.path, "prepare", started, config=store.manifest.recipe, data=str(data), inputs=inputs)
     predictions = predict_lists(run, store, probabilities=probabilities is not None)
     write_submission(out, predictions.survey_ids, predictions.lists, run.species_ids)
     if probabilities is not None:

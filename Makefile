@@ -27,6 +27,6 @@ bench: setup
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 lock:
-	$(BIN)/uv pip compile --quiet --universal --all-extras --no-header --no-emit-index-url --python-version 3.11 pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --all-extras --no-header --python-version 3.11 pyproject.toml -o requirements.txt
 
 .PHONY: setup demo test check bench lock

@@ -240,8 +240,6 @@ def run(
 
     evaluation = pipeline.run(load_config(recipe, settings), data, out, seed=seed, resume=resume, overwrite=overwrite)
     _print_scores(evaluation.table().to_dicts())
-    if (out / "predictions.csv").is_file():
-        console.print(f"lists of the test split are in {out / 'predictions.csv'}")
 
 
 @app.command()

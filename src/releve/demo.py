@@ -118,13 +118,13 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False, world: Simula
 
     since = time.monotonic()
     jobs = [(name, modalities, k) for name, modalities in model_plan(store) for k in range(seed, seed + SEEDS)]
-    fused: list[Lists] = []
+    fused: list[tuple[Lists, NDArray[np.float64]]] = []
     for (name, _, model_seed), (probs, lists) in zip(jobs, train_all(config, store, test, jobs, out), strict=True):
         sets = score_sets(lists, truth, len(store.species_ids))
         kind = "fused" if name == FUSED else "modality"
         board.add(name, kind, model_seed, sets, rank_scores(probs, truth))
         if name == FUSED:
-            fused.append(lists)
+            fused.append((lists, sets.per_survey_f1))
     timed(f"train {len(jobs)} models", since)
 
     since = time.monotonic()
@@ -137,7 +137,7 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False, world: Simula
     board.rows.append({"model": "oracle", "kind": "oracle", "seed": seed, "sample_f1": facts["oracle_sf1"]})
     timed("fit the reference models", since)
 
-    fused_f1 = np.mean([score_sets(x, truth, len(store.species_ids)).per_survey_f1 for x in fused], axis=0)
+    fused_f1 = np.mean([f1 for _, f1 in fused], axis=0)
     result = DemoResult(
         title="Relevé demo",
         seconds=time.monotonic() - started,
@@ -145,7 +145,7 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False, world: Simula
         facts=world_facts(world, store, test),
         scores=pl.DataFrame(board.rows, infer_schema_length=None),
         plots=plot_table(store, test, fused_f1),
-        examples=example_table(store, test, fused[0], truth, fused_f1, np.random.default_rng(seed)),
+        examples=example_table(store, test, fused[0][0], truth, fused_f1, np.random.default_rng(seed)),
         runtime=runtime,
     )
     result.scores.write_csv(out / "scores.csv")

@@ -20,7 +20,7 @@ from releve.predict import Predictions, predict_lists, store_for_prediction, wri
 from releve.progress import console, progress_bar
 from releve.report import write_run_report
 from releve.runs import Run, add_step, open_run, predict_held_out, write_record
-from releve.store import Store, build_store, recipe_differences
+from releve.store import Store, build_store, recipe_differences, recipe_of
 from releve.submission import write_submission
 from releve.train import Member, plan_members, train_forest, train_member
 
@@ -185,11 +185,7 @@ def check_store_matches(config: Config, store: Store) -> None:
     StoreError
         Naming the settings that differ.
     """
-    wanted = {
-        "data": config.data.model_dump(mode="json", exclude={"num_workers"}),
-        "split": config.split.model_dump(mode="json"),
-    }
-    differs = recipe_differences(store.manifest.recipe, wanted)
+    differs = recipe_differences(store.manifest.recipe, recipe_of(config.data, config.split))
     if differs:
         raise StoreError(
             f"store {store.path} was made by another recipe: {'; '.join(differs)}",

@@ -97,7 +97,7 @@ def build_store(
     jobs = {str(name): _plan_jobs(release, surveys, name) for name in data.modalities if name != "covariates"}
     key: dict[str, Any] = {
         "format": STORE_FORMAT,
-        "recipe": _recipe_of(data, split),
+        "recipe": recipe_of(data, split),
         "fingerprint": _fingerprint(release, data, jobs),
         "seed": seed,
     }
@@ -160,7 +160,7 @@ def recipe_differences(made: dict[str, Any], wanted: dict[str, Any]) -> list[str
     return differences
 
 
-def _recipe_of(data: DataConfig, split: SplitConfig | None) -> dict[str, Any]:
+def recipe_of(data: DataConfig, split: SplitConfig | None) -> dict[str, Any]:
     """Return the part of the configuration that decides the bytes (not how many workers made them)."""
     return {
         "data": data.model_dump(mode="json", exclude={"num_workers"}),

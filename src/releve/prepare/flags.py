@@ -1,0 +1,360 @@
+"""Doubts about an occurrence, each a column of its own: where, when, what, and how often it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from releve.errors import TableError, nearest
+from releve.ingest.surveys import OCCURRENCE_SCHEMA
+from releve.prepare.reference import Cells, country_code_of, near_places, read_places
+
+Bools = NDArray[np.bool_]
+WORLD = {"west": -180.0, "south": -90.0, "east": 180.0, "north": 90.0}
+NEAR_ZERO_DEG = 0.5
+PLACE_DECIMALS = 5
+KEY_COLUMNS = ("lon", "lat", "species_id")
+
+
+class CleanConfig(BaseModel):
+    """Which records are doubted, and which doubts drop a record.
+
+    Examples
+    --------
+    >>> CleanConfig(drop=("sea", "duplicate"), max_uncertainty_m=250).drop
+    ('sea', 'duplicate')
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    drop: tuple[str, ...] = (
+        *("impossible_coordinates", "zero_coordinates", "equal_coordinates", "swapped_coordinates", "outside_extent"),
+        *("sea", "country_centroid", "institution", "uncertain", "imprecise", "bad_date", "not_species", "duplicate"),
+    )
+    """Names of ``FLAGS`` that drop a record."""
+    max_uncertainty_m: float = Field(1000.0, gt=0)
+    """Records whose coordinates may be further off than this, in metres, are ``uncertain``."""
+    min_decimals: int = Field(2, ge=0, le=5)
+    """Records whose longitude and latitude both have fewer decimals of a degree are ``imprecise``; 0: none is."""
+    grid_deg: float = Field(0.25, ge=0, le=10)
+    """Records on the nodes of a grid of this side, in degrees, are ``imprecise``; 0: none is."""
+    first_year: int = Field(1900, ge=1600, le=2100)
+    """Records of earlier years have a ``bad_date``."""
+    last_year: int | None = Field(None, ge=1600, le=2200)
+    """Records of later years have a ``bad_date``; by default, those of days after today."""
+    taxon_ranks: tuple[str, ...] = ("species", "subspecies", "variety", "subvariety", "form", "subform", "nothospecies")
+    """Ranks, in any case, of records of a species; any other, but not a missing one, is ``not_species``."""
+    sea_tolerance_km: float = Field(5.0, ge=0, le=50)
+    """Records at ``sea`` lie further than this from any land; the mask adds at most 5.3 km."""
+    border_tolerance_km: float = Field(5.0, ge=0, le=50)
+    """Records of a ``country_mismatch`` lie further than this from the country they name; the same holds."""
+    centroid_radius_m: float = Field(1000.0, ge=0, le=50_000)
+    """Records nearer than this to the centre of a country, in metres, are on its ``country_centroid``."""
+    capital_radius_m: float = Field(1000.0, ge=0, le=50_000)
+    """Records nearer than this to the centre of a capital, in metres, are in a ``capital``."""
+    institution_radius_m: float = Field(250.0, ge=0, le=50_000)
+    """Records nearer than this to an institution, in metres, are at an ``institution``."""
+    institutions: Path | None = None
+    """CSV table of herbaria, botanical gardens and the like with columns lon, lat (degrees); none is shipped."""
+
+    @field_validator("drop")
+    @classmethod
+    def _know_flags(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in FLAGS:
+                raise ValueError(f"unknown flag {name!r}: {nearest(name, FLAGS)}; the flags are {list(FLAGS)}")
+        return names
+
+
+@dataclass(frozen=True)
+class _Records:
+    """What the flags look at; whatever several of them need is worked out once."""
+
+    table: pl.DataFrame
+    config: CleanConfig
+    extent: Mapping[str, float]
+
+    @cached_property
+    def lon(self) -> NDArray[np.float64]:
+        return self.table["lon"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+    @cached_property
+    def lat(self) -> NDArray[np.float64]:
+        return self.table["lat"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+    @cached_property
+    def cells(self) -> Cells:
+        return Cells(self.lon, self.lat)
+
+    @cached_property
+    def country_codes(self) -> NDArray[np.uint8]:
+        return self.cells.country_codes()
+
+    def at(self, places: pl.DataFrame, radius_m: float) -> Bools:
+        """Return which valid records lie within a radius of any of the places."""
+        if self.cells.valid.all():
+            return near_places(self.lon, self.lat, places, radius_m / 1000)
+        near = np.zeros(len(self.lon), bool)
+        valid = np.flatnonzero(self.cells.valid)
+        near[valid] = near_places(self.lon[valid], self.lat[valid], places, radius_m / 1000)
+        return near
+
+
+def _inside(x: NDArray[np.float64], y: NDArray[np.float64], extent: Mapping[str, float]) -> Bools:
+    with np.errstate(invalid="ignore"):
+        if extent["west"] <= extent["east"]:
+            across = (x >= extent["west"]) & (x <= extent["east"])
+        else:
+            across = ((x >= extent["west"]) & (x <= 180)) | ((x >= -180) & (x <= extent["east"]))
+        return across & (y >= extent["south"]) & (y <= extent["north"])
+
+
+def _impossible(records: _Records, lost: Bools) -> Bools:
+    return ~records.cells.valid
+
+
+def _zero(records: _Records, lost: Bools) -> Bools:
+    with np.errstate(invalid="ignore"):
+        return (np.abs(records.lon) <= NEAR_ZERO_DEG) & (np.abs(records.lat) <= NEAR_ZERO_DEG)
+
+
+def _equal(records: _Records, lost: Bools) -> Bools:
+    return records.cells.valid & (np.abs(records.lon) == np.abs(records.lat))
+
+
+def _swapped(records: _Records, lost: Bools) -> Bools:
+    exchanged = _inside(records.lat, records.lon, records.extent)
+    return exchanged & ~_inside(records.lon, records.lat, records.extent)
+
+
+def _outside(records: _Records, lost: Bools) -> Bools:
+    return records.cells.valid & ~_inside(records.lon, records.lat, records.extent)
+
+
+def _sea(records: _Records, lost: Bools) -> Bools:
+    return records.cells.far_from(None, records.country_codes == 0, records.config.sea_tolerance_km)
+
+
+def _centroid(records: _Records, lost: Bools) -> Bools:
+    return records.at(read_places("centroid"), records.config.centroid_radius_m)
+
+
+def _capital(records: _Records, lost: Bools) -> Bools:
+    return records.at(read_places("capital"), records.config.capital_radius_m)
+
+
+def _institution(records: _Records, lost: Bools) -> Bools:
+    path = records.config.institutions
+    if path is None:
+        return np.zeros(len(records.table), bool)
+    return records.at(read_institutions(path), records.config.institution_radius_m)
+
+
+def _country_mismatch(records: _Records, lost: Bools) -> Bools:
+    if records.table["country"].null_count() == len(records.table):
+        return np.zeros(len(records.table), bool)
+    named = country_code_of(records.table["country"])
+    return records.cells.far_from(
+        named, (named > 0) & (named != records.country_codes), records.config.border_tolerance_km
+    )
+
+
+def _uncertain(records: _Records, lost: Bools) -> Bools:
+    return _expression(records, pl.col("uncertainty_m") > records.config.max_uncertainty_m)
+
+
+def _no_uncertainty(records: _Records, lost: Bools) -> Bools:
+    return _expression(records, pl.col("uncertainty_m").is_null() | pl.col("uncertainty_m").is_nan())
+
+
+def _imprecise(records: _Records, lost: Bools) -> Bools:
+    found = np.zeros(len(records.table), bool)
+    steps_deg = [10.0 ** (1 - records.config.min_decimals)] if records.config.min_decimals else []
+    for step_deg in steps_deg + ([records.config.grid_deg] if records.config.grid_deg else []):
+        rows = np.flatnonzero(_is_multiple(records.lon, step_deg) & records.cells.valid)
+        found[rows] |= _is_multiple(records.lat[rows], step_deg)
+    return found
+
+
+def _is_multiple(degrees: NDArray[np.float64], step_deg: float) -> Bools:
+    with np.errstate(invalid="ignore"):
+        steps = degrees / step_deg
+        return np.abs(steps - np.rint(steps)) < 1e-6
+
+
+def _bad_date(records: _Records, lost: Bools) -> Bools:
+    config, year = records.config, pl.coalesce("year", pl.col("date").dt.year())
+    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
+    days = (
+        pl.when(pl.col("month").is_in([4, 6, 9, 11])).then(30)
+        .when((pl.col("month") == 2) & leap.fill_null(True)).then(29)
+        .when(pl.col("month") == 2).then(28)
+        .otherwise(31)
+    )  # fmt: skip
+    wrong = [~pl.col("month").is_between(1, 12), ~pl.col("day").is_between(1, days), year < config.first_year]
+    if config.last_year is not None:
+        return _expression(records, pl.any_horizontal(*wrong, year > config.last_year))
+    today = date.today()
+    number = year * 10_000 + pl.col("month").fill_null(1) * 100 + pl.col("day").fill_null(1)
+    ahead = (pl.col("date") > today) | (number > today.year * 10_000 + today.month * 100 + today.day)
+    return _expression(records, pl.any_horizontal(*wrong, ahead))
+
+
+def _no_date(records: _Records, lost: Bools) -> Bools:
+    return _expression(records, pl.col("date").is_null() & pl.col("year").is_null())
+
+
+def _not_species(records: _Records, lost: Bools) -> Bools:
+    allowed = {rank.lower() for rank in records.config.taxon_ranks}
+    ranks = records.table["taxon_rank"]
+    others = [rank for rank in ranks.unique().drop_nulls() if rank.strip().lower() not in allowed]
+    return _expression(records, pl.col("taxon_rank").is_in(pl.Series(others, dtype=pl.String).implode()))
+
+
+def _expression(records: _Records, condition: pl.Expr) -> Bools:
+    return records.table.select(condition.fill_null(False).alias("found"))["found"].to_numpy()
+
+
+def _duplicate(records: _Records, lost: Bools) -> Bools:
+    """Return all but one of the records of the same species, place and date.
+
+    The one is the first by publisher and survey of those that no other flag drops, so that a good record is never
+    lost to its bad copy; ties are settled by the other columns, so that the order of rows does not matter.
+    """
+    found = np.zeros(len(records.table), bool)
+    known = records.cells.valid & records.table["species_id"].is_not_null().to_numpy()
+    place = [np.rint(degrees * 10**PLACE_DECIMALS) for degrees in (records.lon[known], records.lat[known])]
+    key = pl.DataFrame({"x": place[0] % (360 * 10**PLACE_DECIMALS), "y": place[1]}).cast(pl.Int32)
+    columns = records.table.select("species_id", day=_day_number()).filter(pl.Series(known))
+    key = key.hstack([columns["species_id"].cast(pl.Int64), columns["day"]])
+    # Equal keys have equal mixtures; the few unequal ones that share a mixture are told apart below.
+    rows = np.flatnonzero(pl.Series(_mix(key)).is_duplicated().to_numpy())
+    copies = key[rows].with_columns(row=np.flatnonzero(known)[rows])
+    copies = copies.with_columns(lost=pl.Series(lost[copies["row"].to_numpy()]))
+    facts = records.table.select(OCCURRENCE_SCHEMA.names())[copies["row"].to_numpy()]
+    ties = ["publisher", "survey_id", *(name for name in facts.columns if name not in ("publisher", "survey_id"))]
+    copies = copies.hstack(facts.select(pl.all().name.prefix("of_")))
+    copies = copies.sort(*key.columns, "lost", *(f"of_{name}" for name in ties), nulls_last=True)
+    same = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in key.columns).fill_null(False)
+    found[copies.filter(same)["row"].to_numpy()] = True
+    return found
+
+
+def _day_number() -> pl.Expr:
+    """Return year, month and day as one whole number, from the date or else from what is known of it."""
+    whole = pl.col("date")
+    parts = [pl.col(name).fill_null(0) for name in ("year", "month", "day")]
+    given = [whole.dt.year(), whole.dt.month().cast(pl.Int32), whole.dt.day().cast(pl.Int32)]
+    numbers = [year * 10_000 + month * 100 + day for year, month, day in (given, parts)]
+    return pl.coalesce(*numbers).cast(pl.Int32)
+
+
+def _mix(key: pl.DataFrame) -> NDArray[np.uint64]:
+    """Return one well mixed number for each row of whole numbers."""
+    mixed = np.zeros(len(key), np.uint64)
+    for name in key.columns:
+        mixed = (mixed ^ key[name].to_numpy().astype(np.int64).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    return mixed
+
+
+def read_institutions(path: Path) -> pl.DataFrame:
+    """Return lon, lat (degrees) of the institutions of a CSV table.
+
+    Raises
+    ------
+    TableError
+        If the file cannot be read, or lacks a column.
+    """
+    try:
+        table = pl.read_csv(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise TableError(f"cannot read the institutions of {path}: {error}") from error
+    lacking = [name for name in ("lon", "lat") if name not in table.columns]
+    if lacking:
+        raise TableError(f"{path} lacks columns {lacking}; it has {table.columns}")
+    return table.select(pl.col("lon", "lat").cast(pl.Float64, strict=False)).drop_nulls()
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A doubt about a record."""
+
+    description: str
+    find: Callable[[_Records, Bools], Bools]
+    """Which records have it; the second argument tells which an earlier flag drops."""
+
+
+FLAGS: dict[str, Flag] = {
+    "impossible_coordinates": Flag("a coordinate is missing, not finite or beyond 180 or 90 degrees", _impossible),
+    "zero_coordinates": Flag("within half a degree of longitude 0, latitude 0", _zero),
+    "equal_coordinates": Flag("longitude and latitude are the same number, but for the sign", _equal),
+    "swapped_coordinates": Flag("outside the extent, but inside when longitude and latitude are exchanged", _swapped),
+    "outside_extent": Flag("outside the extent", _outside),
+    "sea": Flag("further from land than sea_tolerance_km", _sea),
+    "country_centroid": Flag("within centroid_radius_m of the centre of a country", _centroid),
+    "country_mismatch": Flag("further than border_tolerance_km from the country that it names", _country_mismatch),
+    "capital": Flag("within capital_radius_m of the centre of a capital", _capital),
+    "institution": Flag("within institution_radius_m of an institution of the user's table", _institution),
+    "uncertain": Flag("location uncertainty above max_uncertainty_m", _uncertain),
+    "no_uncertainty": Flag("location uncertainty not given", _no_uncertainty),
+    "imprecise": Flag("both coordinates have fewer than min_decimals decimals, or lie on grid_deg", _imprecise),
+    "bad_date": Flag("no such day, before first_year, after last_year or in the future", _bad_date),
+    "no_date": Flag("no year", _no_date),
+    "not_species": Flag("of a rank other than taxon_ranks", _not_species),
+    "duplicate": Flag("same species, place (5 decimals) and date as a record that is kept before it", _duplicate),
+}
+"""Every flag, in the order in which a dropped record is accounted for."""
+
+
+def flag_records(table: pl.DataFrame, config: CleanConfig, extent: Mapping[str, float] | None = None) -> pl.DataFrame:
+    """Return one bool column for each of ``FLAGS``, in their order, with the rows of the table.
+
+    A flag depends on its own row alone, except ``duplicate``.
+
+    Parameters
+    ----------
+    table
+        Records as of ``read_occurrences``; any value may be null or, if a number, NaN. Columns of
+        ``OCCURRENCE_SCHEMA`` may be absent except lon, lat and species_id.
+    config
+        Limits of the flags.
+    extent
+        west, south, east, north in degrees, outside which there can be no record; west > east crosses the
+        antimeridian. By default the whole world.
+
+    Raises
+    ------
+    TableError
+        If the table, or that of institutions, lacks a column.
+
+    Examples
+    --------
+    A record in Paris, one in the Atlantic Ocean:
+
+    >>> records = pl.DataFrame({"lon": [2.35221, -30.12345], "lat": [48.85661, 45.54321], "species_id": [1, 1]})
+    >>> flags = flag_records(records, CleanConfig())
+    >>> [name for name in flags.columns if flags[name][0]], [name for name in flags.columns if flags[name][1]]
+    (['capital', 'no_uncertainty', 'no_date'], ['sea', 'no_uncertainty', 'no_date'])
+    """
+    lacking = [name for name in KEY_COLUMNS if name not in table.columns]
+    if lacking:
+        raise TableError(f"the records lack columns {lacking}; they have {table.columns}")
+    absent = [pl.lit(None, dtype=kind).alias(name) for name, kind in OCCURRENCE_SCHEMA.items() if name not in table]
+    records = _Records(table.with_columns(absent), config, extent or WORLD)
+    lost = np.zeros(len(table), bool)
+    flags = {}
+    for name, flag in FLAGS.items():
+        found = flag.find(records, lost)
+        flags[name] = pl.Series(name, found, dtype=pl.Boolean)
+        if name in config.drop:
+            lost |= found
+    return pl.DataFrame(flags)

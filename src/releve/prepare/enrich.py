@@ -1,0 +1,350 @@
+"""What can be worked out about a record from what is known of it: season, country, region, local effort."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from pyproj import CRS
+from rasterio.features import rasterize
+from rasterio.transform import from_origin
+from rasterio.warp import transform_geom
+
+from releve.errors import TableError
+from releve.geo import equal_area_crs, project
+from releve.ingest.surveys import OCCURRENCE_SCHEMA
+from releve.prepare.derived import DERIVED, OF_RECORDS, metadata_table
+from releve.prepare.reference import CELLS_PER_DEG, Cells, country_names
+from releve.prepare.vegetation import seasonal_indices
+
+__all__ = ["DERIVED", "EnrichConfig", "PublisherTaste", "enrich_records", "find_regions", "metadata_table"]
+__all__ += ["publisher_taste", "seasonal_indices"]
+
+DAYS_PER_YEAR = 365.25
+REGIONS_FILE = "**/BiogeographicalRegions/*.geojson"
+REGIONS = (
+    *("ALPINE", "ANATOLIAN", "ARCTIC", "ATLANTIC", "BLACKSEA", "BOREAL", "CONTINENTAL"),
+    *("MACARONESIA", "MACARONESIAN", "MEDITERRANEAN", "PANNONIAN", "STEPPIC"),
+)
+
+
+class EnrichConfig(BaseModel):
+    """How local effort is counted.
+
+    Examples
+    --------
+    >>> EnrichConfig().cell_size_km
+    10.0
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cell_size_km: float = Field(10.0, gt=0, le=1000)
+    """Side of the equal-area cells in which records are counted."""
+
+
+def enrich_records(
+    table: pl.DataFrame,
+    config: EnrichConfig,
+    *,
+    regions: Path | None = None,
+    effort_from: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """Return the records, or surveys, with the columns of ``OF_RECORDS``; same rows, same order.
+
+    ``country`` and ``region`` are filled where they are null.
+
+    Parameters
+    ----------
+    table
+        ``OCCURRENCE_SCHEMA`` or ``SURVEY_SCHEMA``; columns may be absent, or all null, except lon and lat.
+    config
+        Cell size.
+    regions
+        GeoJSON of biogeographical regions, as ``find_regions`` finds it; without one a missing region stays null.
+    effort_from
+        The records whose effort is counted; by default the table itself.
+
+    Raises
+    ------
+    TableError
+        If coordinates are lacking, or the regions cannot be read.
+
+    Examples
+    --------
+    >>> table = pl.DataFrame({"lon": [2.35221], "lat": [48.85661], "year": [2020], "month": [4], "day": [1]})
+    >>> rich = enrich_records(table, EnrichConfig())
+    >>> rich.select("country", "country_filled", "day_of_year", "quarter", "region").row(0)
+    ('France', True, 92, 2, None)
+    """
+    lacking = [name for name in ("lon", "lat") if name not in table.columns]
+    if lacking:
+        raise TableError(f"the records lack columns {lacking}; they have {table.columns}")
+    absent = [name for name in OCCURRENCE_SCHEMA if name not in table.columns]
+    work = table.drop(name for name in OF_RECORDS if name in table.columns)
+    work = work.with_columns(pl.lit(None, dtype=OCCURRENCE_SCHEMA[name]).alias(name) for name in absent)
+    lon, lat = (work[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in ("lon", "lat"))
+    cells = Cells(lon, lat)
+    work = _fill(work, "country", _names(country_names(), cells.country_codes(), work["country"].null_count()))
+    names, codes = _region_codes(regions, cells) if regions else ((None,), np.zeros(len(work), np.uint8))
+    work = _fill(work, "region", _names(names, codes, work["region"].null_count()))
+    work = work.with_columns(_season()).with_columns(*_cyclic(), *_scales())
+    work = _with_effort(work, lon, lat, cells.valid, config, effort_from)
+    share = work.group_by("publisher").len().select("publisher", publisher_share=pl.col("len") / len(work))
+    work = work.join(share.drop_nulls(), on="publisher", how="left", maintain_order="left")
+    own = [name for name in table.columns if name not in OF_RECORDS]
+    return work.select(*own, *(name for name in ("country", "region") if name not in own), *OF_RECORDS)
+
+
+def _fill(table: pl.DataFrame, column: str, values: pl.Series) -> pl.DataFrame:
+    """Fill the missing values of a column, and say which were."""
+    filled = pl.col(column).is_null() & pl.lit(values).is_not_null()
+    return table.with_columns(pl.coalesce(column, pl.lit(values)).alias(column), filled.alias(f"{column}_filled"))
+
+
+def _names(names: tuple[str | None, ...], codes: NDArray[np.uint8], num_wanted: int) -> pl.Series:
+    if not num_wanted:
+        return pl.Series([None] * len(codes), dtype=pl.String)
+    return pl.Series(names, dtype=pl.String).gather(pl.Series(codes))
+
+
+def _season() -> list[pl.Expr]:
+    """Return day of the year and quarter, from the date or else from month and day."""
+    month = pl.coalesce(pl.col("date").dt.month().cast(pl.Int32), pl.col("month"))
+    day = pl.coalesce(pl.col("date").dt.day().cast(pl.Int32), pl.col("day"))
+    year = pl.coalesce(pl.col("date").dt.year(), pl.col("year"))
+    leap = ((year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))).fill_null(False).cast(pl.Int32)
+    possible = month.is_between(1, 12) & day.is_between(1, 31)
+    before = (275 * month).floordiv(9) - 30 - pl.when(month > 2).then(2 - leap).otherwise(0)
+    return [
+        pl.when(possible).then(before + day).cast(pl.Int16).alias("day_of_year"),
+        pl.when(month.is_between(1, 12)).then((month - 1).floordiv(3) + 1).cast(pl.Int8).alias("quarter"),
+    ]
+
+
+def _cyclic() -> list[pl.Expr]:
+    angle = pl.col("day_of_year").cast(pl.Float32) * (2 * math.pi / DAYS_PER_YEAR)
+    return [angle.sin().alias("day_sin"), angle.cos().alias("day_cos")]
+
+
+def _scales() -> list[pl.Expr]:
+    area, uncertainty = pl.col("area_m2"), pl.col("uncertainty_m")
+    return [
+        pl.when(area.is_finite() & (area > 0)).then(area.log10()).cast(pl.Float32).alias("log10_area_m2"),
+        pl.when(uncertainty.is_finite() & (uncertainty >= 0)).then((uncertainty + 1).log10())
+        .cast(pl.Float32).alias("log10_uncertainty_m"),
+    ]  # fmt: skip
+
+
+def _with_effort(
+    table: pl.DataFrame,
+    lon: NDArray[np.float64],
+    lat: NDArray[np.float64],
+    valid: NDArray[np.bool_],
+    config: EnrichConfig,
+    effort_from: pl.DataFrame | None,
+) -> pl.DataFrame:
+    """Add the counts of records and publishers of each row's cell; null where the place is not valid."""
+    if effort_from is None:
+        source, source_lon, source_lat, source_valid = table, lon, lat, valid
+    else:
+        source = effort_from
+        source_lon, source_lat = (source[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in ("lon", "lat"))
+        source_valid = Cells(source_lon, source_lat).valid
+    crs = equal_area_crs(source_lon[source_valid], source_lat[source_valid]) if source_valid.any() else "EPSG:3035"
+    cell = _cell_of(lon, lat, valid, crs, config.cell_size_km)
+    source_cell = (
+        cell if effort_from is None else _cell_of(source_lon, source_lat, source_valid, crs, config.cell_size_km)
+    )
+    none = pl.lit(None, dtype=pl.String)
+    columns = [pl.col("year") if "year" in source.columns else none.cast(pl.Int32).alias("year")]
+    columns += [
+        (pl.col("publisher") if "publisher" in source.columns else none.alias("publisher")).cast(pl.Categorical)
+    ]
+    counted = source.select(columns).with_columns(cell=source_cell).drop_nulls("cell")
+    by_year = counted.group_by("cell", "year").agg(cell_year_records=pl.len())
+    by_cell = by_year.group_by("cell").agg(cell_records=pl.col("cell_year_records").sum())
+    pairs = counted.select("cell", "publisher").drop_nulls().unique()
+    by_cell = by_cell.join(pairs.group_by("cell").agg(cell_publishers=pl.len()), on="cell", how="left")
+    counts = ("cell_records", "cell_publishers", "cell_year_records")
+    found = table.select("year").with_columns(cell=cell)
+    found = found.join(by_cell, on="cell", how="left", maintain_order="left")
+    found = found.join(by_year, on=["cell", "year"], how="left", nulls_equal=True, maintain_order="left")
+    known = pl.col("cell").is_not_null()
+    logs = [
+        pl.when(known & (pl.lit(name != "cell_year_records") | pl.col("year").is_not_null()))
+        .then(pl.col(name).fill_null(0).cast(pl.Float32).log1p())
+        .alias(f"log1p_{name}")
+        for name in counts
+    ]
+    return table.hstack(found.select(logs))
+
+
+def _cell_of(
+    lon: NDArray[np.float64], lat: NDArray[np.float64], valid: NDArray[np.bool_], crs: str, cell_size_km: float
+) -> pl.Series:
+    """Return the number of each place's cell in an equal-area projection; null where the place is not valid."""
+    xy_m = project(lon, lat, crs) if valid.all() else project(np.where(valid, lon, 0), np.where(valid, lat, 0), crs)
+    across, up = (np.floor(axis / (cell_size_km * 1000)) for axis in xy_m.T)
+    known = valid & np.isfinite(across) & np.isfinite(up)
+    number = np.where(known, across, 0).astype(np.int64) * 2**24 + np.where(known, up, 0).astype(np.int64)
+    return pl.Series("cell", number).set(pl.Series(~known), None)
+
+
+def find_regions(root: Path) -> Path | None:
+    """Return the GeoJSON of biogeographical regions that a release ships, or None."""
+    return next(iter(sorted(Path(root).glob(REGIONS_FILE))), None)
+
+
+def _region_codes(path: Path, cells: Cells) -> tuple[tuple[str | None, ...], NDArray[np.uint8]]:
+    """Return the names of the codes, and the code of each place; 0 where there is no region."""
+    names, west_col, north_row, raster = _burn_regions(
+        Path(path), Path(path).stat().st_mtime_ns if Path(path).exists() else 0
+    )
+    row, col = cells.row - north_row, cells.col - west_col
+    inside = cells.valid & (row >= 0) & (row < raster.shape[0]) & (col >= 0) & (col < raster.shape[1])
+    codes = np.zeros(len(row), np.uint8)
+    codes[inside] = raster[row[inside], col[inside]]
+    return names, codes
+
+
+@lru_cache(maxsize=2)
+def _burn_regions(path: Path, changed_ns: int) -> tuple[tuple[str | None, ...], int, int, NDArray[np.uint8]]:
+    """Return names by code, first column and row on the reference's grid, and the codes of the cells."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        features = [feature for feature in content["features"] if feature.get("geometry")]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TableError(
+            f"cannot read the regions of {path}: {error}", expected="a GeoJSON FeatureCollection"
+        ) from error
+    labels = _region_names(features, path)
+    crs = CRS.from_user_input(content.get("crs", {}).get("properties", {}).get("name", "OGC:CRS84"))
+    shapes = [feature["geometry"] for feature in features]
+    if not crs.is_geographic:
+        shapes = [transform_geom(crs.to_wkt(), "OGC:CRS84", shape) for shape in shapes]
+    names = (None, *sorted(set(labels)))
+    west, south, east, north = _bounds(shapes)
+    first_col, first_row = int((west + 180) * CELLS_PER_DEG), int((90 - north) * CELLS_PER_DEG)
+    grid: dict[str, Any] = {
+        "out_shape": (
+            int((90 - south) * CELLS_PER_DEG) + 1 - first_row,
+            int((east + 180) * CELLS_PER_DEG) + 1 - first_col,
+        ),
+        "transform": from_origin(
+            first_col / CELLS_PER_DEG - 180, 90 - first_row / CELLS_PER_DEG, 1 / CELLS_PER_DEG, 1 / CELLS_PER_DEG
+        ),
+        "dtype": "uint8",
+    }
+    coded = [(shape, names.index(label)) for shape, label in zip(shapes, labels, strict=True)]
+    centred, touched = rasterize(coded, **grid), rasterize(coded, all_touched=True, **grid)
+    return names, first_col, first_row, np.where(centred > 0, centred, touched)
+
+
+def _region_names(features: list[dict[str, Any]], path: Path) -> list[str]:
+    """Return each feature's name, as the releases spell it, from the property that holds most known names."""
+    best: list[str] = []
+    properties = sorted({name for feature in features for name in feature.get("properties") or {}})
+    for name in properties:
+        values = [_spell(str((feature.get("properties") or {}).get(name))) for feature in features]
+        if sum(value in REGIONS for value in values) > sum(value in REGIONS for value in best):
+            best = values
+    if not best:
+        raise TableError(
+            f"no property of {path} names biogeographical regions; it has {properties}", expected=f"one of {REGIONS}"
+        )
+    return best
+
+
+def _spell(text: str) -> str:
+    """Return a region's name as the releases spell it.
+
+    Examples
+    --------
+    >>> [_spell(text) for text in ("alpine", "blackSea", "Black Sea Bio-geographical Region")]
+    ['ALPINE', 'BLACKSEA', 'BLACKSEA']
+    """
+    letters = "".join(letter for letter in text.upper() if letter.isalpha())
+    return letters.removesuffix("REGION").removesuffix("BIOGEOGRAPHICAL")
+
+
+def _bounds(shapes: list[dict[str, Any]]) -> tuple[float, float, float, float]:
+    rings = [ring for shape in shapes for polygon in _polygons(shape) for ring in polygon]
+    points = np.concatenate([np.asarray(ring, float)[:, :2] for ring in rings])
+    low, high = np.maximum(points.min(axis=0), (-180, -90)), np.minimum(points.max(axis=0), (180, 90))
+    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
+def _polygons(shape: dict[str, Any]) -> list[Any]:
+    return [shape["coordinates"]] if shape["type"] == "Polygon" else list(shape["coordinates"])
+
+
+@dataclass(frozen=True)
+class PublisherTaste:
+    """What each publisher records more, or less, than all do."""
+
+    publishers: tuple[str, ...]
+    species_ids: NDArray[np.int64]
+    log_odds: NDArray[np.float32]
+    """(publishers, species) log-odds; 0: as all do; ln 2: twice the odds."""
+    share: NDArray[np.float32]
+    """(publishers,) share of all records."""
+
+
+def publisher_taste(table: pl.DataFrame, *, smoothing: float = 100.0, min_records: int = 1) -> PublisherTaste:
+    """Return the smoothed log-odds with which each publisher's records are of each species, against all records.
+
+    logit((n_ps + k q_s) / (n_p + k)) - logit(q_s), where n_ps of a publisher's n_p records are of species s, which has
+    the share q_s = (n_s + 1/2) / (n + 1) of all n records: k records of the common taste are added to each publisher.
+
+    Parameters
+    ----------
+    table
+        Records with columns publisher, species_id; rows where either is null are left out.
+    smoothing
+        k, in records, above 0.
+    min_records
+        Publishers with fewer records are left out of the table; they still count among all.
+
+    Raises
+    ------
+    ValueError
+        If the smoothing is not positive.
+
+    Examples
+    --------
+    Two publishers, two species; A records species 1 three times of four, all do so half the time:
+
+    >>> table = pl.DataFrame({"publisher": ["A"] * 4 + ["B"] * 4, "species_id": [1, 1, 1, 2, 1, 2, 2, 2]})
+    >>> taste = publisher_taste(table, smoothing=4.0)
+    >>> taste.publishers, taste.log_odds.astype(float).round(3).tolist()  # ln(5 / 3) = 0.511
+    (('A', 'B'), [[0.511, -0.511], [-0.511, 0.511]])
+    """
+    if not smoothing > 0:
+        raise ValueError(f"smoothing is {smoothing}, expected a number above 0")
+    pairs = table.select("publisher", "species_id").drop_nulls().group_by("publisher", "species_id").len()
+    publishers = pairs["publisher"].unique().sort()
+    species = pairs["species_id"].unique().sort()
+    counts = np.zeros((len(publishers), len(species)))
+    counts[publishers.search_sorted(pairs["publisher"]), species.search_sorted(pairs["species_id"])] = pairs[
+        "len"
+    ].to_numpy()
+    of_publisher, total = counts.sum(axis=1), counts.sum()
+    kept = of_publisher >= min_records
+    share_S = (counts.sum(axis=0) + 0.5) / (total + 1)
+    smoothed = (counts[kept] + smoothing * share_S) / (of_publisher[kept, None] + smoothing)
+    log_odds = np.log(smoothed) - np.log1p(-smoothed) - np.log(share_S) + np.log1p(-share_S)
+    return PublisherTaste(
+        publishers=tuple(publishers.filter(pl.Series(kept))),
+        species_ids=species.to_numpy().astype(np.int64),
+        log_odds=log_odds.astype(np.float32),
+        share=(of_publisher[kept] / max(total, 1)).astype(np.float32),
+    )

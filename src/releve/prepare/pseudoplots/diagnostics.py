@@ -158,7 +158,7 @@ def _draw_effort(axes: Axes, table: pl.DataFrame, figure: Figure) -> None:
 
 def _draw_trust(axes: Axes, trust: NDArray[np.float64]) -> None:
     if len(trust):
-        axes.hist(trust, np.linspace(0, 1, 21), weights=np.full(len(trust), 1 / len(trust)), color=ACCENT, rwidth=0.9)
+        axes.hist(trust, 20, range=(0, 1), weights=np.full(len(trust), 1 / len(trust)), color=ACCENT, rwidth=0.9)
         axes.annotate(
             f"{100 * np.mean(trust == 0):.0f} % have none\nmedian {np.median(trust):.2f}",
             (0.97, 0.95), xycoords="axes fraction", ha="right", va="top", color=INK,

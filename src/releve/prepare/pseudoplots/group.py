@@ -12,7 +12,16 @@ from releve.geo import unit_vectors
 from releve.ingest.surveys import SURVEY_SCHEMA
 from releve.prepare.pseudoplots.completeness import estimate_coverage, estimate_richness, trust_in_silence
 from releve.prepare.pseudoplots.config import PseudoplotConfig
-from releve.prepare.pseudoplots.keys import combine, dense_codes, hash_rows, run_starts
+from releve.prepare.pseudoplots.keys import (
+    dense_codes,
+    densify,
+    hash_rows,
+    mean_vectors,
+    run_sizes,
+    run_starts,
+    small_codes,
+    sort_order,
+)  # fmt: skip
 from releve.prepare.pseudoplots.radius import EARTH_RADIUS_M
 from releve.prepare.pseudoplots.select import read_columns, select_records
 
@@ -111,14 +120,14 @@ def group_records(
     >>> found.labels.rows(), found.dropped
     ([(0, 7), (0, 8), (1, 7)], {})
     """
-    whole = read_columns(records)
-    selected = select_records(whole, config, seed, strata)
-    table = whole if len(selected.rows) == len(whole) else whole[selected.rows]
-    hashes = hash_rows(table)
-    order = np.lexsort((hashes, selected.group))  # one order of the records within a group, whatever the order given
-    table, group, rows = table[order], selected.group[order], selected.rows[order]
-    richness = _count_species(group, table, config)
-    plots, representative = _describe_groups(group, table, richness)
+    table = read_columns(records)
+    selected = select_records(table, config, seed, strata)
+    order = sort_order(selected.group)
+    rows = selected.rows[order]
+    starts = run_starts(selected.group[order])
+    group = np.repeat(np.arange(len(starts)), run_sizes(starts, len(rows)))
+    richness = _count_species(group, rows, table, config)
+    plots, tie_break = _describe_groups(group, starts, rows, table, richness)
     dropped = dict(selected.dropped)
     kept = np.ones(len(plots), bool)
     for name, least, reason in (
@@ -130,7 +139,7 @@ def group_records(
             dropped[reason] = int(plots["num_records"].to_numpy()[kept & ~enough].sum())
         kept &= enough
     # by survey id; where that repeats, by the content of the representative
-    sorted_groups = np.lexsort((hashes[order][representative], plots["survey_id"].to_numpy()))
+    sorted_groups = np.lexsort((tie_break, plots["survey_id"].to_numpy()))
     sorted_groups = sorted_groups[kept[sorted_groups]]
     plot_of_group = np.full(len(plots), -1, np.int64)
     plot_of_group[sorted_groups] = np.arange(len(sorted_groups))
@@ -138,7 +147,7 @@ def group_records(
         plots[sorted_groups]
         .with_columns(plot_id=pl.int_range(pl.len()))
         .select(TABLE_SCHEMA.names())
-        .cast(TABLE_SCHEMA),  # type: ignore[arg-type]
+        .cast(TABLE_SCHEMA),
         _pairs(plot_of_group[group], "record", rows),
         _pairs(plot_of_group[richness.group], "species_id", richness.species_id),
         dropped,
@@ -151,107 +160,145 @@ def _pairs(plot: NDArray[np.int64], name: str, values: NDArray[np.int64]) -> pl.
     return pairs.filter(pl.col("plot") >= 0).sort("plot", name)
 
 
-def _count_species(group: NDArray[np.int64], table: pl.DataFrame, config: PseudoplotConfig) -> _Richness:
+def _count_species(
+    group: NDArray[np.int64], rows: NDArray[np.int64], table: pl.DataFrame, config: PseudoplotConfig
+) -> _Richness:
     """Return the species of each group and on how many of its visits each was met."""
     num_groups = int(group.max(initial=-1)) + 1
-    species_ids, species = np.unique(table["species_id"].to_numpy(), return_inverse=True)
-    visit = _visit_codes(table, config.visits)
-    pair = group * max(len(species_ids), 1) + species
-    num_visits = np.bincount(_firsts(combine(group, visit), group), minlength=num_groups)
-    if len(pair) and int(pair.max()) * (int(visit.max()) + 1) < 2**62:
-        triples = np.unique(pair * (int(visit.max()) + 1) + visit) // (int(visit.max()) + 1)
+    species, decode = small_codes(table["species_id"].gather(rows).to_numpy())
+    visit = _visit_codes(table, rows, config.visits)
+    num_species, num_visits = int(species.max(initial=0)) + 1, int(visit.max(initial=0)) + 1
+    pair = group * num_species + species
+    if int(pair.max(initial=0)) * num_visits < 2**62:
+        pairs = _distinct(pair * num_visits + visit) // num_visits
     else:
-        triples = np.sort(_firsts(combine(pair, visit), pair))
-    starts = run_starts(triples)
-    times = np.diff(np.append(starts, len(triples)))
-    of_group, of_species = np.divmod(triples[starts], max(len(species_ids), 1))
+        pairs = _distinct(pair)[_distinct(densify(pair) * num_visits + visit) // num_visits]
+    starts = run_starts(pairs)
+    times = run_sizes(starts, len(pairs))
+    of_group, of_species = np.divmod(pairs[starts], num_species)
     return _Richness(
         num_species=np.bincount(of_group, minlength=num_groups),
-        num_visits=num_visits,
+        num_visits=np.bincount(_distinct(group * num_visits + visit) // num_visits, minlength=num_groups),
         incidences=np.bincount(of_group, times, minlength=num_groups).astype(np.int64),
         once=np.bincount(of_group[times == 1], minlength=num_groups),
         twice=np.bincount(of_group[times == 2], minlength=num_groups),
         group=of_group,
-        species_id=species_ids[of_species],
+        species_id=of_species + decode if isinstance(decode, int) else decode[of_species],
     )
 
 
-def _firsts(codes: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return one value for each distinct dense code; rows of one code share a value."""
-    found = np.empty(int(codes.max(initial=-1)) + 1, np.int64)
-    found[codes] = values
-    return found
+def _distinct(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the distinct numbers, sorted; several times faster than ``unique``."""
+    values = np.sort(values)
+    return values[run_starts(values)]
 
 
-def _visit_codes(table: pl.DataFrame, visits: str) -> NDArray[np.int64]:
-    """Return a dense code of 0 and up of the day, or of the survey where a record has no full date."""
-    survey = dense_codes(table["survey_id"])
-    if visits == "survey" or len(table) == 0:
+def _visit_codes(table: pl.DataFrame, rows: NDArray[np.int64], visits: str) -> NDArray[np.int64]:
+    """Return a code of 0 and up of the day, or of the survey where a record has no full date."""
+    day = pl.col("day") + 32 * (pl.col("month") + 13 * pl.col("year").cast(pl.Int64))
+    days = table.select(day.alias("day")).to_series().gather(rows)
+    if visits == "date" and not days.has_nulls():
+        return small_codes(days.to_numpy())[0]
+    survey = small_codes(table["survey_id"].gather(rows).to_numpy())[0]
+    if visits == "survey" or days.null_count() == len(days):
         return survey
-    day = table.select((pl.col("year").cast(pl.Int64) * 13 + pl.col("month")) * 32 + pl.col("day")).to_series()
-    days = dense_codes(day)
-    return np.where(days >= 0, days, int(days.max()) + 1 + survey)
+    code = np.asarray(survey + 1)
+    dated = days.is_not_null().to_numpy()
+    code[dated] = code.max() + small_codes(days.drop_nulls().to_numpy())[0]
+    return code
 
 
 def _describe_groups(
-    group: NDArray[np.int64], table: pl.DataFrame, richness: _Richness
-) -> tuple[pl.DataFrame, NDArray[np.int64]]:
-    """Return the columns of ``TABLE_SCHEMA``, a row per group, and the row of each group's representative.
-
-    ``table`` is sorted by group, and within a group by content.
-    """
-    starts = run_starts(group)
-    sizes = np.diff(np.append(starts, len(group)))
-    vectors = unit_vectors(table["lon"].to_numpy(), table["lat"].to_numpy())
-    means = np.add.reduceat(vectors, starts) / sizes[:, None] if len(group) else vectors
-    squares = ((vectors - means[group]) ** 2).sum(axis=1) * EARTH_RADIUS_M**2
-    millimetres = np.rint(1000 * np.sqrt(squares)).astype(np.int64)
-    representative = _least(group, starts, millimetres, table["survey_id"].to_numpy())
-    publisher, num_publishers = _main_publisher(group, table["publisher"], len(starts))
+    group: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    table: pl.DataFrame,
+    richness: _Richness,
+) -> tuple[pl.DataFrame, NDArray[np.uint64]]:
+    """Return the columns of ``TABLE_SCHEMA``, a row per group, and a hash of each representative."""
+    sizes = run_sizes(starts, len(rows))
+    vectors = unit_vectors(table["lon"].to_numpy()[rows], table["lat"].to_numpy()[rows])
+    vectors -= mean_vectors(vectors, starts)[group]
+    distances = np.rint(1000 * EARTH_RADIUS_M * np.sqrt(np.einsum("ij,ij->i", vectors, vectors))).astype(
+        np.int64
+    )  # millimetres
+    representative, tie_break = _representatives(group, starts, rows, distances, table)
+    publisher, num_publishers = _main_publisher(group, table["publisher"].gather(rows), len(starts))
     visits = richness.num_visits
     coverage = estimate_coverage(visits, richness.incidences, richness.once, richness.twice)
     chao2 = estimate_richness(visits, richness.num_species, richness.once, richness.twice)
-    medians = pl.DataFrame({"group": group, "m": table["uncertainty_m"].fill_nan(None)}).group_by("group").median()
     plots = table[representative].drop("species_id").with_columns(
         publisher=publisher,
         area_m2=pl.lit(None, pl.Float64),
-        uncertainty_m=medians.sort("group")["m"],
+        uncertainty_m=_medians(group, table["uncertainty_m"].gather(rows), len(starts)),
         num_records=pl.Series(sizes),
         num_species=pl.Series(richness.num_species),
         num_publishers=pl.Series(num_publishers),
         num_dates=pl.Series(visits),
-        spread_m=pl.Series(np.sqrt(np.add.reduceat(squares, starts) / sizes) if len(group) else squares),
+        spread_m=pl.Series(_root_mean_square(distances, starts, sizes) / 1000),
         coverage=pl.Series(coverage).fill_nan(None),
         chao2=pl.Series(chao2).fill_nan(None),
         completeness=pl.Series(richness.num_species / chao2).fill_nan(None),
         trust=pl.Series(trust_in_silence(coverage, visits)),
     )  # fmt: skip
-    return plots, representative
+    return plots, tie_break
 
 
-def _least(group: NDArray[np.int64], starts: NDArray[np.int64], *values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the row of each group with the least first value, of equal ones the least second, and so on."""
-    rows = np.arange(len(group))
-    for value in values:
-        best = np.minimum.reduceat(value[rows], starts) if len(rows) else value
-        rows = rows[value[rows] == best[group[rows]]]
-        starts = run_starts(group[rows])
-    return rows[starts]
+def _representatives(
+    group: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    distances: NDArray[np.int64],
+    table: pl.DataFrame,
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Return the row of ``table`` that represents each group, and a hash of its content.
+
+    The nearest to the mean, of these the smallest survey id, of these the least hash.
+    """
+    near = np.flatnonzero(distances == np.minimum.reduceat(distances, starts)[group]) if len(rows) else rows
+    surveys = table["survey_id"].gather(rows[near]).to_numpy()
+    if len(near):
+        least = np.minimum.reduceat(surveys, run_starts(group[near]))
+        same = surveys == least[group[near]]
+        near = near[same]
+    hashes = hash_rows(table[rows[near]])
+    order = np.lexsort((hashes, group[near])) if len(near) > len(starts) else np.arange(len(near))
+    first = order[run_starts(group[near][order])]
+    return rows[near[first]], hashes[first]
+
+
+def _root_mean_square(
+    values: NDArray[np.int64], starts: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the root mean square of runs, summed in two whole parts: exactly, so in any order."""
+    if len(values) == 0:
+        return np.empty(0)
+    squares = np.minimum(values, 3_000_000_000) ** 2
+    upper, lower = np.add.reduceat(squares >> 31, starts), np.add.reduceat(squares & (2**31 - 1), starts)
+    return np.sqrt((upper * 2.0**31 + lower) / sizes)
+
+
+def _medians(group: NDArray[np.int64], values: pl.Series, num_groups: int) -> pl.Series:
+    """Return the median of the stated values of each group, sorted by group; null where there are none."""
+    if values.null_count() == len(values):
+        return pl.Series([None] * num_groups, dtype=pl.Float64)
+    pairs = pl.DataFrame({"group": group, "value": values.fill_nan(None)})
+    return pairs.group_by("group").median().sort("group")["value"]
 
 
 def _main_publisher(
     group: NDArray[np.int64], publisher: pl.Series, num_groups: int
 ) -> tuple[pl.Series, NDArray[np.int64]]:
     """Return the most frequent publisher of each group, null where none is named, and how many there are."""
-    codes = dense_codes(publisher)
+    if publisher.null_count() == len(publisher):
+        return pl.Series([None] * num_groups, dtype=pl.String), np.zeros(num_groups, np.int64)
+    codes, names = dense_codes(publisher), publisher.drop_nulls().unique().sort()
     named = codes >= 0
-    names = publisher.drop_nulls().unique().sort()
-    pairs, counts = np.unique(group[named] * max(len(names), 1) + codes[named], return_counts=True)
-    of_group, of_code = np.divmod(pairs, max(len(names), 1))
-    order = np.lexsort((of_code, -counts, of_group))
+    pairs = np.sort(group[named] * len(names) + codes[named])
+    starts = run_starts(pairs)
+    of_group, of_code = np.divmod(pairs[starts], len(names))
+    order = np.lexsort((of_code, -run_sizes(starts, len(pairs)), of_group))
     first = order[run_starts(of_group[order])]
     main = np.full(num_groups, -1)
     main[of_group[first]] = of_code[first]
-    chosen = pl.Series(main).replace(-1, None)
-    found = names.gather(chosen) if len(names) else pl.Series([None] * num_groups, dtype=pl.String)
-    return found, np.bincount(of_group, minlength=num_groups)
+    return names.gather(pl.Series(main).replace(-1, None)), np.bincount(of_group, minlength=num_groups)

@@ -27,20 +27,66 @@ def dense_codes(values: pl.Series) -> NDArray[np.int64]:
     return np.unique(values.to_numpy(), return_inverse=True)[1].astype(np.int64, copy=False)
 
 
-def combine(*codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return one dense code for each distinct combination of codes of 0 and up.
+def small_codes(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64] | int]:
+    """Return codes of 0 and up of numbers, and what leads back: the least number, or the number of each code.
+
+    Dense codes cost a sort; where the numbers span little, the distance to the least of them does as well.
+    """
+    least = int(values.min(initial=0)) if len(values) else 0
+    if len(values) == 0 or int(values.max()) - least < 2**22:
+        return values - least, least
+    distinct, codes = np.unique(values, return_inverse=True)
+    return codes.astype(np.int64, copy=False), distinct
+
+
+def pack(*codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return one number of 0 and up for each combination of codes of 0 and up, rising with the first code.
 
     Examples
     --------
-    >>> combine(np.array([5, 5, 9]), np.array([0, 1, 0])).tolist()
-    [0, 1, 2]
+    >>> pack(np.array([0, 1, 1]), np.array([2, 0, 1])).tolist()
+    [2, 3, 4]
     """
     key = codes[0]
     for code in codes[1:]:
-        if int(key.max(initial=0)) * (int(code.max(initial=0)) + 1) > 2**61:
-            key = np.unique(key, return_inverse=True)[1]
-        key = key * (int(code.max(initial=0)) + 1) + code
-    return np.unique(key, return_inverse=True)[1].astype(np.int64, copy=False)
+        width = int(code.max(initial=0)) + 1
+        if (int(key.max(initial=0)) + 1) * width > 2**62:
+            key = densify(key)
+        if (int(key.max(initial=0)) + 1) * width > 2**62:
+            code = densify(code)
+            width = int(code.max(initial=0)) + 1
+        key = key * width + code
+    return key
+
+
+def sort_order(key: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the stable order of numbers of 0 and up.
+
+    Sorting the numbers with their positions in the lower bits takes a third of the time of ``argsort``.
+    """
+    bits = max(1, len(key) - 1).bit_length()
+    if int(key.max(initial=0)).bit_length() + bits > 62:
+        return np.argsort(key, kind="stable")
+    packed = key << bits
+    packed |= np.arange(len(key))
+    packed.sort()
+    packed &= (1 << bits) - 1
+    return packed
+
+
+def densify(key: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rank, 0 and up, of each number of 0 and up among the distinct ones.
+
+    Examples
+    --------
+    >>> densify(np.array([70, 5, 70, 9])).tolist()
+    [2, 0, 2, 1]
+    """
+    order = sort_order(key)
+    sizes = run_sizes(run_starts(key[order]), len(key))
+    found = np.empty(len(key), np.int64)
+    found[order] = np.repeat(np.arange(len(sizes)), sizes)
+    return found
 
 
 def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -51,9 +97,11 @@ def mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     The finaliser of SplitMix64: Steele, Lea & Flood 2014, doi:10.1145/2660193.2660195.
     """
     z = values + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z ^= z >> np.uint64(shift)
+        z *= np.uint64(factor)
+    z ^= z >> np.uint64(31)
+    return z
 
 
 def hash_rows(table: pl.DataFrame, *, seed: int = 0) -> NDArray[np.uint64]:
@@ -76,7 +124,7 @@ def hash_rows(table: pl.DataFrame, *, seed: int = 0) -> NDArray[np.uint64]:
             bits = column.cast(pl.Int64).fill_null(np.iinfo(np.int64).min).to_numpy().view(np.uint64)
         else:
             bits = dense_codes(column).view(np.uint64)
-        state = mix(state ^ mix(bits))
+        state = mix(state ^ bits)
     return state
 
 
@@ -96,3 +144,19 @@ def run_starts(sorted_values: NDArray[np.int64]) -> NDArray[np.int64]:
     new = np.ones(len(sorted_values), bool)
     new[1:] = sorted_values[1:] != sorted_values[:-1]
     return np.flatnonzero(new)
+
+
+def run_sizes(starts: NDArray[np.int64], num_values: int) -> NDArray[np.int64]:
+    """Return the lengths of runs that begin at the given positions."""
+    return np.diff(np.append(starts, num_values))
+
+
+def mean_vectors(vectors: NDArray[np.float64], starts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the (G, 3) means of runs of (N, 3) vectors of length 1, the same to the last bit in any order.
+
+    Sums are taken in whole numbers (of 2^-40, 6 micrometres on the ground), which do not depend on their order.
+    """
+    if len(starts) == 0:
+        return np.empty((0, 3))
+    sums = [np.add.reduceat(np.rint(axis * 2.0**40).astype(np.int64), starts) for axis in vectors.T]
+    return np.column_stack(sums) / (2.0**40 * run_sizes(starts, len(vectors))[:, None])

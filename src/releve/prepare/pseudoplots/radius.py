@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from releve.geo import EARTH_RADIUS_KM, unit_vectors
-from releve.prepare.pseudoplots.keys import combine, run_starts
+from releve.prepare.pseudoplots.keys import mean_vectors, pack, run_sizes, run_starts, sort_order
 
 EARTH_RADIUS_M = 1000 * EARTH_RADIUS_KM
 
@@ -19,12 +19,12 @@ def cluster_places(
 
     Centres are chosen densest first, none within the radius of another of the same round:
 
-    1. Places are put into small cubes (side = radius / sqrt 3, so that a cube's places all lie within the radius of
-       their mean); each cube proposes the mean of its places, with their number as its priority.
+    1. Places are put into small cells (radius / sqrt 2 high and at most as wide, so that a cell's places all lie
+       within the radius of their mean); each cell proposes the mean of its places, with their number as its priority.
     2. A proposal becomes a centre if none of higher priority lies within the radius. Those within the radius of a
        new centre are withdrawn; this is repeated until none is left (the greedy choice in order of priority, done
        for all neighbourhoods at once).
-    3. Places farther than the radius from all centres start again at 1. A new centre covers at least its own cube,
+    3. Places farther than the radius from all centres start again at 1. A new centre covers at least its own cell,
        so this ends; a handful of rounds is usual.
     4. Each place joins the nearest centre.
 
@@ -53,46 +53,35 @@ def cluster_places(
     """
     if len(lon) == 0:
         return np.empty(0, np.int64), np.empty((0, 3))
-    reach = 2 * np.sin(min(radius_m / EARTH_RADIUS_M, np.pi) / 2)  # the chord of the radius
-    # in a canonical order, so that sums do not depend on the order given
-    order = np.lexsort((lat, lon))
-    starts = run_starts_of_places(lon[order], lat[order])
-    counts = np.diff(np.append(starts, len(order)))
-    vectors = unit_vectors(lon[order[starts]], lat[order[starts]])
+    angle = min(radius_m / EARTH_RADIUS_M, np.pi)
+    reach = 2 * np.sin(angle / 2)  # the chord
+    cells = _small_cells(lon, lat, 0.99 * angle / np.sqrt(2))  # 0.99: room for rounding
+    order = sort_order(cells)  # neighbours together, which also makes the searches fast
+    cells, vectors = cells[order], unit_vectors(lon[order], lat[order])
     centres = np.empty((0, 3))
     left = np.arange(len(vectors))
     while len(left):
-        proposals, weights = _propose(vectors[left], counts[left], reach)
-        new = proposals[_choose(proposals, weights, reach)]
+        starts = run_starts(cells[left])
+        means = mean_vectors(vectors[left], starts)
+        proposals = means / np.linalg.norm(means, axis=1, keepdims=True)
+        new = proposals[_choose(proposals, run_sizes(starts, len(left)), reach)]
         centres = np.concatenate([centres, new])
         left = left[~np.isfinite(_nearest(vectors[left], new, reach)[0])]
     _, nearest = _nearest(vectors, centres, reach)
-    used, cluster = np.unique(nearest, return_inverse=True)
+    occupied = np.bincount(nearest, minlength=len(centres)) > 0
     found = np.empty(len(lon), np.int64)
-    found[order] = np.repeat(cluster, counts)
-    return found, centres[used]
+    found[order] = (np.cumsum(occupied) - 1)[nearest]
+    return found, centres[occupied]
 
 
-def run_starts_of_places(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return where each run of equal places begins."""
-    new = np.ones(len(lon), bool)
-    new[1:] = (lon[1:] != lon[:-1]) | (lat[1:] != lat[:-1])
-    return np.flatnonzero(new)
-
-
-def _propose(
-    vectors: NDArray[np.float64], counts: NDArray[np.int64], reach: float
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the mean place of each occupied cube, on the sphere, and the records in it."""
-    # a little smaller, since moving the mean out to the sphere may take it a little farther from the cube's corner
-    side = 0.99 * reach / np.sqrt(3)
-    cubes = np.floor((vectors + 1) / side).astype(np.int64)
-    codes = combine(*cubes.T)
-    order = np.argsort(codes, kind="stable")
-    starts = run_starts(codes[order])
-    sums = np.add.reduceat(vectors[order] * counts[order, None], starts)
-    means = sums / np.linalg.norm(sums, axis=1, keepdims=True)
-    return means, np.add.reduceat(counts[order], starts)
+def _small_cells(lon: NDArray[np.float64], lat: NDArray[np.float64], side_rad: float) -> NDArray[np.int64]:
+    """Return a number for the cell of each place: rows of one height, each cut into cells at most as wide."""
+    side = np.degrees(side_rad)
+    row = np.floor((lat + 90) / side)
+    to_equator = np.clip(np.minimum(np.abs(row * side - 90), np.abs((row + 1) * side - 90)), 0, 90)
+    to_equator[(row * side < 90) & ((row + 1) * side > 90)] = 0
+    column = np.floor((lon + 180) * np.cos(np.radians(to_equator)) / side)
+    return pack((row - row.min()).astype(np.int64), (column - column.min()).astype(np.int64))
 
 
 def _choose(places: NDArray[np.float64], weights: NDArray[np.int64], reach: float) -> NDArray[np.int64]:

@@ -13,7 +13,16 @@ from releve.geo import shift_places
 from releve.ingest.surveys import SURVEY_SCHEMA
 from releve.prepare.pseudoplots.cells import assign_cells
 from releve.prepare.pseudoplots.config import PseudoplotConfig
-from releve.prepare.pseudoplots.keys import combine, dense_codes, hash_rows, run_starts, uniform
+from releve.prepare.pseudoplots.keys import (
+    dense_codes,
+    densify,
+    hash_rows,
+    pack,
+    run_sizes,
+    run_starts,
+    small_codes,
+    uniform,
+)  # fmt: skip
 from releve.prepare.pseudoplots.radius import cluster_places
 
 REQUIRED = ("survey_id", "lon", "lat", "species_id")
@@ -33,7 +42,7 @@ class Selection:
     rows: NDArray[np.int64]
     """(M,) positions in the input, ascending."""
     group: NDArray[np.int64]
-    """(M,) number of the group, 0 and up, of no meaning in itself."""
+    """(M,) number of the group, 0 and up, not dense."""
     dropped: dict[str, int]
 
 
@@ -93,12 +102,12 @@ def select_records(
         codes.append((window - window.min(initial=0)).astype(np.int64))
     if stratum is not None:
         codes.append(stratum[rows])
-    group = place if config.method == "single" else combine(*codes)
+    group = pack(*codes)
     if config.publisher_cap is not None:
         kept = _within_cap(group, used, config.publisher_cap, seed)
         if not kept.all():
             dropped[PUBLISHER_CAP] = int(np.count_nonzero(~kept))
-            rows, group = rows[kept], combine(group[kept])
+            rows, group = rows[kept], group[kept]
     return Selection(rows, group, dropped)
 
 
@@ -130,7 +139,7 @@ def _place_codes(table: pl.DataFrame, config: PseudoplotConfig, seed: int) -> ND
         case "single":
             return np.arange(len(table))
         case "survey":
-            return dense_codes(table["survey_id"])
+            return small_codes(table["survey_id"].to_numpy())[0]
         case "grid" | "patch":
             lon, lat = _assumed_places(table, config, seed)
             return assign_cells(lon, lat, config.cell_size_m, crs=config.crs)
@@ -160,11 +169,12 @@ def _assumed_places(
 def _within_cap(group: NDArray[np.int64], table: pl.DataFrame, cap: float, seed: int) -> NDArray[np.bool_]:
     """Return which records are among the first of their group and publisher, in the order of a seeded hash."""
     publisher = dense_codes(table["publisher"])
-    limit = np.full(len(group), int(cap)) if cap >= 1 else np.maximum(1, (cap * np.bincount(group))[group])
-    key = combine(group, publisher + 1)
+    group = densify(group)
+    limit = np.full(len(group), cap) if cap >= 1 else np.maximum(1, np.floor(cap * np.bincount(group)))[group]
+    key = pack(group, publisher + 1)
     order = np.lexsort((hash_rows(table, seed=seed), key))
     starts = run_starts(key[order])
-    place_in_run = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+    before = np.arange(len(order)) - np.repeat(starts, run_sizes(starts, len(order)))
     kept = np.empty(len(order), bool)
-    kept[order] = place_in_run < np.floor(limit[order])
+    kept[order] = before < limit[order]
     return kept | (publisher < 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,39 @@ def make_store(num_surveys: int = 60, *, num_folds: int = 3, seed: int = 0, miss
     sets = [np.flatnonzero(row).tolist() or [0] for row in rng.random(chances.shape) < chances]
     having = {name: rng.permutation(num_surveys)[: round((1 - missing) * num_surveys)] for name in SPECS}
     return store_of(surveys, sets, values, having, num_species=8)
+
+
+def make_mixed_store(num_plots: int = 120, num_records: int = 180, *, seed: int = 0) -> Store:
+    """Return a store of plots and, after them, presence-only rows: fewer species a row, publishers, effort, trust."""
+    store = make_store(num_plots + num_records, seed=seed)
+    rng = np.random.default_rng(seed + 1)
+    is_plot = np.arange(len(store)) < num_plots
+    sets = [store.labels.row(i) for i in range(len(store))]
+    sets = [
+        row if plot else rng.permutation(row)[: 1 + i % 3]
+        for i, (row, plot) in enumerate(zip(sets, is_plot, strict=True))
+    ]
+    effort = rng.integers(1, 20, len(store))
+    columns = {
+        "split": np.where(is_plot, "train", "po"),
+        "publisher": np.where(is_plot, None, rng.choice(["A", "B"], len(store))),
+        "num_records": np.where(is_plot, None, effort),
+        "cell_records": np.where(is_plot, None, effort * 7),
+        "trust": np.where(is_plot, None, rng.uniform(0, 0.8, len(store))),
+    }
+    types = {
+        "split": pl.String,
+        "publisher": pl.String,
+        "num_records": pl.Int64,
+        "cell_records": pl.Int64,
+        "trust": pl.Float64,
+    }
+    surveys = store.surveys.with_columns(
+        pl.Series(name, values.tolist(), types[name]) for name, values in columns.items()
+    )
+    recipe = {"data": {"records": "po"}}
+    manifest = store.manifest.model_copy(update={"recipe": recipe})
+    return replace(store, surveys=surveys, labels=Lists.from_rows(sets), manifest=manifest)
 
 
 def store_of(

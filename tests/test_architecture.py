@@ -9,7 +9,8 @@ import releve
 
 ORDER = [
     *("errors", "files", "progress", "geo", "metrics", "submission", "ingest", "prepare", "decide", "store", "data"),
-    *("losses", "models", "evaluate", "train", "config", "runs", "predict", "report", "pipeline", "simulate", "demo"),
+    *("losses", "models", "evaluate", "regimes", "checkpoint", "members", "train", "config", "runs", "predict"),
+    *("report", "pipeline", "compare", "select", "nceas", "simulate", "demo"),
     "cli",
 ]
 ROOT = Path(releve.__file__).parent

@@ -3,7 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from releve.geo import EARTH_RADIUS_KM, block_ids, equal_area_crs, nearest_km, project
+from releve.geo import (
+    EARTH_RADIUS_KM,
+    block_ids,
+    equal_area_crs,
+    nearest_km,
+    project,
+    shift_places,
+    wide_equal_area_crs,
+)
 
 
 def haversine_km(lon: float, lat: float, to_lon: np.ndarray, to_lat: np.ndarray) -> np.ndarray:
@@ -49,3 +57,30 @@ def test_block_numbers_are_dense_and_borders_belong_to_the_upper_block() -> None
     xy = np.array([[0.0, 0.0], [999.9, 0.0], [1000.0, 0.0], [-0.1, 0.0], [0.0, 5000.0]])
     blocks = block_ids(xy, 1.0)
     assert blocks[0] == blocks[1] and len(set(blocks.tolist())) == 4 and blocks.max() == 3
+
+
+@pytest.mark.parametrize(
+    ("lon", "lat", "expected"),
+    [
+        ([10.0, 30.0], [40.0, 60.0], "EPSG:3035"),
+        ([10.0, -61.5], [40.0, 16.2], "+proj=laea"),  # Europe and Guadeloupe
+        ([0.0, 180.0], [0.0, 0.0], "EPSG:6933"),  # opposite sides: no centre
+        ([0.0, 120.0, -120.0], [89.0, 89.0, 89.0], "+proj=laea +lat_0=90 "),
+        ([-180.0], [10.0], "+proj=laea +lat_0=10 +lon_0=180 "),
+    ],
+)
+def test_the_projection_is_valid_for_all_points(lon: list[float], lat: list[float], expected: str) -> None:
+    crs = wide_equal_area_crs(lon, lat)
+    assert crs.startswith(expected)
+    assert np.isfinite(project(lon, lat, crs)).all()
+
+
+def test_shifted_places_lie_at_the_distance_in_the_direction() -> None:
+    rng = np.random.default_rng(0)
+    lon, lat = rng.uniform(-180, 180, 200), np.degrees(np.arcsin(rng.uniform(-1, 1, 200)))
+    distance_m = rng.uniform(0, 5000, 200)
+    to_lon, to_lat = shift_places(lon, lat, distance_m, rng.uniform(0, 2 * np.pi, 200))
+    found = [haversine_km(*there)[0] for there in zip(lon, lat, to_lon[:, None], to_lat[:, None], strict=True)]
+    np.testing.assert_allclose(1000 * np.array(found), distance_m, atol=1e-3)
+    assert shift_places([5.0], [45.0], [1000.0], [0.0])[1][0] == pytest.approx(45 + 1000 / 111_195.08)
+    assert shift_places([5.0], [90.0], [1000.0], [0.0])[1][0] == pytest.approx(90 - 1000 / 111_195.08)  # from the pole

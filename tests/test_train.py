@@ -12,12 +12,16 @@ import torch
 from safetensors.torch import load_file
 
 from releve import train
+from releve.checkpoint import EpochLog, load_member
 from releve.data import Gatherer
-from releve.errors import ConfigError, RunError
+from releve.errors import RunError
+from releve.losses import LOSSES, Sites
+from releve.members import Member, TrainConfig, choose_device, plan_members
 from releve.models import ModelConfig
 from releve.prepare.split import split_rows
+from releve.regimes import RecordsConfig, Step
 from releve.store import Store
-from releve.train import EpochLog, Member, TrainConfig, train_member
+from releve.train import Training, train_member
 from stores import make_store
 
 MODEL = ModelConfig(
@@ -56,7 +60,7 @@ def test_the_loss_falls_and_a_planted_signal_is_learned(tmp_path: Path) -> None:
     member = json.loads((tmp_path / "member.json").read_text())
     assert logs[-1].train_loss < 0.8 * logs[0].train_loss
     _, val, _ = split_rows(store.folds, store.lon, store.lat, MEMBER.fold, 5.0)
-    model = train.load_member(tmp_path, TABLES, torch.device("cpu"))
+    model = load_member(tmp_path, TABLES, torch.device("cpu"))
     gatherer = Gatherer(store, model.modalities, model.statistics.categories)
     logits = torch.cat(list(train.predict_logits(model, gatherer, val, torch.device("cpu"))))
     warmth = store.arrays["covariates"].values[store.arrays["covariates"].row_of[val], 0]
@@ -163,9 +167,9 @@ def test_a_loss_that_is_not_a_number_names_surveys_and_keeps_the_last_good_weigh
 ) -> None:
     bce, calls = train.LOSSES["bce"], []
 
-    def breaking(logits, rows, species):
-        calls.append(logits.requires_grad)
-        return bce(logits, rows, species) * (float("nan") if sum(calls) > 4 else 1.0)
+    def breaking(sites):
+        calls.append(sites.logits_BS.requires_grad)
+        return bce(sites) * (float("nan") if sum(calls) > 4 else 1.0)
 
     monkeypatch.setitem(train.LOSSES, "bce", breaking)
     with pytest.raises(RunError, match=r"loss of epoch 1 is nan by the batch with surveys \[\d+, .*learning_rate"):
@@ -174,9 +178,19 @@ def test_a_loss_that_is_not_a_number_names_surveys_and_keeps_the_last_good_weigh
     assert all(tensor.isfinite().all() for tensor in load_file(tmp_path / "weights.safetensors").values())
     assert not (tmp_path / "member.json").exists()
     with pytest.raises(RunError, match="not trained to its end"):
-        train.load_member(tmp_path, TABLES, torch.device("cpu"))
+        load_member(tmp_path, TABLES, torch.device("cpu"))
     monkeypatch.setitem(train.LOSSES, "bce", bce)
     assert len(fit(store, tmp_path, model=TABLES, resume=True)) == 4
+
+
+def start(store: Store, model: ModelConfig, config: TrainConfig) -> Training:
+    none = np.zeros(0, np.int64)
+    return train.start_training(store, np.arange(150), none, MEMBER, model, config, RecordsConfig())
+
+
+def plots(rows: np.ndarray) -> Step:
+    none = np.zeros(0, np.int64)
+    return Step(rows, none, none)
 
 
 def test_only_training_rows_are_stepped_on_and_all_of_them_once_an_epoch(
@@ -185,9 +199,9 @@ def test_only_training_rows_are_stepped_on_and_all_of_them_once_an_epoch(
     stepped: list[np.ndarray] = []
     take_step = train.take_step
 
-    def watched(training, rows, *rest):
-        stepped.append(rows)
-        return take_step(training, rows, *rest)
+    def watched(training, step, *rest):
+        stepped.append(step.rows)
+        return take_step(training, step, *rest)
 
     monkeypatch.setattr(train, "take_step", watched)
     train_member(store, MEMBER, TABLES, CONFIG.model_copy(update={"epochs": 2}), 30.0, tmp_path)
@@ -217,21 +231,21 @@ def test_neither_validation_labels_nor_buffer_rows_reach_the_weights(store: Stor
 
 
 def test_folds_that_the_store_lacks_are_refused(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="fold 3 has 150 training and 0 validation rows"):
+    with pytest.raises(RunError, match="fold 3 has 150 plots .* 0 rows to validate on"):
         fit(store, tmp_path, member=Member(0, 3, 1))
     with pytest.raises(RunError, match=r"num_folds is 4.*at most the 3 folds"):
-        train.plan_members(TrainConfig(num_folds=4), 3, seed=0)
+        plan_members(TrainConfig(num_folds=4), 3, seed=0)
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:9", "cuda:x", ""])
 def test_devices_that_are_not_there_are_refused(name: str) -> None:
     with pytest.raises(RunError, match="train.device is .*one of"):
-        train.choose_device(name)
+        choose_device(name)
 
 
-def test_an_unknown_loss_is_refused_with_the_known_ones(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"unknown loss 'hinge'.*bce"):
-        fit(store, tmp_path, loss="hinge")
+def test_an_unknown_loss_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"loss\n.*'bce', 'full_weighted' or 'asymmetric'"):
+        TrainConfig(loss="hinge")
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
@@ -261,8 +275,8 @@ def test_the_average_moves_by_the_decay_with_batch_norm_statistics_and_counters_
 
 def test_without_an_average_the_last_weights_are_kept(store: Store) -> None:
     config = CONFIG.model_copy(update={"ema_decay": 0.0})
-    training = train.start_training(store, np.arange(150), MEMBER, TABLES, config)
-    train.take_step(training, np.arange(64), 0, 10, config)
+    training = start(store, TABLES, config)
+    train.take_step(training, plots(np.arange(64)), 1e-3, 0)
     for mine, its in zip(training.average.state_dict().values(), training.model.state_dict().values(), strict=True):
         assert torch.equal(mine, its)
 
@@ -271,7 +285,7 @@ def test_weight_decay_is_for_matrices_and_the_gradient_is_clipped(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = CONFIG.model_copy(update={"gradient_clip": 1e-3})
-    training = train.start_training(store, np.arange(150), MEMBER, MODEL, config)
+    training = start(store, MODEL, config)
     decayed, others = training.optimizer.param_groups
     assert decayed["weight_decay"] == config.weight_decay
     assert others["weight_decay"] == 0
@@ -285,7 +299,7 @@ def test_weight_decay_is_for_matrices_and_the_gradient_is_clipped(
 
     training.optimizer.register_step_pre_hook(watched)
     training.model.train()
-    train.take_step(training, np.arange(64), 0, 10, config)
+    train.take_step(training, plots(np.arange(64)), 1e-3, 0)
     assert norms[0].item() == pytest.approx(1e-3, rel=1e-3)
 
 
@@ -303,22 +317,22 @@ def test_any_batch_size_trains(store: Store, tmp_path: Path, batch_size: int) ->
 
 
 def test_validation_is_that_of_all_rows_at_once(store: Store) -> None:
-    training = train.start_training(store, np.arange(150), MEMBER, TABLES, CONFIG)
+    training = start(store, TABLES, CONFIG)
     rows = np.arange(150)
     loss, _, sf1 = train.validate(training, rows)
     logits = torch.cat(list(train.predict_logits(training.average, training.gatherer, rows, training.device, 7)))
     batch = training.gatherer.batch(rows)
-    expected = training.loss(logits, batch.label_rows, batch.label_species)
+    expected = LOSSES["bce"](Sites(logits, batch.label_rows, batch.label_species))
     assert loss == pytest.approx(expected.item(), rel=1e-5)
     assert 0 < sf1 < 1
 
 
 def test_a_loaded_member_predicts_as_it_was_validated(store: Store, tmp_path: Path) -> None:
     logs = fit(store, tmp_path, epochs=1)
-    model = train.load_member(tmp_path, MODEL, torch.device("cpu"))
+    model = load_member(tmp_path, MODEL, torch.device("cpu"))
     _, val, _ = split_rows(store.folds, store.lon, store.lat, MEMBER.fold, 5.0)
     gatherer = Gatherer(store, model.modalities, model.statistics.categories)
     logits = torch.cat(list(train.predict_logits(model, gatherer, val, torch.device("cpu"))))
     batch = gatherer.batch(val)
-    loss = train.LOSSES["bce"](logits, batch.label_rows, batch.label_species)
+    loss = LOSSES["bce"](Sites(logits, batch.label_rows, batch.label_species))
     assert loss.item() == pytest.approx(logs[0].val_loss, rel=1e-5)

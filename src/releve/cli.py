@@ -260,6 +260,68 @@ def score(
         _print_facts(f"{predictions.name} against {solution.name}", chosen)
 
 
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Evaluated runs; the others are compared with the first")],
+    solution: Annotated[
+        Path | None, typer.Option("--solution", help="CSV file: surveyId,target_species_ids of the test split")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Also write the table to this CSV file")] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Put several runs into one table: scores on held-out blocks, and the paired gain over the first run.
+
+    With --solution, the lists of the test split (RUN/predictions.csv) are scored too.
+    """
+    from releve.compare import compare_runs
+    from releve.files import write_text
+
+    table = compare_runs(runs, solution, seed=seed)
+    if out is not None:
+        write_text(out, table.write_csv())
+    if as_json:
+        print(json.dumps(table.to_dicts(), indent=1))
+    else:
+        _print_comparison(table.to_dicts())
+
+
+@app.command()
+def select(
+    recipe: Recipe,
+    store: Annotated[Path, typer.Option("--store", help="Store made by releve prepare")],
+    trials: Annotated[
+        list[str],
+        typer.Option("--try", metavar="SECTION.FIELD=A,B", help="Values to try; all combinations if repeated"),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", help="Also write the table to this CSV file")] = None,
+    folds: Annotated[int, typer.Option("--folds", min=1, help="Spatial folds that are held out in turn")] = 3,
+    seed: Seed = 0,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose settings, such as the background mixture, by spatial cross-validation.
+
+    Regime `po` is scored on held-out presence-only sites: where the same recorders found a species against where they
+    found others. Random cross-validation is shown beside as a warning: it flatters models that remember places.
+    """
+    from releve.config import load_config
+    from releve.files import write_text
+    from releve.pipeline import check_store_matches
+    from releve.select import select_settings
+    from releve.store import open_store
+
+    config, opened = load_config(recipe, settings), open_store(store)
+    check_store_matches(config, opened)
+    table = select_settings(config, opened, trials, num_folds=folds, seed=seed)
+    if out is not None:
+        write_text(out, table.write_csv())
+    if as_json:
+        print(json.dumps(table.to_dicts(), indent=1))
+    else:
+        _print_table(table.to_dicts(), "Spatial cross-validation, the best first")
+
+
 def _open_run(path: Path, settings: list[str] | None, free: tuple[str, ...], seed: int | None = None) -> Any:
     """Return a run with some of its settings changed; what is built into its networks and lists cannot be.
 
@@ -339,6 +401,32 @@ def _print_scores(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         row = row | {"interval": f"{_short(row['sample_f1_low'])}\N{EN DASH}{_short(row['sample_f1_high'])}"}
         table.add_row(*(_short(row[name]) if isinstance(row[name], float) else str(row[name]) for name in shown))
+    Console().print(table)
+
+
+def _print_table(rows: list[dict[str, Any]], title: str) -> None:
+    """Print rows with their columns as they are."""
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for name in rows[0]:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(_short(value) if isinstance(value, float) else str(value) for value in row.values()))
+    Console().print(table)
+
+
+def _print_comparison(rows: list[dict[str, Any]]) -> None:
+    """Print one line a run."""
+    names = {"run": "run", "regime": "regime", "records": "records", "sample_f1": "sF1", "interval": "95 %"}
+    names |= {"gain": "gain", "gain_interval": "95 %", "macro_f1": "macro", "auc_macro": "AUC"}
+    names |= {"test_sample_f1": "test sF1"} if "test_sample_f1" in rows[0] else {}
+    table = Table(title="Runs on held-out spatial blocks", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for name, title in names.items():
+        first = name == "run"
+        table.add_column(title, justify="left" if first else "right", overflow="fold", no_wrap=not first)
+    for row in rows:
+        row = row | {"interval": f"{_short(row['sample_f1_low'])}\N{EN DASH}{_short(row['sample_f1_high'])}"}
+        row |= {"gain": f"{row['gain']:+.3f}", "gain_interval": f"{row['gain_low']:+.3f} to {row['gain_high']:+.3f}"}
+        table.add_row(*(_short(row[name]) if isinstance(row[name], float) else str(row[name]) for name in names))
     Console().print(table)
 
 

@@ -11,11 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from releve.decide.decision import DecideConfig
 from releve.errors import ConfigError, nearest
 from releve.evaluate import EvaluateConfig
+from releve.members import TrainConfig
 from releve.models import ModelConfig
 from releve.models.forest import ForestConfig
+from releve.prepare.clean import CleanConfig
+from releve.prepare.pseudoplots import PseudoplotConfig
 from releve.prepare.split import SplitConfig
+from releve.regimes import Phase, RecordsConfig, plan_phases
 from releve.store import DataConfig
-from releve.train import TrainConfig
 
 
 class Config(BaseModel):
@@ -26,8 +29,11 @@ class Config(BaseModel):
     title: str = ""
     """What the recipe is for."""
     data: DataConfig = Field(default_factory=DataConfig)
+    clean: CleanConfig = Field(default_factory=CleanConfig)
+    pseudoplots: PseudoplotConfig = Field(default_factory=PseudoplotConfig)
     split: SplitConfig = Field(default_factory=SplitConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
+    records: RecordsConfig = Field(default_factory=RecordsConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
     forest: ForestConfig = Field(default_factory=ForestConfig)
     decide: DecideConfig = Field(default_factory=DecideConfig)
@@ -40,6 +46,13 @@ class Config(BaseModel):
             raise ValueError(
                 f"train.num_folds is {self.train.num_folds}, expected at most split.num_folds, {self.split.num_folds}"
             )
+        if self.train.regime != "pa" and self.data.records is None:
+            raise ValueError(
+                f"train.regime is {self.train.regime!r} and data.records is not given, expected the name of the "
+                "release's presence-only split, such as data.records = 'po'"
+            )
+        if self.train.regime != "po" and not self.data.splits:
+            raise ValueError(f"train.regime is {self.train.regime!r} and data.splits is empty, expected plots")
         if self.model.fusion == "direct" and len(self.model.modalities) != 1:
             raise ValueError(
                 f"model.fusion = 'direct' with modalities {list(self.model.modalities)}, expected one modality; use "
@@ -48,6 +61,10 @@ class Config(BaseModel):
         if self.model.pretrained not in (None, "hub") and not Path(self.model.pretrained or "").is_file():
             raise ValueError(f"model.pretrained: no weights at {self.model.pretrained}")
         return self
+
+    def phases(self) -> list[Phase]:
+        """Return the phases of training."""
+        return plan_phases(self.train.regime, self.train.epochs, self.records.pretrain_epochs)
 
 
 def load_config(path: Path, overrides: list[str] | None = None) -> Config:

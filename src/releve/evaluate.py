@@ -247,6 +247,7 @@ def held_out_baseline(
     probs = np.zeros((len(rows), len(store.species_ids)), np.float32)
     for fold in np.unique(store.folds[rows]).tolist():
         train, _, _ = split_rows(store.folds, store.lon, store.lat, fold, buffer_km)
+        train = train[store.is_scored[train]]
         inside = np.flatnonzero(store.folds[rows] == fold)
         probs[inside] = predict(store, train, store, rows[inside], seed)
     logits = torch.from_numpy(np.asarray(to_logits(np.clip(probs, 1e-6, 1 - 1e-6))))

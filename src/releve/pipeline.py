@@ -16,19 +16,29 @@ from releve.errors import RunError, StoreError
 from releve.evaluate import Evaluation, assessment_groups, decide_held_out, evaluate_held_out
 from releve.files import file_sha256, write_json, write_text
 from releve.ingest import open_release
+from releve.members import Member, plan_members, train_forest
 from releve.predict import Predictions, predict_lists, store_for_prediction, write_probabilities
 from releve.progress import console, progress_bar
 from releve.report import write_run_report
 from releve.runs import Run, add_step, open_run, predict_held_out, write_record
 from releve.store import Store, build_store, recipe_differences, recipe_of
 from releve.submission import write_submission
-from releve.train import Member, plan_members, train_forest, train_member
+from releve.train import train_member
 
 
 def prepare(config: Config, data: Path, out: Path, *, seed: int = 0, overwrite: bool = False) -> Store:
     """Build the store of a recipe from a release, and its ``run.json``."""
     started = time.monotonic()
-    store = build_store(open_release(data), config.data, config.split, out, seed=seed, overwrite=overwrite)
+    store = build_store(
+        open_release(data),
+        config.data,
+        config.split,
+        out,
+        clean=config.clean,
+        pseudoplots=config.pseudoplots,
+        seed=seed,
+        overwrite=overwrite,
+    )
     if not (out / "run.json").is_file():
         write_record(
             out,
@@ -82,17 +92,20 @@ def train(
     }
     write_record(out, "train", started, **facts)
     timings = {}
+    num_epochs = sum(phase.epochs for phase in config.phases())
     with progress_bar() as bar:
-        task = bar.add_task("train", total=len(plan) * config.train.epochs)
+        task = bar.add_task("train", total=len(plan) * num_epochs)
         for member in plan:
             member_started = time.monotonic()
             place = (config.split.buffer_km, out / member.name)
             if member.kind == "forest":
                 train_forest(store, member, config.model, config.forest, *place, resume=resume)
-                bar.advance(task, config.train.epochs)
+                bar.advance(task, num_epochs)
             else:
                 advance = partial(bar.advance, task)
-                train_member(store, member, config.model, config.train, *place, resume=resume, advance=advance)
+                settings = (config.model, config.train)
+                options: dict[str, Any] = {"records": config.records, "resume": resume, "advance": advance}
+                train_member(store, member, *settings, *place, **options)
             timings[member.name] = round(time.monotonic() - member_started, 1)
     unfinished = Run(out, config, seed, tuple(plan))
     rows, logits = predict_held_out(unfinished)
@@ -185,7 +198,9 @@ def check_store_matches(config: Config, store: Store) -> None:
     StoreError
         Naming the settings that differ.
     """
-    differs = recipe_differences(store.manifest.recipe, recipe_of(config.data, config.split))
+    differs = recipe_differences(
+        store.manifest.recipe, recipe_of(config.data, config.split, config.clean, config.pseudoplots)
+    )
     if differs:
         raise StoreError(
             f"store {store.path} was made by another recipe: {'; '.join(differs)}",

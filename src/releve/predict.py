@@ -55,7 +55,7 @@ def store_for_prediction(run: Run, data: Path, split: str) -> Store:
     if data.is_file():
         covariates = run.models[0].statistics.tables.get("covariates")
         return read_table_store(data, covariates.columns if covariates else (), bounds=_training_bounds(run))
-    settings = run.config.data.model_copy(update={"splits": (split,)})
+    settings = run.config.data.model_copy(update={"splits": (split,), "records": None})
     folder = run.path / "stores" / f"{split}-{_short_hash(str(data.resolve()))}"
     return build_store(open_release(data), settings, None, folder, overwrite=True)
 

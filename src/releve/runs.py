@@ -22,16 +22,18 @@ import torch
 from numpy.typing import NDArray
 
 import releve
+from releve.checkpoint import load_member
 from releve.config import Config, make_config
 from releve.data import Gatherer
 from releve.decide.decision import Decision
 from releve.errors import RunError, StoreError
 from releve.files import file_sha256, write_json
+from releve.members import Member, choose_device
 from releve.models import SpeciesModel
 from releve.models.forest import ForestModel
 from releve.progress import console
 from releve.store import Store, open_store
-from releve.train import Member, choose_device, load_member, predict_logits
+from releve.train import predict_logits
 
 BATCH_SIZE = 512
 """Surveys predicted at a time."""
@@ -106,7 +108,7 @@ def predict_held_out(run: Run) -> tuple[NDArray[np.int64], dict[str, torch.Tenso
     rows: list[NDArray[np.int64]] = []
     logits: dict[str, list[torch.Tensor]] = {}
     for fold in sorted({member.fold for member in run.members}):
-        in_fold = np.flatnonzero(run.store.folds == fold)
+        in_fold = np.flatnonzero((run.store.folds == fold) & run.store.is_scored)
         rows.append(in_fold)
         for (_, kind), models in models_of(run, fold).items():
             gatherers = [gatherer_for(model, run.store) for model in models]

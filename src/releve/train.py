@@ -5,141 +5,31 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from releve.data import Gatherer, Statistics, measure_statistics
+from releve.checkpoint import EpochLog, finished_logs, restore_state, save_finished, save_state, save_weights
+from releve.data import Batch, Gatherer, measure_statistics
 from releve.decide import Calibration, expected_f1_sets, fit_calibration
-from releve.errors import RunError, pick
-from releve.files import atomic_path, write_json, write_text
-from releve.losses import LOSSES
+from releve.errors import RunError
+from releve.losses import BACKGROUNDS, LOSSES, Sites
+from releve.members import Member, TrainConfig, choose_device
 from releve.metrics import score_sets
 from releve.models import ModelConfig, SpeciesModel, build_model
-from releve.models.forest import ForestConfig, ForestModel, fit_forest, load_forest
-from releve.prepare.split import split_rows
+from releve.regimes import RecordsConfig, Sampler, Step, fold_rows, plan_phases
 from releve.store import Store
 
 LOG_EVERY = 50
 """Steps between looks at the loss; a look makes a GPU wait."""
-
-
-class TrainConfig(BaseModel):
-    """How a model is trained."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    loss: Literal["bce"] = "bce"
-    """Name of a loss in ``releve.losses.LOSSES``."""
-    num_folds: int = Field(1, ge=1)
-    """Folds that are held out in turn, each from members of its own; all members' predictions are averaged."""
-    seeds_per_fold: int = Field(1, ge=1)
-    """Networks trained for each fold, with different seeds."""
-    forests_per_fold: int = Field(0, ge=0)
-    """Forests of random trees on the tables, trained for each fold beside the networks."""
-    epochs: int = Field(20, ge=1)
-    """Passes over the training rows; the cosine schedule ends with the last one."""
-    patience: int = Field(6, ge=1)
-    """Epochs without a better validation sF1 after which training stops."""
-    batch_size: int = Field(128, ge=2)
-    """Surveys a step."""
-    learning_rate: float = Field(1e-3, gt=0)
-    """Highest learning rate of AdamW."""
-    weight_decay: float = Field(1e-2, ge=0)
-    """Decoupled weight decay of matrices; vectors have none."""
-    warmup: float = Field(0.1, ge=0, le=0.9)
-    """Share of the steps in which the learning rate rises linearly."""
-    gradient_clip: float = Field(1.0, gt=0)
-    """Largest norm of the gradient."""
-    ema_decay: float = Field(0.99, ge=0, lt=1)
-    """Decay of the average of the weights, which is what is validated and kept; 0 keeps the last weights."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """``auto``: bf16 on a GPU, fp32 on a CPU."""
-    device: str = "auto"
-    """``auto``, ``cpu``, ``cuda`` or ``cuda:1``."""
-
-
-@dataclass(frozen=True)
-class Member:
-    """One model of a run: the fold it is validated on, its seed, and whether it is a ``network`` or a ``forest``."""
-
-    index: int
-    fold: int
-    seed: int
-    kind: str = "network"
-
-    @property
-    def name(self) -> str:
-        """Folder name."""
-        return f"member-{self.index:02d}"
-
-
-@dataclass(frozen=True)
-class EpochLog:
-    """One line of ``metrics.jsonl``."""
-
-    epoch: int
-    train_loss: float
-    val_loss: float
-    val_sf1: float
-    learning_rate: float
-    seconds: float
-
-
-def plan_members(config: TrainConfig, num_folds: int, seed: int) -> list[Member]:
-    """Return the members of a run.
-
-    Raises
-    ------
-    RunError
-        If more folds are to be trained than the store has.
-
-    Examples
-    --------
-    >>> config = TrainConfig(num_folds=2, seeds_per_fold=2, forests_per_fold=1)
-    >>> [(m.fold, m.seed, m.kind) for m in plan_members(config, 5, seed=7)][:4]
-    [(0, 7000, 'network'), (0, 7001, 'network'), (0, 7002, 'forest'), (1, 7003, 'network')]
-    """
-    if config.num_folds > num_folds:
-        raise RunError(
-            f"train.num_folds is {config.num_folds}",
-            expected=f"at most the {num_folds} folds of the store",
-            action="Lower train.num_folds, or prepare with a higher split.num_folds",
-        )
-    kinds = ["network"] * config.seeds_per_fold + ["forest"] * config.forests_per_fold
-    pairs = [(fold, kind) for fold in range(config.num_folds) for kind in kinds]
-    return [Member(i, fold, 1000 * seed + i, kind) for i, (fold, kind) in enumerate(pairs)]
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name; ``auto`` is the first GPU if there is one.
-
-    Raises
-    ------
-    RunError
-        If there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = ["auto", "cpu", "cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    if name not in found or (name == "cuda" and not torch.cuda.is_available()):
-        raise RunError(
-            f"train.device is {name!r} and torch finds {torch.cuda.device_count()} GPUs",
-            expected=f"one of {found}",
-            action="Use train.device = 'auto'",
-        )
-    return torch.device(name)
 
 
 @dataclass
@@ -151,7 +41,10 @@ class Training:
     """Exponential moving average of the weights: what is validated and kept."""
     optimizer: torch.optim.Optimizer
     gatherer: Gatherer
-    loss: Callable[[Tensor, Tensor, Tensor], Tensor]
+    config: TrainConfig
+    records: RecordsConfig
+    frequency_S: Tensor
+    """Share of the training rows that have each species."""
     autocast: torch.autocast
     device: torch.device
     logs: list[EpochLog]
@@ -166,6 +59,7 @@ def train_member(
     buffer_km: float,
     folder: Path,
     *,
+    records: RecordsConfig | None = None,
     resume: bool = False,
     advance: Callable[[int], None] = lambda epochs: None,
 ) -> list[EpochLog]:
@@ -186,6 +80,8 @@ def train_member(
         Training rows nearer than this to a validation row are left out.
     folder
         Gets ``weights.safetensors``, ``statistics.json``, ``metrics.jsonl``, and ``member.json`` when all is done.
+    records
+        How presence-only rows are learned from, where the regime has them.
     resume
         Go on after the last whole epoch in ``state.pt``; a member that is done is left as it is.
     advance
@@ -194,104 +90,81 @@ def train_member(
     Raises
     ------
     RunError
-        If a loss is not finite; the best weights so far are kept.
+        If a loss is not finite (the best weights so far are kept), or the fold lacks rows that the regime needs.
     """
+    records = records or RecordsConfig()
+    phases = plan_phases(config.regime, config.epochs, records.pretrain_epochs)
+    num_epochs = sum(phase.epochs for phase in phases)
     if resume and (logs := finished_logs(folder)):
-        advance(config.epochs)
+        advance(num_epochs)
         return logs
-    train_rows, val_rows, _ = split_rows(store.folds, store.lon, store.lat, member.fold, buffer_km)
-    if min(len(train_rows), len(val_rows)) < 2:
-        raise RunError(f"fold {member.fold} has {len(train_rows)} training and {len(val_rows)} validation rows")
-    training = start_training(store, train_rows, member, model_config, config)
+    plot_rows, record_rows, val_rows = fold_rows(store, member.fold, buffer_km, config.regime)
+    training = start_training(store, plot_rows, record_rows, member, model_config, config, records)
     if resume:
         restore_state(folder, training)
-    steps_per_epoch = math.ceil(len(train_rows) / config.batch_size)
+    sampler = Sampler(store, plot_rows, record_rows, records, config.batch_size)
     advance(len(training.logs))
 
-    while len(training.logs) < config.epochs and not has_stalled(training.logs, config.patience):
+    first = num_epochs - config.epochs  # epochs before the last phase are not candidates
+    while len(training.logs) < num_epochs and not has_stalled(training.logs, config.patience, first):
         epoch, started = len(training.logs), time.monotonic()
-        order = np.random.default_rng([member.seed, epoch]).permutation(train_rows)
+        phase, at = (phases[0], epoch) if epoch < first else (phases[-1], epoch - first)
+        num_steps = sampler.num_steps(phase)
         total = torch.zeros((), device=training.device)
         with torch.random.fork_rng([training.device] if training.device.type == "cuda" else []):
             torch.manual_seed(member.seed * 100_003 + epoch)  # dropout and augmentation of this epoch
             training.model.train()
-            for i, rows in enumerate(np.array_split(order, steps_per_epoch)):
-                step = epoch * steps_per_epoch + i
-                total += len(rows) * take_step(training, rows, step, config.epochs * steps_per_epoch, config)
-                if step % LOG_EVERY == 0 or i == steps_per_epoch - 1:
-                    check_finite(total, store, rows, epoch)
+            for i, step in enumerate(sampler.steps(phase, np.random.default_rng([member.seed, epoch]))):
+                rate = learning_rate_at(at * num_steps + i, phase.epochs * num_steps, config)
+                total += take_step(training, step, rate, epoch * num_steps + i) / num_steps
+                if i % LOG_EVERY == 0 or i == num_steps - 1:
+                    check_finite(total, store, step.rows, epoch)
         val_loss, calibration, val_sf1 = validate(training, val_rows)
         log = EpochLog(
             epoch=epoch,
-            train_loss=float(total) / len(train_rows),
+            train_loss=float(total),
             val_loss=val_loss,
             val_sf1=val_sf1,
             learning_rate=training.optimizer.param_groups[0]["lr"],
             seconds=round(time.monotonic() - started, 3),
         )
         training.logs.append(log)
-        if best_epoch(training.logs) == epoch:
+        if epoch >= first and best_epoch(training.logs, first) == epoch:
             training.best = {"best_epoch": epoch, "val_sf1": val_sf1, "calibration": asdict(calibration)}
             save_weights(folder, training.average)
         save_state(folder, training)
         advance(1)
 
     save_finished(folder, asdict(member) | training.best, training.logs)
-    advance(config.epochs - len(training.logs))
+    advance(num_epochs - len(training.logs))
     return training.logs
-
-
-def train_forest(
-    store: Store,
-    member: Member,
-    model_config: ModelConfig,
-    config: ForestConfig,
-    buffer_km: float,
-    folder: Path,
-    *,
-    resume: bool = False,
-) -> None:
-    """Grow one forest on the training rows of its fold and keep it in ``folder``.
-
-    Parameters
-    ----------
-    store, member, buffer_km, folder, resume
-        As for :func:`train_member`.
-    model_config
-        Its table modalities are what the forest sees.
-    config
-        The trees.
-    """
-    if resume and (folder / "member.json").is_file():
-        return
-    train_rows, _, _ = split_rows(store.folds, store.lon, store.lat, member.fold, buffer_km)
-    rng = np.random.default_rng(member.seed)
-    tables = tuple(name for name in model_config.modalities if name in ("covariates", "survey", "location"))
-    statistics = measure_statistics(store, train_rows, tables or model_config.modalities, rng=rng)
-    gatherer = Gatherer(store, statistics.modalities, statistics.categories)
-    save_weights(folder, fit_forest(gatherer, train_rows, statistics, config, seed=member.seed))
-    write_json(folder / "member.json", asdict(member))
 
 
 def start_training(
     store: Store,
-    train_rows: NDArray[np.int64],
+    plot_rows: NDArray[np.int64],
+    record_rows: NDArray[np.int64],
     member: Member,
     model_config: ModelConfig,
     config: TrainConfig,
+    records: RecordsConfig,
 ) -> Training:
     """Return a member at its first step."""
     device = choose_device(config.device)
-    rng = np.random.default_rng(member.seed)
-    statistics = measure_statistics(store, train_rows, model_config.modalities, rng=rng)
+    observed = ("observation",) if len(record_rows) and records.observation_head else ()
+    rows = np.concatenate([plot_rows, record_rows])
+    modalities = (*model_config.modalities, *observed)
+    statistics = measure_statistics(store, rows, modalities, rng=np.random.default_rng(member.seed))
     model = build_model(statistics, model_config, seed=member.seed).to(device)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
     return Training(
         model=model,
         average=copy.deepcopy(model).eval().requires_grad_(False),
         optimizer=make_optimizer(model, config),
-        gatherer=Gatherer(store, model.modalities, statistics.categories),
-        loss=pick(LOSSES, config.loss, what="loss"),
+        gatherer=Gatherer(store, (*model.modalities, *observed), statistics.categories),
+        config=config,
+        records=records,
+        frequency_S=((torch.tensor(statistics.num_positives) + 0.5) / (statistics.num_rows + 1.0)).to(device),
         autocast=torch.autocast(device.type, torch.bfloat16, enabled=bf16),
         device=device,
         logs=[],
@@ -326,20 +199,55 @@ def learning_rate_at(step: int, num_steps: int, config: TrainConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def take_step(training: Training, rows: NDArray[np.int64], step: int, num_steps: int, config: TrainConfig) -> Tensor:
-    """Take one step on a batch and return its mean loss, left on the device."""
+def take_step(training: Training, step: Step, learning_rate: float, num_taken: int) -> Tensor:
+    """Take one step and return its loss, left on the device."""
+    config = training.config
     for group in training.optimizer.param_groups:
-        group["lr"] = learning_rate_at(step, num_steps, config)
-    batch = training.gatherer.batch(rows).to(training.device)
+        group["lr"] = learning_rate
+    batch = training.gatherer.batch(step.rows).to(training.device)
     with training.autocast:
         logits_BS = training.model(batch)
-    loss = training.loss(logits_BS, batch.label_rows, batch.label_species)
+    loss = step_loss(training, batch, logits_BS, len(step.plots), len(step.records))
     loss.backward()
     torch.nn.utils.clip_grad_norm_(training.model.parameters(), config.gradient_clip)
     training.optimizer.step()
     training.optimizer.zero_grad(set_to_none=True)
-    update_average(training.average, training.model, min(config.ema_decay, (1 + step) / (10 + step)))
+    update_average(training.average, training.model, min(config.ema_decay, (1 + num_taken) / (10 + num_taken)))
     return loss.detach()
+
+
+def step_loss(training: Training, batch: Batch, logits_BS: Tensor, num_plots: int, num_records: int) -> Tensor:
+    """Return the loss of the plots plus the weighted loss of the presence-only rows, which come after them."""
+    rows, species = batch.label_rows, batch.label_species
+    loss, last = torch.zeros((), device=logits_BS.device), num_plots + num_records
+    if num_plots:
+        loss = plot_loss(training, logits_BS[:num_plots], rows[rows < num_plots], species[rows < num_plots])
+    if num_records:
+        here = (rows >= num_plots) & (rows < last)
+        sites = Sites(
+            logits_BS[num_plots:last].float(),
+            rows[here] - num_plots,
+            species[here],
+            trust_B=batch.trust[num_plots:last],
+            background_KS=logits_BS[last:].float(),
+            own_share=BACKGROUNDS[training.records.background],
+            frequency_S=training.frequency_S,
+        )
+        weight = training.records.weight if num_plots else 1.0
+        loss = loss + weight * LOSSES[training.records.loss](sites)
+    return loss
+
+
+def plot_loss(training: Training, logits_BS: Tensor, label_rows: Tensor, label_species: Tensor) -> Tensor:
+    """Return the loss of plots."""
+    weight_S = None
+    if training.config.class_weight:
+        weight_S = training.frequency_S**-training.config.class_weight
+        weight_S = weight_S / weight_S.mean()
+    logits_BS = logits_BS.float()  # sums of bf16 lose the rare species
+    return LOSSES[training.config.loss](
+        Sites(logits_BS, label_rows, label_species, frequency_S=training.frequency_S, class_weight_S=weight_S)
+    )
 
 
 @torch.no_grad()
@@ -373,7 +281,8 @@ def validate(training: Training, rows: NDArray[np.int64]) -> tuple[float, Calibr
             last = first + len(logits_BS)
             part = truth.take(np.arange(first, last))
             pairs = torch.from_numpy(part.surveys()), torch.from_numpy(part.indices).long()
-            total += len(logits_BS) * float(training.loss(logits_BS, *pairs))
+            on_device = (x.to(training.device) for x in (logits_BS, *pairs))
+            total += len(logits_BS) * float(plot_loss(training, *on_device))
             logits_NS[first:last] = logits_BS
             first = last
     calibration = fit_calibration(logits_NS, truth)
@@ -381,14 +290,14 @@ def validate(training: Training, rows: NDArray[np.int64]) -> tuple[float, Calibr
     return total / len(rows), calibration, score_sets(lists, truth, len(store.species_ids)).sample_f1
 
 
-def has_stalled(logs: list[EpochLog], patience: int) -> bool:
-    """Return whether the validation sF1 has not improved for ``patience`` epochs."""
-    return bool(logs) and len(logs) - 1 - best_epoch(logs) >= patience
+def has_stalled(logs: list[EpochLog], patience: int, first: int = 0) -> bool:
+    """Return whether the validation sF1 has not improved for ``patience`` epochs of the last phase."""
+    return len(logs) > first and len(logs) - 1 - best_epoch(logs, first) >= patience
 
 
-def best_epoch(logs: list[EpochLog]) -> int:
-    """Return the epoch with the highest validation sF1; of equals, the first."""
-    return int(np.argmax([log.val_sf1 for log in logs]))
+def best_epoch(logs: list[EpochLog], first: int = 0) -> int:
+    """Return the epoch with the highest validation sF1, from epoch ``first`` on; of equals, the first."""
+    return first + int(np.argmax([log.val_sf1 for log in logs[first:]]))
 
 
 def check_finite(total: Tensor, store: Store, rows: NDArray[np.int64], epoch: int) -> None:
@@ -399,70 +308,3 @@ def check_finite(total: Tensor, store: Store, rows: NDArray[np.int64], epoch: in
             f"the loss of epoch {epoch} is {float(total)} by the batch with surveys {ids} ...",
             action="Lower train.learning_rate or train with train.precision = 'fp32'; the best weights are kept",
         )
-
-
-def save_weights(folder: Path, model: SpeciesModel | ForestModel) -> None:
-    """Write the weights and the statistics that go with them."""
-    with atomic_path(folder / "weights.safetensors") as partial:
-        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial)
-    write_text(folder / "statistics.json", model.statistics.model_dump_json())
-
-
-def save_state(folder: Path, training: Training) -> None:
-    """Write what a resumed training needs, and the log."""
-    write_text(folder / "metrics.jsonl", "".join(json.dumps(asdict(log)) + "\n" for log in training.logs))
-    state = {
-        "model": training.model.state_dict(),
-        "average": training.average.state_dict(),
-        "optimizer": training.optimizer.state_dict(),
-        "logs": [asdict(log) for log in training.logs],
-        "best": training.best,
-    }
-    with atomic_path(folder / "state.pt") as partial:
-        torch.save(state, partial)
-
-
-def restore_state(folder: Path, training: Training) -> None:
-    """Put a training back to where its last whole epoch left it; without a state it stays at the start."""
-    file = folder / "state.pt"
-    if not file.is_file():
-        return
-    state = torch.load(file, map_location=training.device, weights_only=True)
-    training.model.load_state_dict(state["model"])
-    training.average.load_state_dict(state["average"])
-    training.optimizer.load_state_dict(state["optimizer"])
-    training.logs[:] = [EpochLog(**log) for log in state["logs"]]
-    training.best = state["best"]
-
-
-def save_finished(folder: Path, summary: dict[str, Any], logs: list[EpochLog]) -> None:
-    """Write ``member.json``, the sign that a member is done, and drop the state that only resuming needs."""
-    write_json(folder / "member.json", summary | {"num_epochs": len(logs)})
-    (folder / "state.pt").unlink(missing_ok=True)
-
-
-def finished_logs(folder: Path) -> list[EpochLog]:
-    """Return the log of a member that is done, else nothing."""
-    if not (folder / "member.json").is_file():
-        return []
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [EpochLog(**json.loads(line)) for line in lines]
-
-
-def load_member(folder: Path, config: ModelConfig, device: torch.device) -> SpeciesModel | ForestModel:
-    """Return a trained member, ready to predict.
-
-    Raises
-    ------
-    RunError
-        If the member is not done.
-    """
-    if not (folder / "member.json").is_file():
-        raise RunError(f"{folder} is not trained to its end", action="Run releve train again with --resume")
-    statistics = Statistics.model_validate_json((folder / "statistics.json").read_text(encoding="utf-8"))
-    weights = load_file(folder / "weights.safetensors")
-    if json.loads((folder / "member.json").read_text(encoding="utf-8")).get("kind") == "forest":
-        return load_forest(weights, statistics)
-    model = build_model(statistics, config.model_copy(update={"pretrained": None}), seed=0)
-    model.load_state_dict(weights)
-    return model.to(device).eval()

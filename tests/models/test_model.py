@@ -77,7 +77,7 @@ def test_surveys_of_which_nothing_is_known_get_finite_logits(statistics: Statist
     zero = torch.zeros(3, dtype=torch.int64)
     empty = torch.zeros(0, dtype=torch.int64)
     for training in (False, True):
-        logits = model.train(training)(Batch(zero, {}, {}, zero, zero, empty, empty))
+        logits = model.train(training)(Batch(zero, {}, {}, zero, zero, empty, empty, torch.ones(3)))
         assert logits.shape == (3, 8)
         assert logits.isfinite().all()
     model.eval()

@@ -15,9 +15,9 @@ import polars as pl
 from releve.config import make_config
 from releve.decide import reliability_table
 from releve.evaluate import Entry, Evaluation
+from releve.members import Member
 from releve.metrics import Lists, rank_scores, score_sets
 from releve.report import DemoResult
-from releve.train import Member
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 LOADING = {"src", "href", "srcset", "poster", "data", "action"}

@@ -22,13 +22,15 @@ class Batch:
     values
         By modality, for the P surveys that have it: ``covariates`` and ``survey`` (P, K) float32 with NaN for
         missing; ``landsat`` and ``climate`` (P, C, Y, Q) and ``patch`` (P, C, H, W) in the store's integer type;
-        ``location`` (P, 2) float32 degrees ``lon, lat``.
+        ``location`` (P, 2) float32 degrees ``lon, lat``; ``observation`` (P, K) float32 of presence-only rows.
     places
         By modality, (P,) int64: positions in the batch of the surveys in ``values``, ascending.
     year, month
         (B,) int64; month 0 where only the year is known.
     label_rows, label_species
         (positives,) int64 pairs: position in the batch and ``species_index`` of every species present.
+    trust
+        (B,) float32: how far a row's silence is trusted, 0 to 1; 1 for a plot.
     """
 
     rows: Tensor
@@ -38,6 +40,7 @@ class Batch:
     month: Tensor
     label_rows: Tensor
     label_species: Tensor
+    trust: Tensor
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -59,6 +62,7 @@ class Batch:
             month=move(self.month),
             label_rows=move(self.label_rows),
             label_species=move(self.label_species),
+            trust=move(self.trust),
         )
 
     def dense_labels(self, num_species: int) -> Tensor:
@@ -68,7 +72,7 @@ class Batch:
         --------
         >>> none = torch.zeros(2, dtype=torch.int64)
         >>> pairs = torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1])
-        >>> Batch(none, {}, {}, none, none, *pairs).dense_labels(3)
+        >>> Batch(none, {}, {}, none, none, *pairs, torch.ones(2)).dense_labels(3)
         tensor([[1., 0., 1.],
                 [0., 1., 0.]])
         """

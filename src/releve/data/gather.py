@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from releve.data.batch import Batch
+from releve.data.observation import observation_features
 from releve.store import Store
 
 SURVEY_NUMERIC = ("log10_area_m2", "log10_uncertainty_m", "year")
@@ -27,7 +28,8 @@ class Gatherer:
     store
         An open store.
     modalities
-        Names to gather; one that the store lacks is left out of the batch.
+        Names to gather; one that the store lacks is left out of the batch. ``observation`` is how presence-only rows
+        came about (see :mod:`releve.data.observation`).
     categories
         For each categorical column of the ``survey`` modality, its known values in the order of their codes.
     columns
@@ -41,7 +43,7 @@ class Gatherer:
         categories: dict[str, list[str]],
         columns: tuple[str, ...] | None = None,
     ) -> None:
-        self.store = store
+        self.store, self.categories = store, categories
         self._column_places = _column_places(store, columns)
         self.modalities = modalities
         self._labels = torch.from_numpy(np.ascontiguousarray(store.labels.indices)).long()
@@ -54,6 +56,7 @@ class Gatherer:
             self._tables["survey"] = survey_features(surveys, categories)
         if "location" in modalities:
             self._tables["location"] = np.column_stack([store.lon, store.lat]).astype(np.float32)
+        self._trust = torch.from_numpy(store.trust)
         encoded = any(name in modalities and array.offsets is not None for name, array in store.arrays.items())
         self._pool = ThreadPoolExecutor() if encoded else None
 
@@ -65,6 +68,10 @@ class Gatherer:
             if name in self._tables:
                 values[name] = torch.from_numpy(self._tables[name][rows])
                 places[name] = torch.arange(len(rows))
+            elif name == "observation":
+                found = np.flatnonzero(~self.store.is_plot[rows])
+                values[name] = torch.from_numpy(observation_features(self.store, rows[found], self.categories))
+                places[name] = torch.from_numpy(found)
             elif name in self.store.arrays:
                 array = self.store.arrays[name]
                 found = np.flatnonzero(array.row_of[rows] >= 0)
@@ -74,7 +81,8 @@ class Gatherer:
                 values[name] = torch.from_numpy(gathered)
                 places[name] = torch.from_numpy(found)
         label_rows, label_species = self._gather_labels(index)
-        return Batch(index, values, places, self._year[index], self._month[index], label_rows, label_species)
+        date = self._year[index], self._month[index]
+        return Batch(index, values, places, *date, label_rows, label_species, self._trust[index])
 
     def _gather_labels(self, index: Tensor) -> tuple[Tensor, Tensor]:
         starts = self._indptr[index]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from releve.data.gather import SURVEY_CATEGORICAL, SURVEY_NUMERIC, survey_features
+from releve.data.observation import OBSERVATION_CATEGORICAL, observation_columns, observation_features
 from releve.errors import StoreError
 from releve.store import Store, StoredArray
 
@@ -52,9 +53,14 @@ class Statistics(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_rows: int
+    """Training plots; where there are none, presence-only rows."""
     species_ids: list[int]
     num_positives: list[int]
-    """Training surveys in which each species is present."""
+    """Rows among them in which each species is present."""
+    num_records: int = 0
+    """Presence-only training rows beside the plots."""
+    record_positives: list[int] = []
+    """Rows among them in which each species is present."""
     categories: dict[str, list[str]]
     """Names known to the ``survey`` modality's categorical columns, in the order of their codes."""
     tables: dict[str, TableStatistics]
@@ -63,7 +69,7 @@ class Statistics(BaseModel):
     @property
     def modalities(self) -> tuple[str, ...]:
         """Modalities that a model can be built for."""
-        return (*self.tables, *self.arrays)
+        return tuple(name for name in (*self.tables, *self.arrays) if name != "observation")
 
 
 def measure_statistics(
@@ -87,10 +93,15 @@ def measure_statistics(
     StoreError
         If the rows hold no species, or no modality has a value.
     """
-    counts = np.bincount(store.labels.take(rows).indices, minlength=len(store.species_ids))
-    if counts.sum() == 0:
+    plots, records = rows[store.is_plot[rows]], rows[~store.is_plot[rows]]
+    counts, record_counts = (
+        np.bincount(store.labels.take(part).indices, minlength=len(store.species_ids)) for part in (plots, records)
+    )
+    if counts.sum() + record_counts.sum() == 0:
         raise StoreError(f"the {len(rows)} training rows of {store.path} hold no species", expected="labelled rows")
     categories = {name: _frequent_names(store, rows, name) for name in SURVEY_CATEGORICAL}
+    if "observation" in modalities and len(records):
+        categories |= {name: _frequent_names(store, records, name) for name in OBSERVATION_CATEGORICAL}
     tables: dict[str, TableStatistics] = {}
     arrays: dict[str, ArrayStatistics] = {}
     values: NDArray
@@ -101,6 +112,10 @@ def measure_statistics(
         elif name == "survey":
             values = survey_features(store.surveys[rows.tolist()], categories)
             tables[name] = _table_statistics(values, SURVEY_NUMERIC + SURVEY_CATEGORICAL, SURVEY_CATEGORICAL)
+        elif name == "observation":
+            if len(records):
+                values = observation_features(store, _some(records, MAX_TABLE_ROWS, rng), categories)
+                tables[name] = _table_statistics(values, observation_columns(store), OBSERVATION_CATEGORICAL)
         elif name in store.arrays and (store.arrays[name].row_of[rows] >= 0).any():
             array = store.arrays[name]
             having = rows[array.row_of[rows] >= 0]
@@ -110,12 +125,14 @@ def measure_statistics(
             else:
                 arrays[name] = _array_statistics(array, _some(having, MAX_ARRAY_ROWS, rng))
     tables = {name: table for name, table in tables.items() if table.quantiles or any(table.codes.values())}
-    if not tables and not arrays:
+    if not (tables.keys() - {"observation"}) and not arrays:
         raise StoreError(f"store {store.path} has none of the modalities {modalities}", expected="at least one")
     return Statistics(
-        num_rows=len(rows),
+        num_rows=len(plots) or len(records),
         species_ids=store.species_ids.tolist(),
-        num_positives=counts.tolist(),
+        num_positives=(counts if len(plots) else record_counts).tolist(),
+        num_records=len(records) if len(plots) else 0,
+        record_positives=record_counts.tolist() if len(plots) and len(records) else [],
         categories=categories,
         tables=tables,
         arrays=arrays,

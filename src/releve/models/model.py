@@ -5,57 +5,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from releve.data.batch import Batch
 from releve.data.statistics import Statistics
 from releve.errors import ConfigError, pick
+from releve.models.config import Modality, ModelConfig
 from releve.models.patches import PatchEncoder
 from releve.models.series import SeriesEncoder, zero_last_layer
 from releve.models.tables import LocationEncoder, TableEncoder
-
-Modality = Literal["covariates", "survey", "location", "landsat", "climate", "patch"]
-
-
-class ModelConfig(BaseModel):
-    """The network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    modalities: tuple[Modality, ...] = ("covariates", "survey", "location", "landsat", "climate", "patch")
-    """What the model may look at; ``survey`` is plot area, location uncertainty, year, country and region."""
-    fusion: Literal["concat", "direct"] = "concat"
-    """``concat``: embeddings side by side, then residual layers; ``direct``: one modality straight to the head."""
-    embedding_dim: int = Field(256, ge=8, le=4096)
-    """Width of each modality's embedding."""
-    hidden_dim: int = Field(512, ge=8, le=8192)
-    """Width of the fused layers."""
-    num_layers: int = Field(1, ge=0, le=8)
-    """Residual layers after the fusion."""
-    dropout: float = Field(0.2, ge=0, lt=1)
-    """Dropout in encoders and fusion."""
-    input_dropout: float = Field(0.05, ge=0, lt=1)
-    """Share of table columns hidden from each training row."""
-    modality_dropout: float = Field(0.1, ge=0, lt=1)
-    """Chance that a modality is hidden from a training row; at least one is always left."""
-    location_waves: int = Field(3, ge=0, le=12)
-    """Sine and cosine pairs of the location encoder; more waves see finer detail."""
-    series_width: int = Field(32, ge=4, le=512)
-    """Channels of the first layer of the series encoders."""
-    years_back: int = Field(20, ge=1, le=60)
-    """Years of a series that the model sees, counted back from the survey."""
-    patch_backbone: str = "resnet18"
-    """Any convolutional network of timm."""
-    patch_bands: int | None = Field(None, ge=1)
-    """Bands of the patch to use: 3 for RGB, 4 for RGB + NIR; all by default."""
-    patch_pool: int = Field(1, ge=1, le=16)
-    """Average this many pixels a side before the network; 1 keeps the full resolution."""
-    pretrained: str | None = None
-    """Weights of the backbone: a local file, or ``hub``."""
 
 
 def build_encoder(statistics: Statistics, config: ModelConfig, name: Modality) -> nn.Module:
@@ -188,22 +148,31 @@ class SpeciesModel(nn.Module):
         widths = {name: int(encoder.num_features) for name, encoder in self.encoders.items()}  # type: ignore[arg-type]
         self.fusion = pick(FUSIONS, config.fusion, what="fusion")(widths, config)
         self.head = nn.Linear(int(self.fusion.num_features), len(statistics.species_ids))  # type: ignore[arg-type]
+        observed = "observation" in statistics.tables
+        self.observation = ObservationHead(statistics, config) if observed else None
         self._start_at_prevalence()
 
     def _start_at_prevalence(self) -> None:
         """Set the head so that an untrained model predicts each species' share of the training rows."""
-        positives = torch.tensor(self.statistics.num_positives, dtype=torch.float64)
-        prevalence = (positives + 0.5) / (self.statistics.num_rows + 1.0)
+        logits_S = prevalence_logits(self.statistics.num_positives, self.statistics.num_rows)
         with torch.no_grad():
-            self.head.bias.copy_(torch.logit(prevalence))
+            self.head.bias.copy_(logits_S)
             self.head.weight.mul_(0.1)
+            if self.observation is not None and self.statistics.num_records:
+                records_S = prevalence_logits(self.statistics.record_positives, self.statistics.num_records)
+                self.observation.head.bias.copy_(records_S - logits_S)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return (B, S) logits."""
         embeddings, present = {}, {}
         for name in self.modalities:
             embeddings[name], present[name] = self._embed(name, batch)
-        return self.head(self.fusion(embeddings, present))
+        logits_BS = self.head(self.fusion(embeddings, present))
+        seen_PK = batch.values.get("observation")
+        if self.observation is None or seen_PK is None or len(seen_PK) == 0:
+            return logits_BS  # plots, or places to predict: the species' response alone
+        added_PS = self.observation(seen_PK, batch).to(logits_BS.dtype)
+        return logits_BS.index_add(0, batch.places["observation"], added_PS)
 
     def _embed(self, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return (B, E) embeddings of a modality, zero where a survey lacks it, and (B,) bool where it does not."""
@@ -220,6 +189,31 @@ class SpeciesModel(nn.Module):
             embedding_BE.index_copy(0, places, encoded_PE.to(embedding_BE.dtype)),
             present_B.index_fill(0, places, True),
         )
+
+
+class ObservationHead(nn.Module):
+    """What a presence-only row owes to its recorders: logits added where such rows are trained on, never predicted.
+
+    Plots and records share one response to the environment; publisher, effort and access are explained here, so that
+    they need not be explained there.
+    """
+
+    def __init__(self, statistics: Statistics, config: ModelConfig) -> None:
+        """Make a head that starts at the difference in prevalence between records and plots."""
+        super().__init__()
+        self.encoder = TableEncoder(statistics.tables["observation"], config.observation_dim, config.dropout, 0.0)
+        self.head = nn.Linear(config.observation_dim, len(statistics.species_ids))
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, values_PK: Tensor, batch: Batch) -> Tensor:
+        """Return (P, S) logits of the batch's presence-only rows."""
+        return self.head(self.encoder(values_PK, batch.year, batch.month))
+
+
+def prevalence_logits(num_positives: list[int], num_rows: int) -> Tensor:
+    """Return (S,) float64 logits of each species' share of the rows; finite where there are none."""
+    return torch.logit((torch.tensor(num_positives, dtype=torch.float64) + 0.5) / (num_rows + 1.0))
 
 
 def build_model(statistics: Statistics, config: ModelConfig, *, seed: int) -> SpeciesModel:

@@ -38,12 +38,17 @@ class Leakage:
 
 
 def assign_folds(
-    lon: NDArray[np.float64], lat: NDArray[np.float64], config: SplitConfig, *, rng: np.random.Generator
+    lon: NDArray[np.float64],
+    lat: NDArray[np.float64],
+    config: SplitConfig,
+    *,
+    rng: np.random.Generator,
+    counted: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int8]:
     """Return the fold, 0…num_folds-1, of each survey; surveys of one block share a fold.
 
     Blocks are dealt out largest first, each to the fold that holds the fewest surveys (ties at random), so that the
-    folds are near to equal in size.
+    folds are near to equal in size. Rows that are not counted take the fold of their block and change no other.
 
     Parameters
     ----------
@@ -53,11 +58,13 @@ def assign_folds(
         Block size and number of folds.
     rng
         Shuffles blocks of equal size.
+    counted
+        (N,) surveys whose numbers are balanced, such as the plots among plots and records; by default all.
 
     Raises
     ------
     ReleveError
-        If there are fewer blocks than folds.
+        If there are fewer blocks with counted surveys than folds.
 
     Examples
     --------
@@ -67,18 +74,22 @@ def assign_folds(
     >>> bool((folds[::2] == folds[1::2]).all()), sorted(set(folds.tolist()))
     (True, [0, 1, 2])
     """
-    blocks = block_ids(project(lon, lat, equal_area_crs(lon, lat)), config.block_size_km)
-    sizes = np.bincount(blocks)
-    if len(sizes) < config.num_folds:
+    counted = np.ones(len(lon), bool) if counted is None else counted
+    crs = equal_area_crs(lon[counted], lat[counted])  # so that further rows do not move the blocks
+    blocks = block_ids(project(lon, lat, crs), config.block_size_km)
+    sizes = np.bincount(blocks[counted], minlength=blocks.max() + 1)
+    occupied = np.flatnonzero(sizes)
+    if len(occupied) < config.num_folds:
         raise ReleveError(
-            f"the {len(lon)} surveys lie in {len(sizes)} blocks of {config.block_size_km:g} km",
+            f"the {counted.sum()} surveys lie in {len(occupied)} blocks of {config.block_size_km:g} km",
             expected=f"at least {config.num_folds} blocks, one for each fold",
             action="Set split.block_size_km lower, or split.num_folds lower",
         )
-    order = rng.permutation(len(sizes))
+    order = rng.permutation(occupied)
     order = order[np.argsort(-sizes[order], kind="stable")]
     loads = np.zeros(config.num_folds)
     fold_of_block = np.empty(len(sizes), np.int8)
+    fold_of_block[sizes == 0] = np.arange((sizes == 0).sum()) % config.num_folds
     for block in order:
         lightest = np.flatnonzero(loads == loads.min())
         fold_of_block[block] = rng.choice(lightest)
@@ -101,12 +112,20 @@ def split_rows(
 
 
 def measure_leakage(
-    fold_of_row: NDArray[np.int8], lon: NDArray[np.float64], lat: NDArray[np.float64], config: SplitConfig
+    fold_of_row: NDArray[np.int8],
+    lon: NDArray[np.float64],
+    lat: NDArray[np.float64],
+    config: SplitConfig,
+    counted: NDArray[np.bool_] | None = None,
 ) -> list[Leakage]:
-    """Return, for each fold, the distance from its validation rows to the nearest training row."""
+    """Return, for each fold, the distance from its validation rows to the nearest training row.
+
+    Of the validation rows only those in ``counted`` are looked at, of the training rows all.
+    """
     table = []
     for fold in range(config.num_folds):
         train, val, buffer = split_rows(fold_of_row, lon, lat, fold, config.buffer_km)
+        val = val if counted is None else val[counted[val]]
         distances = nearest_km(lon[val], lat[val], lon[train], lat[train])
         table.append(
             Leakage(fold, len(train), len(val), len(buffer), float(distances.min()), float(np.median(distances)))

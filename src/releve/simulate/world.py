@@ -13,7 +13,7 @@ from releve.simulate.config import SimulateConfig
 from releve.simulate.covariates import bioclim, human_footprint, land_cover, modis_layers, osm_layers, soil
 from releve.simulate.fields import Raster, fractal_field, smooth_field, standardise
 
-WEST, SOUTH, WIDTH_DEG, HEIGHT_DEG = 0.0, 42.0, 12.0, 10.0
+WEST, SOUTH, WIDTH_DEG, HEIGHT_DEG = 22.0, 47.0, 12.0, 10.0  # where the real Earth is all land: no check for sea fires
 CLIMATE_YEARS = np.arange(2000, 2019)
 NUM_WEATHER = 4  # smooth patterns that a year's weather mixes
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 import releve
 from releve.errors import ReleaseError, RunError, StoreError
@@ -26,6 +26,9 @@ from releve.ingest import (
     read_surveys,
     series_source,
 )
+from releve.prepare.clean import CleanConfig
+from releve.prepare.pseudoplots import PseudoplotConfig
+from releve.prepare.records import prepare_records
 from releve.prepare.split import SplitConfig, assign_folds, measure_leakage
 from releve.store import journal, write
 from releve.store.chunks import Source
@@ -43,8 +46,10 @@ class DataConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    splits: tuple[str, ...] = Field(("train",), min_length=1)
-    """Splits of the release whose surveys are labelled rows of the store."""
+    splits: tuple[str, ...] = ("train",)
+    """Splits of the release whose surveys are rows of the store; may be empty where ``records`` is given."""
+    records: str | None = None
+    """Split of presence-only records that is cleaned, grouped into pseudo-plots and stored beside the surveys."""
     modalities: tuple[StoredModality, ...] = ("covariates", "landsat", "climate", "patch")
     """Modalities to store; one that the release lacks is left out, and said."""
     patch_storage: Literal["raw", "encoded"] = "raw"
@@ -52,9 +57,25 @@ class DataConfig(BaseModel):
     num_workers: int = Field(0, ge=0)
     """Workers that read files; 0 means one a core."""
 
+    @model_validator(mode="after")
+    def _some_rows(self) -> DataConfig:
+        if not self.splits and self.records is None:
+            raise ValueError("splits is empty and records is not given, expected one of them")
+        if self.records in self.splits:
+            raise ValueError(f"{self.records!r} is in splits and is records, expected it in one of them")
+        return self
+
 
 def build_store(
-    release: Release, data: DataConfig, split: SplitConfig | None, out: Path, *, seed: int = 0, overwrite: bool = False
+    release: Release,
+    data: DataConfig,
+    split: SplitConfig | None,
+    out: Path,
+    *,
+    clean: CleanConfig | None = None,
+    pseudoplots: PseudoplotConfig | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
 ) -> Store:
     """Build a store folder and return it opened.
 
@@ -69,6 +90,8 @@ def build_store(
         Splits and modalities to store.
     split
         Spatial folds; None for rows that are only predicted.
+    clean, pseudoplots
+        How ``data.records`` is cleaned and grouped.
     out
         Folder to make. A store that is already there is kept if it is whole and of the same release and recipe.
     seed
@@ -88,23 +111,29 @@ def build_store(
     ReleveError
         If the disk is full, or there are fewer spatial blocks than folds.
     """
-    for name in data.splits:
+    clean, pseudoplots = clean or CleanConfig(), pseudoplots or PseudoplotConfig()
+    for name in _splits_read(data):
         release.split_rules(name)
     surveys = {name: read_surveys(release, name) for name in data.splits}
+    by_publisher: list[dict[str, Any]] = []
+    if data.records is not None:
+        records = prepare_records(release, data.records, clean, pseudoplots, seed=seed)
+        surveys[data.records] = records.surveys
+        by_publisher = records.by_publisher.to_dicts()
     table, labels = _join(surveys)
     if len(table) == 0:
-        raise ReleaseError(f"splits {list(data.splits)} of {release.root} hold no usable survey")
+        raise ReleaseError(f"splits {list(surveys)} of {release.root} hold no usable survey")
     jobs = {str(name): _plan_jobs(release, surveys, name) for name in data.modalities if name != "covariates"}
     key: dict[str, Any] = {
         "format": STORE_FORMAT,
-        "recipe": recipe_of(data, split),
+        "recipe": recipe_of(data, split, clean, pseudoplots),
         "fingerprint": _fingerprint(release, data, jobs),
         "seed": seed,
     }
     place = Path(out).resolve()
     if store := _reuse(Path(out), key, overwrite=overwrite):
         return store
-    folds, leakage = _fold(table, split, seed)
+    folds, leakage = _fold(table, split, data.records, seed)
     part = place.with_name(place.name + ".part")
     try:
         notes = Journal(part, key | {"releve": releve.__version__, "chunk_size": write.CHUNK_SIZE})
@@ -129,6 +158,7 @@ def build_store(
             num_folds=split.num_folds if split else 0,
             arrays=writer.specs,
             dropped=dropped,
+            dropped_by_publisher=by_publisher,
             problems=writer.problems,
             leakage=leakage,
             files=_check_files(part, writer.files),
@@ -160,12 +190,20 @@ def recipe_differences(made: dict[str, Any], wanted: dict[str, Any]) -> list[str
     return differences
 
 
-def recipe_of(data: DataConfig, split: SplitConfig | None) -> dict[str, Any]:
+def recipe_of(
+    data: DataConfig, split: SplitConfig | None, clean: CleanConfig, pseudoplots: PseudoplotConfig
+) -> dict[str, Any]:
     """Return the part of the configuration that decides the bytes (not how many workers made them)."""
     return {
         "data": data.model_dump(mode="json", exclude={"num_workers"}),
         "split": split.model_dump(mode="json") if split else None,
+        "clean": clean.model_dump(mode="json") if data.records else None,
+        "pseudoplots": pseudoplots.model_dump(mode="json") if data.records else None,
     }
+
+
+def _splits_read(data: DataConfig) -> tuple[str, ...]:
+    return (*data.splits, *([data.records] if data.records else []))
 
 
 def _reuse(out: Path, key: dict[str, Any], *, overwrite: bool) -> Store | None:
@@ -200,10 +238,14 @@ def _reuse(out: Path, key: dict[str, Any], *, overwrite: bool) -> Store | None:
 def _join(surveys: dict[str, Surveys]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the surveys of all splits in one table with a ``split`` column, and all labels with their ``row``."""
     table = pl.concat([s.table.with_columns(split=pl.lit(name)) for name, s in surveys.items()], how="diagonal")
-    keys = table.select("split", "survey_id").with_row_index("row")
-    labels = pl.concat([s.labels.with_columns(split=pl.lit(name)) for name, s in surveys.items()])
-    labels = labels.join(keys, on=["split", "survey_id"], how="inner").select("row", "species_id")
-    return table, labels.sort("row", "species_id")
+    parts, first_row = [], 0
+    for s in surveys.values():
+        labels = s.labels
+        if "row" not in labels.columns:
+            labels = labels.join(s.table.select("survey_id").with_row_index("row"), on="survey_id", how="inner")
+        parts.append(labels.select(pl.col("row").cast(pl.Int64) + first_row, "species_id"))
+        first_row += len(s.table)
+    return table, pl.concat(parts).sort("row", "species_id")
 
 
 def _plan_jobs(release: Release, surveys: dict[str, Surveys], modality: StoredModality) -> list[Job]:
@@ -247,7 +289,7 @@ def _fingerprint(release: Release, data: DataConfig, jobs: dict[str, list[Job]])
 def _tables_read(release: Release, data: DataConfig, sources: list[Source]) -> set[str]:
     """Return the paths of the tables that the splits' surveys, covariates and series are read from."""
     found: set[str] = set()
-    for name in data.splits:
+    for name in _splits_read(data):
         rules = release.split_rules(name)
         templates = [rules.metadata, rules.labels]
         if "covariates" in data.modalities:
@@ -269,12 +311,17 @@ def _single_files(source: Source) -> Iterator[str]:
             yield source.files.path(int(source.positions[row]))
 
 
-def _fold(table: pl.DataFrame, split: SplitConfig | None, seed: int) -> tuple[NDArray[np.int8], list[dict[str, float]]]:
+def _fold(
+    table: pl.DataFrame, split: SplitConfig | None, records: str | None, seed: int
+) -> tuple[NDArray[np.int8], list[dict[str, float]]]:
+    """Return the fold of each row, balanced over the plots where there are any, and how far the folds are apart."""
     if split is None:
         return np.full(len(table), -1, np.int8), []
     lon, lat = table["lon"].to_numpy(), table["lat"].to_numpy()
-    folds = assign_folds(lon, lat, split, rng=np.random.default_rng(seed))
-    return folds, [asdict(row) for row in measure_leakage(folds, lon, lat, split)]
+    is_plot = (table["split"] != records).to_numpy() if records else np.ones(len(table), bool)
+    counted = is_plot if is_plot.any() else ~is_plot
+    folds = assign_folds(lon, lat, split, rng=np.random.default_rng(seed), counted=counted)
+    return folds, [asdict(row) for row in measure_leakage(folds, lon, lat, split, counted=counted)]
 
 
 def _check_files(part: Path, names: list[str]) -> dict[str, FileCheck]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -81,7 +81,12 @@ class Store:
     arrays: dict[str, StoredArray]
 
     def __len__(self) -> int:
-        return self.manifest.num_surveys
+        return len(self.surveys)
+
+    def take(self, rows: NDArray[np.integer]) -> Store:
+        """Return the rows at these positions as a store that reads the same files."""
+        arrays = {name: replace(array, row_of=array.row_of[rows]) for name, array in self.arrays.items()}
+        return replace(self, surveys=self.surveys[rows.tolist()], labels=self.labels.take(rows), arrays=arrays)
 
     @cached_property
     def species_ids(self) -> NDArray[np.int64]:
@@ -102,6 +107,26 @@ class Store:
     def folds(self) -> NDArray[np.int8]:
         """(surveys,) spatial fold of each survey; -1 in a store without folds."""
         return self.surveys["fold"].to_numpy()
+
+    @cached_property
+    def is_plot(self) -> NDArray[np.bool_]:
+        """(surveys,) true where absence was looked for; false for presence-only rows, single or grouped."""
+        records = (self.manifest.recipe.get("data") or {}).get("records")
+        if not records or "split" not in self.surveys.columns:
+            return np.ones(len(self.surveys), bool)
+        return (self.surveys["split"] != records).to_numpy()
+
+    @cached_property
+    def is_scored(self) -> NDArray[np.bool_]:
+        """(surveys,) the rows that models are validated on: plots, or presence-only rows where there are no plots."""
+        return self.is_plot if self.is_plot.any() else ~self.is_plot
+
+    @cached_property
+    def trust(self) -> NDArray[np.float32]:
+        """(surveys,) how far a row's silence is trusted, 0 to 1; 1 for a plot."""
+        if "trust" not in self.surveys.columns:
+            return np.ones(len(self.surveys), np.float32)
+        return np.where(self.is_plot, 1.0, self.surveys["trust"].fill_null(1.0).to_numpy()).astype(np.float32)
 
 
 def open_store(path: Path, *, verify: bool = False) -> Store:

@@ -71,6 +71,8 @@ class Manifest(BaseModel):
     arrays: dict[str, ArraySpec]
     dropped: dict[str, dict[str, int]]
     """Rows dropped and values masked, by split and reason."""
+    dropped_by_publisher: list[dict[str, Any]] = []
+    """Presence-only records that cleaning dropped: reason, publisher, count."""
     problems: list[dict[str, Any]]
     """Files that could not be read; their surveys lack that modality."""
     leakage: list[dict[str, float]]

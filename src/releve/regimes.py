@@ -1,0 +1,169 @@
+"""How a model is trained on two presence signals: which rows each epoch sees, and what their silence means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from releve.errors import RunError
+from releve.geo import block_ids, equal_area_crs, project
+from releve.prepare.split import split_rows
+from releve.store import Store
+
+Regime = Literal["pa", "po", "presence", "classes"]
+BACKGROUND_CELL_KM = 25.0
+"""The random background draws a cell of this size, then a row in it: evenly over the map, not as people go."""
+THINNING_CELL_KM = 10.0
+
+
+class RecordsConfig(BaseModel):
+    """How presence-only rows are learned from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    loss: Literal["bce", "trusted_bce", "an_full", "full_weighted", "deep_maxent", "asymmetric"] = "trusted_bce"
+    """Name of a loss in ``releve.losses.LOSSES``."""
+    background: Literal["target_group", "mixed", "random"] = "target_group"
+    """Where silence is taken from: the other sites of the same recorders, places drawn evenly over the map, or both."""
+    weight: float = Field(0.5, gt=0, le=100)
+    """Weight of the presence-only loss beside that of the plots (regime ``presence``)."""
+    rows_per_plot: float = Field(2.0, gt=0, le=100)
+    """Presence-only rows in a step for each plot (regime ``presence``)."""
+    thinning: float = Field(0.5, ge=0, le=1)
+    """A row is drawn with the number of rows in its 10 km cell to the power of minus this: 0 as recorded, 1 evenly."""
+    observation_head: bool = True
+    """Explain presence-only rows by publisher, effort and access too, and leave that out when predicting."""
+    pretrain_epochs: int = Field(5, ge=1)
+    """Epochs on presence-only rows before the plots (regime ``classes``)."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs that see the same kinds of rows; only the last phase's epochs are candidates to be kept."""
+
+    epochs: int
+    plots: bool
+    records: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """Rows of one step: plots, presence-only rows, and background sites, whose labels are not looked at."""
+
+    plots: NDArray[np.int64]
+    records: NDArray[np.int64]
+    background: NDArray[np.int64]
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """All of them, in this order."""
+        return np.concatenate([self.plots, self.records, self.background])
+
+
+def plan_phases(regime: Regime, epochs: int, pretrain_epochs: int) -> list[Phase]:
+    """Return the phases of a regime.
+
+    Examples
+    --------
+    >>> plan_phases("classes", 10, 5)
+    [Phase(epochs=5, plots=False, records=True), Phase(epochs=10, plots=True, records=False)]
+    """
+    last = Phase(epochs, plots=regime != "po", records=regime in ("po", "presence"))
+    return [Phase(pretrain_epochs, plots=False, records=True), last] if regime == "classes" else [last]
+
+
+def fold_rows(
+    store: Store, fold: int, buffer_km: float, regime: Regime = "pa"
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the plots and the presence-only rows that a regime trains on, and the validation rows of a fold.
+
+    Validation rows are plots; in a store without plots, presence-only rows. No training row lies in their blocks.
+
+    Raises
+    ------
+    RunError
+        If the regime has no rows to train on.
+    """
+    train, val, _ = split_rows(store.folds, store.lon, store.lat, fold, buffer_km)
+    plots, records = train[store.is_plot[train]], train[~store.is_plot[train]]
+    val = val[store.is_scored[val]]
+    none = np.zeros(0, np.int64)
+    lacking = (regime != "po" and len(plots) < 2) or (regime != "pa" and len(records) < 2)
+    if lacking or len(val) < 2:
+        raise RunError(
+            f"fold {fold} has {len(plots)} plots and {len(records)} presence-only rows to train on, {len(val)} rows to "
+            "validate on",
+            expected=f"at least 2 of each that regime {regime!r} needs",
+            action="Set data.records to the release's presence-only split" if regime != "pa" else "",
+        )
+    return (none if regime == "po" else plots), (none if regime == "pa" else records), val
+
+
+class Sampler:
+    """Deals out the rows of an epoch.
+
+    Parameters
+    ----------
+    store
+        An open store.
+    plots, records
+        Training rows.
+    config
+        Thinning and background of the presence-only rows.
+    batch_size
+        Plots a step; presence-only rows a step where there are no plots.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        plots: NDArray[np.int64],
+        records: NDArray[np.int64],
+        config: RecordsConfig,
+        batch_size: int,
+    ) -> None:
+        self.plots, self.records, self.config, self.batch_size = plots, records, config, batch_size
+        lon, lat = store.lon[records], store.lat[records]
+        xy_m = project(lon, lat, equal_area_crs(lon, lat)) if len(records) else np.zeros((0, 2))
+        self.thinned = _inverse_count(xy_m, THINNING_CELL_KM, config.thinning)
+        self.even = _inverse_count(xy_m, BACKGROUND_CELL_KM, 1.0)
+
+    def num_steps(self, phase: Phase) -> int:
+        """Return the steps of an epoch: one pass over the plots, or over as many presence-only rows as there are."""
+        return -(-len(self.plots if phase.plots else self.records) // self.batch_size)
+
+    def steps(self, phase: Phase, rng: np.random.Generator) -> Iterator[Step]:
+        """Yield the steps of one epoch."""
+        num_steps, none = self.num_steps(phase), np.zeros(0, np.int64)
+        plots = np.array_split(rng.permutation(self.plots) if phase.plots else none, num_steps)
+        records = [none] * num_steps
+        if phase.records:
+            ratio = self.config.rows_per_plot * len(self.plots) if phase.plots else len(self.records)
+            number = max(2 * num_steps, round(ratio))
+            records = np.array_split(self._draw(self.thinned, number, rng), num_steps)
+        for ours, theirs in zip(plots, records, strict=True):
+            needed = len(theirs) if self.config.background != "target_group" else 0
+            yield Step(ours, theirs, self._draw(self.even, needed, rng) if needed else none)
+
+    def _draw(self, weights: NDArray[np.float64], number: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return presence-only rows: all of them in random order where that is what was asked, else a weighted draw."""
+        if number == len(self.records) and len(weights) and weights.min() == weights.max():
+            return rng.permutation(self.records)
+        cumulative = np.cumsum(weights)
+        # systematic sampling: a row of weight w is drawn floor or ceil of its expected number of times
+        points = (np.arange(number) + rng.random()) * (cumulative[-1] / number)
+        drawn = np.minimum(np.searchsorted(cumulative, points, side="right"), len(weights) - 1)
+        return rng.permutation(self.records[drawn])
+
+
+def _inverse_count(xy_m: NDArray[np.float64], cell_km: float, power: float) -> NDArray[np.float64]:
+    """Return (N,) the number of points in each point's cell to the power of minus ``power``."""
+    if len(xy_m) == 0:
+        return np.zeros(0)
+    cells = block_ids(xy_m, cell_km)
+    return np.bincount(cells)[cells].astype(np.float64) ** -power

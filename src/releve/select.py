@@ -1,0 +1,131 @@
+"""Choose settings by spatial cross-validation, scored on sites where the same recorders looked."""
+
+# N held-out rows, S species
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from releve.checkpoint import load_member
+from releve.config import Config, apply_override, make_config
+from releve.data import Gatherer
+from releve.errors import ConfigError
+from releve.members import Member, choose_device
+from releve.metrics import rank_scores
+from releve.progress import progress_bar
+from releve.regimes import fold_rows
+from releve.store import Store
+from releve.train import predict_logits, train_member
+
+FIXED = ("data", "split", "clean", "pseudoplots", "decide", "evaluate", "title")
+"""Sections that a store or a decision fixes, and that are not chosen here."""
+
+
+def select_settings(
+    config: Config, store: Store, trials: list[str], *, num_folds: int = 3, seed: int = 0, random_cv: bool = True
+) -> pl.DataFrame:
+    """Return one row a candidate, the best first.
+
+    A candidate is trained once a fold. Regime ``po`` sees no plot: its held-out rows are presence-only ones, so that a
+    species' presences are ranked against sites where the same recorders found other species (the target group). Other
+    regimes are scored on held-out plots.
+
+    Parameters
+    ----------
+    config
+        The recipe that the candidates vary.
+    store
+        Its store.
+    trials
+        ``section.field=value,value`` texts; the candidates are all combinations.
+    num_folds
+        Spatial folds that are held out in turn.
+    seed
+        Of training and of the random folds.
+    random_cv
+        Also cross-validate over folds drawn at random, which flatters a model that remembers places: a column to warn
+        with, never to choose by.
+
+    Returns
+    -------
+    polars.DataFrame
+        One column a varied field, then ``auc`` and ``ap`` (macro means over species and folds), ``auc_std`` over
+        folds, ``sample_f1``, and ``random_auc`` where asked for.
+
+    Raises
+    ------
+    ConfigError
+        If a trial is no ``section.field=value,value``, its field cannot be chosen here, or a value is impossible.
+    """
+    candidates = list(plan_candidates(config, trials))
+    num_folds = min(num_folds, store.manifest.num_folds)
+    if config.train.regime == "po":
+        store = store.take(np.flatnonzero(~store.is_plot))
+    shuffled = np.random.default_rng(seed).permutation(store.folds)
+    stores = {"": store} | ({"random_": _with_folds(store, shuffled)} if random_cv else {})
+    rows = []
+    with progress_bar() as bar:
+        task = bar.add_task("select", total=len(candidates) * len(stores) * num_folds)
+        for values, candidate in candidates:
+            row: dict[str, Any] = dict(values)
+            for prefix, folds in stores.items():
+                scores = []
+                for fold in range(num_folds):
+                    scores.append(score_fold(candidate, folds, fold, seed))
+                    bar.advance(task)
+                mean = {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
+                if prefix:
+                    row["random_auc"] = mean["auc"]
+                else:
+                    row |= mean | {"auc_std": float(np.std([score["auc"] for score in scores]))}
+            rows.append(row)
+    return pl.DataFrame(rows, infer_schema_length=None).sort("auc", descending=True)
+
+
+def plan_candidates(config: Config, trials: list[str]) -> Iterator[tuple[dict[str, str], Config]]:
+    """Yield the varied fields and the configuration of every combination of values."""
+    if not trials:
+        raise ConfigError("nothing to try", expected="such as records.background=random,mixed")
+    choices = []
+    for text in trials:
+        field, equals, values = text.partition("=")
+        if not equals or not values or field.partition(".")[0] in FIXED:
+            raise ConfigError(
+                f"--try {text!r}", expected="section.field=value,value of the sections model, records, train or forest"
+            )
+        choices.append([(field.strip(), value.strip()) for value in values.split(",")])
+    for combination in product(*choices):
+        content = config.model_dump(mode="json")
+        for field, value in combination:
+            apply_override(content, f"{field}={value}")
+        yield dict(combination), make_config(content, origin="--try")
+
+
+def score_fold(config: Config, store: Store, fold: int, seed: int) -> dict[str, float]:
+    """Return AUC, average precision (macro means over species) and sF1 of one candidate on one held-out fold."""
+    buffer_km = config.split.buffer_km
+    device = choose_device(config.train.device)
+    member = Member(0, fold, 1000 * seed + fold)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        train_member(store, member, config.model, config.train, buffer_km, folder, records=config.records)
+        model = load_member(folder, config.model, device)
+        best = json.loads((folder / "member.json").read_text(encoding="utf-8"))
+    *_, val = fold_rows(store, fold, buffer_km, config.train.regime)
+    gatherer = Gatherer(store, model.modalities, model.statistics.categories)
+    ranks = rank_scores(torch.cat(list(predict_logits(model, gatherer, val, device))), store.labels.take(val))
+    return {"auc": ranks.auc_macro, "ap": ranks.ap_macro, "sample_f1": best["val_sf1"]}
+
+
+def _with_folds(store: Store, folds: np.ndarray) -> Store:
+    return replace(store, surveys=store.surveys.with_columns(fold=pl.Series(folds)))

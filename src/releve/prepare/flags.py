@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from releve.errors import TableError, nearest
 from releve.ingest.surveys import OCCURRENCE_SCHEMA
-from releve.prepare.reference import Cells, country_code_of, near_places, read_places
+from releve.prepare.reference import UNKNOWN, Cells, country_code_of, near_places, read_places
 
 Bools = NDArray[np.bool_]
 WORLD = {"west": -180.0, "south": -90.0, "east": 180.0, "north": 90.0}
@@ -55,7 +55,7 @@ class CleanConfig(BaseModel):
     sea_tolerance_km: float = Field(5.0, ge=0, le=50)
     """Records at ``sea`` lie further than this from any land; the mask adds at most 5.3 km."""
     border_tolerance_km: float = Field(5.0, ge=0, le=50)
-    """Records of a ``country_mismatch`` lie further than this from the country they name; the same holds."""
+    """Records of a ``country_mismatch`` lie in another country, further than this from the one they name."""
     centroid_radius_m: float = Field(1000.0, ge=0, le=50_000)
     """Records nearer than this to the centre of a country, in metres, are on its ``country_centroid``."""
     capital_radius_m: float = Field(1000.0, ge=0, le=50_000)
@@ -161,10 +161,9 @@ def _institution(records: _Records, lost: Bools) -> Bools:
 def _country_mismatch(records: _Records, lost: Bools) -> Bools:
     if records.table["country"].null_count() == len(records.table):
         return np.zeros(len(records.table), bool)
-    named = country_code_of(records.table["country"])
-    return records.cells.far_from(
-        named, (named > 0) & (named != records.country_codes), records.config.border_tolerance_km
-    )
+    named, here = country_code_of(records.table["country"]), records.country_codes
+    doubted = (named > 0) & (named != here) & (here != 0) & (here != UNKNOWN)
+    return records.cells.far_from(named, doubted, records.config.border_tolerance_km)
 
 
 def _uncertain(records: _Records, lost: Bools) -> Bools:
@@ -301,7 +300,9 @@ FLAGS: dict[str, Flag] = {
     "outside_extent": Flag("outside the extent", _outside),
     "sea": Flag("further from land than sea_tolerance_km", _sea),
     "country_centroid": Flag("within centroid_radius_m of the centre of a country", _centroid),
-    "country_mismatch": Flag("further than border_tolerance_km from the country that it names", _country_mismatch),
+    "country_mismatch": Flag(
+        "in another country, further than border_tolerance_km from the one that it names", _country_mismatch
+    ),
     "capital": Flag("within capital_radius_m of the centre of a capital", _capital),
     "institution": Flag("within institution_radius_m of an institution of the user's table", _institution),
     "uncertain": Flag("location uncertainty above max_uncertainty_m", _uncertain),

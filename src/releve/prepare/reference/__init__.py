@@ -26,6 +26,8 @@ MAX_TILES_CACHED = 96
 CELL_KM = np.pi * EARTH_RADIUS_KM / NUM_ROWS
 """North-south side of a cell."""
 COARSE_PER_DEG = 10
+UNKNOWN = 255
+"""Code of islands whose country is not known."""
 # Names that other tables use for what ``countries.csv`` calls otherwise; compared in lower case.
 ALIASES = {
     "czechia": "Czech Republic",
@@ -48,11 +50,14 @@ ALIASES = {
 
 @lru_cache(maxsize=1)
 def country_names() -> tuple[str | None, ...]:
-    """Return the name of each code of the raster; code 0, no land, is None.
+    """Return the name of each code of the raster; None for 0, no land, and for ``UNKNOWN``.
 
     The names are Natural Earth's, written out in full, with the releases' own "Czech Republic" for Czechia.
     """
-    return (None, *pl.read_csv(FOLDER / "countries.csv")["name"].to_list())
+    names: list[str | None] = [None] * (UNKNOWN + 1)
+    for code, name in pl.read_csv(FOLDER / "countries.csv").select("code", "name").rows():
+        names[code] = name
+    return tuple(names)
 
 
 @lru_cache(maxsize=4)
@@ -209,20 +214,27 @@ def near_places(
     if not len(places) or not len(lon):
         return near
     to_lon, to_lat = places["lon"].to_numpy(), places["lat"].to_numpy()
+    marked = _surroundings(to_lon.tobytes(), to_lat.tobytes(), radius_km)
+    row = np.clip(((90 - lat) * COARSE_PER_DEG).astype(np.int32), 0, marked.shape[0] - 1)
+    col = ((lon + 180) * COARSE_PER_DEG).astype(np.int32) % marked.shape[1]
+    maybe = np.flatnonzero(marked[row, col])
+    near[maybe] = nearest_km(lon[maybe], lat[maybe], to_lon, to_lat) <= radius_km
+    return near
+
+
+@lru_cache(maxsize=4)
+def _surroundings(lon: bytes, lat: bytes, radius_km: float) -> NDArray[np.bool_]:
+    """Return the cells of 0.1 degree that may hold a point within a radius of any of the places (float64)."""
     marked = np.zeros((180 * COARSE_PER_DEG, 360 * COARSE_PER_DEG), bool)
     reach_deg = np.degrees(radius_km / EARTH_RADIUS_KM)
-    for place_lon, place_lat in zip(to_lon, to_lat, strict=True):
+    for place_lon, place_lat in zip(np.frombuffer(lon), np.frombuffer(lat), strict=True):
         south, north = place_lat - reach_deg, place_lat + reach_deg
         polar = max(abs(south), abs(north)) >= 89
         across = 180.0 if polar else reach_deg / np.cos(np.radians(max(abs(south), abs(north))))
         rows = slice(max(_coarse(90 - north), 0), _coarse(90 - south) + 1)
         cols = np.arange(_coarse(place_lon + 180 - across), _coarse(place_lon + 180 + across) + 1)
         marked[rows, cols % marked.shape[1]] = True
-    row = np.clip(((90 - lat) * COARSE_PER_DEG).astype(np.int32), 0, marked.shape[0] - 1)
-    col = ((lon + 180) * COARSE_PER_DEG).astype(np.int32) % marked.shape[1]
-    maybe = np.flatnonzero(marked[row, col])
-    near[maybe] = nearest_km(lon[maybe], lat[maybe], to_lon, to_lat) <= radius_km
-    return near
+    return marked
 
 
 def _coarse(degrees: float) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pyproj import Transformer
@@ -52,8 +54,13 @@ def project(lon: ArrayLike, lat: ArrayLike, crs: str) -> NDArray[np.float64]:
     >>> project([10.0], [52.0], "EPSG:3035").round().astype(int).tolist()  # the projection's centre
     [[4321000, 3210000]]
     """
-    x, y = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(np.asarray(lon), np.asarray(lat))
+    x, y = _transformer_to(crs).transform(np.asarray(lon), np.asarray(lat))
     return np.column_stack([x, y])
+
+
+@lru_cache(maxsize=32)
+def _transformer_to(crs: str) -> Transformer:
+    return Transformer.from_crs("EPSG:4326", crs, always_xy=True)
 
 
 def unit_vectors(lon: ArrayLike, lat: ArrayLike) -> NDArray[np.float64]:

@@ -19,7 +19,8 @@ def assign_cells(
     """Return the number, 0 and up, of the equal-area cell that holds each place; -1 outside the CRS's area of use.
 
     Numbers are not dense. Cells are squares of ``size_m`` in the CRS, counted from its origin: with EPSG:3035 and
-    1000 m they are the cells of the European reference grid. With the global EPSG:6933 they are rectangles of equal
+    1000 m they are the cells of the European reference grid. In a projection centred on the records a cell lies about
+    its centre. With the global EPSG:6933 they are rectangles of equal
     area, nearly ``size_m`` squared, that divide the globe without a remainder, so that no cell is cut by the
     antimeridian or at a pole; they are narrow and high far from 30 degrees of latitude.
 
@@ -53,7 +54,8 @@ def assign_cells(
         return np.where(valid, _global_cells(lon, lat, size_m), -1)
     xy_m = project(lon, lat, crs)
     valid &= np.isfinite(xy_m).all(axis=1)
-    cells = np.floor(xy_m[valid] / size_m).astype(np.int64)
+    shift = 0.5 if crs.startswith("+proj") else 0.0  # the middle of a projection made for the records is no border
+    cells = np.floor(xy_m[valid] / size_m + shift).astype(np.int64)
     cells -= cells.min(axis=0, initial=0)
     found = np.full(len(lon), -1, np.int64)
     found[valid] = cells[:, 0] * (cells[:, 1].max(initial=0) + 1) + cells[:, 1]

@@ -99,7 +99,7 @@ def draw_diagnostics(pseudoplots: Pseudoplots, path: Path, *, records: pl.DataFr
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 3.7), dpi=160, layout="constrained")
-        richness, effort, trust = figure.subplots(1, 3, width_ratios=(1, 1.15, 1))
+        richness, effort, trust = figure.subplots(1, 3, width_ratios=(1, 1, 1))
         before = None if records is None else _species_per_survey(records)
         _draw_richness(richness, before, pseudoplots.table["num_species"].to_numpy())
         _draw_effort(effort, pseudoplots.table, figure)
@@ -153,7 +153,8 @@ def _draw_effort(axes: Axes, table: pl.DataFrame, figure: Figure) -> None:
         gridsize=(columns, max(4, int(columns / np.sqrt(3) * high / wide))), cmap="YlGnBu", norm=LogNorm(),
     )  # fmt: skip
     axes.set_aspect(1 / middle, adjustable="datalim" if wide < high / 4 or high < wide / 4 else "box")
-    figure.colorbar(drawn, ax=axes, shrink=0.8, label="records in a hexagon")
+    bar = figure.colorbar(drawn, ax=axes, shrink=0.8, label="records in a hexagon")
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
 def _draw_trust(axes: Axes, trust: NDArray[np.float64]) -> None:

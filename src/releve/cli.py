@@ -322,6 +322,56 @@ def select(
         _print_table(table.to_dicts(), "Spatial cross-validation, the best first")
 
 
+benchmark = typer.Typer(no_args_is_help=True, help="Score Relevé on public benchmarks, beside reference models.")
+app.add_typer(benchmark, name="benchmark")
+
+
+@benchmark.command()
+def nceas(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the regions' tables, at any depth")],
+    as_json: AsJson = False,
+    buffer_km: Annotated[
+        float, typer.Option("--buffer-km", help="Leave out presence-only sites nearer than this to any plot")
+    ] = 0.0,
+    seed: Seed = 0,
+    regions: Annotated[
+        list[str] | None, typer.Option("--regions", metavar="NAME", help="Run this region only; may be repeated")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for species.csv, summary.json and auc.png; replaced if there")
+    ] = None,
+    no_baselines: Annotated[
+        bool, typer.Option("--no-baselines", help="Leave out MaxEnt and the down-sampled forests")
+    ] = False,
+) -> None:
+    """Train on presence-only records and score on independent plots: the NCEAS benchmark of Elith et al. (2020).
+
+    DIR holds tables of the R package disdat as parquet or CSV: `AWTtrain_po`, `AWTtrain_bg`, `AWTtest_env_bird`,
+    `AWTtest_pa_bird`, and so on. AUC and average precision are means over species, each scored on the plots of its
+    own survey group, with the gain over each reference model and its 95 % interval. The reference model MaxEnt needs
+    `pip install "releve[benchmark]"`.
+    """
+    from releve.nceas.figure import write_results
+    from releve.nceas.protocol import run_benchmark, table_rows
+
+    result = run_benchmark(folder, seed=seed, buffer_km=buffer_km, regions=regions, baselines=not no_baselines)
+    if out is not None:
+        write_results(result, out)
+    if as_json:
+        print(json.dumps(result.to_dict(), indent=1))
+        return
+    rows = list(table_rows(result))
+    table = Table(title="AUC (average precision) on independent plots", box=SIMPLE_HEAD, padding=(0, 1))
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name == "method" else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row.values())
+    Console().print(table)
+    for name, lines in result.notes.items():
+        for line in lines:
+            console.print(f"{name}: {line}", highlight=False)
+
+
 def _open_run(path: Path, settings: list[str] | None, free: tuple[str, ...], seed: int | None = None) -> Any:
     """Return a run with some of its settings changed; what is built into its networks and lists cannot be.
 

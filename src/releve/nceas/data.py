@@ -1,0 +1,348 @@
+"""Read the regions of the NCEAS benchmark: presence-only training, background, independent plots.
+
+References
+----------
+Elith et al. (2020), Presence-only and presence-absence data for comparing species distribution modeling methods,
+Biodiversity Informatics 15, 69-80, https://doi.org/10.17161/bi.v15i2.13384.
+"""
+
+# N sites, S species, C continuous covariates, K categorical covariates
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from scipy.spatial import cKDTree
+
+from releve.errors import ReleaseError, TableError
+from releve.nceas.tables import META, aligned_plots, choose_covariates, kilometres, presence, read_table
+
+NOMINAL = frozenset({"ontveg", "vegsys", "toxicats", "age", "calc"})  # codes without an order, in the published data
+FEW_CODES = 8  # an integer column with so few values is also given as indicators, beside its order
+FILE_NAME = re.compile(r"(?P<region>.+?)(?P<kind>train_po|train_bg|test_env|test_pa)(_(?P<group>.+))?\.(parquet|csv)")
+
+
+@dataclass(frozen=True, eq=False)
+class Sites:
+    """Places and their covariates.
+
+    Parameters
+    ----------
+    xy_km
+        (N, 2) float64 kilometres, east and north of an arbitrary origin.
+    continuous_NC
+        float64 values of the region's continuous and ordinal covariates, finite.
+    codes_NK
+        Indices into the region's codes of every categorical covariate; -1 for a code that the training data lack.
+    """
+
+    xy_km: np.ndarray
+    continuous_NC: np.ndarray
+    codes_NK: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.xy_km)
+
+    def take(self, rows: np.ndarray) -> Sites:
+        """Return some of the sites; ``rows`` are indices or a mask."""
+        return Sites(self.xy_km[rows], self.continuous_NC[rows], self.codes_NK[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class TestSet:
+    """Plots that one survey group visited, and what was found there.
+
+    Parameters
+    ----------
+    sites
+        The N plots.
+    species
+        (S,) indices of the species to score here.
+    present_NS
+        bool, one column for each of ``species``.
+    """
+
+    __test__ = False  # not a test case, whatever its name
+
+    sites: Sites
+    species: np.ndarray
+    present_NS: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """One region: what models are trained on and the plots they are scored on.
+
+    Parameters
+    ----------
+    name, species, groups
+        Names; ``species`` and ``groups`` are sorted.
+    sites, site_group
+        The presence-only sites: each place that a group recorded once, however many species were found there;
+        and the (N,) index of that group.
+    found_NS
+        bool, which species were recorded at each site.
+    species_group
+        (S,) index of each species' group.
+    background
+        Random sites of the region.
+    tests
+        One set of plots for every file; each species is scored on its own group's.
+    covariates, categorical, num_codes
+        Names of the columns of ``continuous_NC`` and ``codes_NK``, and the number of codes of the latter.
+    notes
+        What was dropped, left out or filled, for the user to read.
+    """
+
+    name: str
+    species: tuple[str, ...]
+    groups: tuple[str, ...]
+    sites: Sites
+    site_group: np.ndarray
+    found_NS: np.ndarray
+    species_group: np.ndarray
+    background: Sites
+    tests: tuple[TestSet, ...]
+    covariates: tuple[str, ...]
+    categorical: tuple[str, ...]
+    num_codes: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+    def keep(self, rows: np.ndarray, tests: tuple[TestSet, ...] | None = None) -> Region:
+        """Return the region with some of its presence-only sites, a mask or indices, and maybe other tests."""
+        return replace(
+            self,
+            sites=self.sites.take(rows),
+            site_group=self.site_group[rows],
+            found_NS=self.found_NS[rows],
+            tests=self.tests if tests is None else tests,
+        )
+
+
+@dataclass(frozen=True)
+class RegionFiles:
+    """Where the files of a region lie; tests are keyed by their survey group, "" where the name has none."""
+
+    name: str
+    train: dict[str, Path] = field(default_factory=dict)
+    env: dict[str, Path] = field(default_factory=dict)
+    pa: dict[str, Path] = field(default_factory=dict)
+
+
+def find_regions(folder: Path, names: Sequence[str] | None = None) -> list[RegionFiles]:
+    """Return the regions whose files lie anywhere below a folder, by name.
+
+    Parameters
+    ----------
+    folder
+        Holds ``{R}train_po``, ``{R}train_bg``, ``{R}test_env[_{group}]`` and ``{R}test_pa[_{group}]`` of each
+        region, parquet or CSV, at any depth.
+    names
+        The regions wanted; all if None.
+
+    Raises
+    ------
+    ReleaseError
+        If there is no region, a wanted one is absent, or a region lacks a file or has it twice.
+    """
+    found: dict[str, RegionFiles] = {}
+    for path in sorted(Path(folder).rglob("*")):
+        match = FILE_NAME.fullmatch(path.name)
+        if match is None:
+            continue
+        files = found.setdefault(match["region"], RegionFiles(match["region"]))
+        table = {"test_env": files.env, "test_pa": files.pa}.get(match["kind"], files.train)
+        key = match["kind"] if table is files.train else match["group"] or ""
+        if key in table:
+            raise ReleaseError(f"{table[key]} and {path} are the same table", action="Remove one of them")
+        table[key] = path
+    wanted = sorted(found) if names is None else list(names)
+    if absent := [name for name in wanted if name not in found]:
+        raise ReleaseError(f"no region {absent} below {folder}", expected=f"some of {sorted(found)}")
+    if not wanted:
+        raise ReleaseError(
+            f"no region below {folder}",
+            expected="files such as AWTtrain_po.parquet, AWTtrain_bg, AWTtest_env_bird, AWTtest_pa_bird, or .csv",
+            action="Export the tables of the R package disdat, one file each",
+        )
+    for name in wanted:
+        _check_complete(found[name], folder)
+    return [found[name] for name in wanted]
+
+
+def _check_complete(files: RegionFiles, folder: Path) -> None:
+    missing = [f"{files.name}{kind}" for kind in ("train_po", "train_bg") if kind not in files.train]
+    for kind, here, there in (("test_env", files.env, files.pa), ("test_pa", files.pa, files.env)):
+        lacking = sorted(set(there) - set(here)) if here or there else [""]
+        missing += [f"{files.name}{kind}" + (f"_{group}" if group else "") for group in lacking]
+    if missing:
+        raise ReleaseError(
+            f"region {files.name} below {folder} lacks {missing}",
+            expected="train_po, train_bg and a pair of test_env and test_pa, parquet or CSV",
+            action="Add the files, or choose other regions with --regions",
+        )
+
+
+def read_region(files: RegionFiles) -> Region:
+    """Return a region with its sites pooled, its plots aligned and its covariates checked.
+
+    A species is scored only on the plots of its own survey group. A covariate that is constant over the background,
+    or absent from one of the tables, is dropped and noted; missing values become the background's median.
+
+    Raises
+    ------
+    TableError
+        If a table lacks its columns or has no rows, the plots of the two test files differ, a value is neither 0
+        nor 1, a species is of several groups, no covariate is left, or no species can be scored.
+    """
+    notes: list[str] = []
+    po = read_table(files.train["train_po"], ("spid", "x", "y"))
+    background = read_table(files.train["train_bg"], ("x", "y"))
+    envs = {group: read_table(path, ("siteid", "x", "y")) for group, path in sorted(files.env.items())}
+    pas = {group: read_table(path, ("siteid",)) for group, path in sorted(files.pa.items())}
+    for group, env in envs.items():
+        pas[group], moved = aligned_plots(env, pas[group], files.env[group], files.pa[group])
+        if moved:
+            notes.append(f"the plots of {files.pa[group].name} were put in the order of {files.env[group].name}")
+    tables = {"train_po": po, "train_bg": background, **{files.env[g].stem: env for g, env in envs.items()}}
+    covariates, dropped = choose_covariates(tables, background, files.name)
+    notes += dropped
+
+    if "group" not in po.columns or po["group"].null_count():
+        po = po.with_columns(pl.lit("all").alias("group"))
+    po = po.with_columns(pl.col("group", "spid").cast(pl.String))
+    of_species = dict(po.select("spid", "group").unique().sort("spid", "group").iter_rows())
+    if len(of_species) < po.select("spid", "group").n_unique():
+        raise TableError(f"a species of {files.name} is of several groups in train_po", expected="one group a species")
+    species, groups = tuple(of_species), tuple(sorted(set(of_species.values())))
+    found = pl.col("spid").unique().alias("found")
+    pooled = po.group_by("group", "x", "y").agg(pl.col(covariates).sort_by("spid").first(), found)
+    pooled = pooled.sort("group", "x", "y")
+
+    encode = _fit_encoding(covariates, background, pooled, [background, pooled, *envs.values()])
+    tests = [
+        _test_set(encode.sites(envs[group]), pas[group], group, of_species, files.pa[group], notes) for group in envs
+    ]
+    if encode.num_filled:
+        notes.append(f"{encode.num_filled} missing covariate values were set to the background's median")
+    _note_unmatched(species, pas.values(), notes)
+    if not any(len(test.species) for test in tests):
+        raise TableError(
+            f"no species of {files.name} can be scored",
+            expected="species of train_po that are columns of their own group's test_pa, present and absent there",
+        )
+    return Region(
+        name=files.name,
+        species=species,
+        groups=groups,
+        sites=encode.sites(pooled),
+        site_group=np.array([groups.index(name) for name in pooled["group"]]),
+        found_NS=np.array([np.isin(species, names) for names in pooled["found"]]),
+        species_group=np.array([groups.index(group) for group in of_species.values()]),
+        background=encode.sites(background),
+        tests=tuple(tests),
+        covariates=encode.continuous,
+        categorical=tuple(encode.codes),
+        num_codes=tuple(len(codes) for codes in encode.codes.values()),
+        notes=tuple(notes),
+    )
+
+
+@dataclass
+class _Encoding:
+    """Turns a table of the region into sites; counts the values that it filled."""
+
+    continuous: tuple[str, ...]
+    medians: tuple[float, ...]
+    codes: dict[str, list[str]]
+    to_km: Callable[[pl.DataFrame], np.ndarray]
+    num_filled: int = 0
+
+    def sites(self, table: pl.DataFrame) -> Sites:
+        values = table.select(pl.col(self.continuous).cast(pl.Float64, strict=False).fill_nan(None))
+        self.num_filled += int(values.null_count().sum_horizontal().sum())
+        filled = values.with_columns(
+            pl.col(name).fill_null(median) for name, median in zip(self.continuous, self.medians, strict=True)
+        )
+        codes = np.full((len(table), len(self.codes)), -1)
+        for k, (name, known) in enumerate(self.codes.items()):
+            number = {code: i for i, code in enumerate(known)}
+            codes[:, k] = [number.get(code, -1) for code in _as_codes(table[name])]
+        return Sites(self.to_km(table), filled.to_numpy().reshape(len(table), len(self.continuous)), codes)
+
+
+def _as_codes(column: pl.Series) -> pl.Series:
+    """Return codes as text; 4 and 4.0 are the same code in two tables."""
+    return (column.cast(pl.Float64) if column.dtype.is_numeric() else column).cast(pl.String)
+
+
+def _fit_encoding(
+    covariates: list[str], background: pl.DataFrame, pooled: pl.DataFrame, tables: list[pl.DataFrame]
+) -> _Encoding:
+    """Nominal columns become codes only; an integer column of few values keeps its order and is coded as well."""
+    nominal = [name for name in covariates if name in NOMINAL or not background[name].dtype.is_numeric()]
+    whole = [name for name in covariates if background[name].dtype.is_integer()]
+    few = [name for name in whole if name not in nominal and background[name].n_unique() <= FEW_CODES]
+    codes = {}
+    for name in [*nominal, *few]:
+        known = {*_as_codes(background[name]), *_as_codes(pooled[name])} - {None}
+        codes[name] = sorted(known)
+    continuous = tuple(name for name in covariates if name not in nominal)
+    medians = background.select(pl.col(continuous).cast(pl.Float64).fill_nan(None).median()).row(0)
+    return _Encoding(continuous, medians, codes, kilometres(tables))
+
+
+def _test_set(
+    sites: Sites, pa: pl.DataFrame, group: str, of_species: dict[str, str], path: Path, notes: list[str]
+) -> TestSet:
+    """Return the plots of one file with the species to score there."""
+    everywhere = group not in of_species.values()  # the file's name tells no group of the training data
+    names = [name for name, own in of_species.items() if name in pa.columns and (everywhere or own == group)]
+    present = presence(pa, names, path)
+    mixed = present.any(0) & ~present.all(0)
+    for name, column in zip(names, present.T, strict=True):
+        if not column.any() or column.all():
+            notes.append(f"species {name} not scored: present on {'all' if column.any() else 'none'} of its plots")
+    index = {name: i for i, name in enumerate(of_species)}
+    chosen = np.array([index[name] for name in names], dtype=np.int64)[mixed]
+    return TestSet(sites, chosen, present[:, mixed])
+
+
+def _note_unmatched(species: Iterable[str], pas: Iterable[pl.DataFrame], notes: list[str]) -> None:
+    columns = {name for pa in pas for name in pa.columns} - set(META)
+    if only_po := sorted(set(species) - columns):
+        notes.append(f"not scored, without a column in test_pa: {', '.join(only_po)}")
+    if only_pa := sorted(columns - set(species)):
+        notes.append(f"not scored, without a presence-only record: {', '.join(only_pa)}")
+
+
+def drop_near_tests(region: Region, buffer_km: float) -> Region:
+    """Return the region without the presence-only sites that lie nearer than ``buffer_km`` to a plot.
+
+    Raises
+    ------
+    TableError
+        If the buffer is negative or not finite, or no site is left.
+    """
+    if not np.isfinite(buffer_km) or buffer_km < 0:
+        raise TableError(f"a buffer of {buffer_km} km", expected="0 km or more")
+    if buffer_km == 0:
+        return region
+    plots = np.concatenate([test.sites.xy_km for test in region.tests])
+    far: np.ndarray = cKDTree(plots).query(region.sites.xy_km)[0] >= buffer_km
+    if not far.any():
+        raise TableError(
+            f"every presence-only site of {region.name} lies within {buffer_km:g} km of a plot",
+            action="Give a smaller --buffer-km",
+        )
+    kept = region.keep(far)
+    notes = (*region.notes, f"{np.count_nonzero(~far)} of {len(far)} sites within {buffer_km:g} km of plots dropped")
+    lost = [region.species[i] for i in np.flatnonzero(~kept.found_NS.any(0))]
+    if lost:
+        notes += (f"without a record beyond the buffer, so nothing is learned of them: {', '.join(lost)}",)
+    return replace(kept, notes=notes)

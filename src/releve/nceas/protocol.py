@@ -1,0 +1,202 @@
+"""Run the NCEAS benchmark: fit, score every species on its own group's plots, compare, tabulate."""
+
+# N plots, S species
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from releve.errors import TableError
+from releve.metrics import Lists, bootstrap_interval, rank_scores
+from releve.nceas.data import Region, drop_near_tests, find_regions, read_region
+from releve.nceas.entry import predict_entry
+from releve.nceas.members import MEMBERS, Scores
+from releve.nceas.reference import REFERENCES, check_references
+from releve.progress import progress_bar
+
+ENTRY = "Relevé"
+
+
+@dataclass(frozen=True, eq=False)
+class Benchmark:
+    """What a run of the benchmark measured.
+
+    Parameters
+    ----------
+    scores
+        One row for each method and species: method, region, group, species, num_plots, num_presences, auc, ap.
+    seconds
+        (method, region) -> wall time of fitting and predicting.
+    settings
+        Seed, buffer, regions and members.
+    notes
+        Region -> what was dropped, left out or filled.
+    """
+
+    scores: pl.DataFrame
+    seconds: dict[tuple[str, str], float]
+    settings: dict[str, Any]
+    notes: dict[str, tuple[str, ...]]
+
+    def methods(self) -> list[str]:
+        """Return the methods in the order they were run, Relevé's entry first."""
+        return self.scores["method"].unique(maintain_order=True).to_list()
+
+    def summary(self, method: str) -> dict[str, Any]:
+        """Return mean AUC and AP over the species of all regions and of each, and the seconds taken."""
+        own = self.scores.filter(pl.col("method") == method)
+        regions = {
+            str(name): {
+                "auc": rows["auc"].mean(),
+                "ap": rows["ap"].mean(),
+                "num_species": len(rows),
+                "seconds": round(self.seconds[method, str(name)], 1),
+            }
+            for (name,), rows in own.group_by("region", maintain_order=True)
+        }
+        return {
+            "mean_auc": own["auc"].mean(),
+            "mean_ap": own["ap"].mean(),
+            "num_species": len(own),
+            "regions": regions,
+            "seconds": round(sum(self.seconds[method, str(name)] for name in regions), 1),
+        }
+
+    def gain(self, method: str) -> dict[str, float]:
+        """Return the mean gain in AUC of Relevé's entry over a method with its 95 % interval.
+
+        The same species are compared, and resampled together: a bootstrap over species, as they are what the mean
+        is over.
+        """
+        ours, theirs = (self.scores.filter(pl.col("method") == name) for name in (ENTRY, method))
+        difference = (ours["auc"] - theirs["auc"]).to_numpy()
+        rng = np.random.default_rng(self.settings["seed"])
+        low, high = bootstrap_interval(difference, np.arange(len(difference)), rng, num_resamples=5000)
+        return {"auc_gain": float(difference.mean()), "auc_gain_low": low, "auc_gain_high": high}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all numbers for JSON."""
+        entry = self.summary(ENTRY)
+        others = {name: self.summary(name) | self.gain(name) for name in self.methods() if name != ENTRY}
+        notes = {name: list(lines) for name, lines in self.notes.items()}
+        return entry | {"baselines": others, "settings": self.settings, "notes": notes}
+
+
+def run_benchmark(
+    folder: Path,
+    *,
+    seed: int = 0,
+    buffer_km: float = 0.0,
+    regions: Sequence[str] | None = None,
+    baselines: bool = True,
+) -> Benchmark:
+    """Return the scores of Relevé's entry, and of reference models, on the regions below a folder.
+
+    Parameters
+    ----------
+    folder
+        See :func:`releve.nceas.data.find_regions`.
+    seed
+        Of everything random.
+    buffer_km
+        Presence-only sites nearer than this to any plot are left out; then coordinates are no features either.
+    regions
+        Names; all that are found if None.
+    baselines
+        Whether to run the reference models as well.
+
+    Raises
+    ------
+    ReleveError
+        If a file is missing or malformed, the buffer is impossible, or MaxEnt is wanted but not installed.
+    """
+    if not (np.isfinite(buffer_km) and buffer_km >= 0):
+        raise TableError(f"a buffer of {buffer_km} km", expected="0 km or more")
+    if baselines:
+        check_references()
+    found = [drop_near_tests(read_region(files), buffer_km) for files in find_regions(folder, regions)]
+    seconds: dict[tuple[str, str], float] = {}
+    rows: dict[str, list[dict[str, Any]]] = {}
+    with progress_bar() as bar:
+        work = bar.add_task("", total=len(found) * (len(MEMBERS) + baselines * len(REFERENCES)))
+
+        def advance() -> None:
+            bar.advance(work)
+
+        for region in found:
+            bar.update(work, description=f"{region.name}: {ENTRY}")
+            with _timed(seconds, ENTRY, region.name):
+                scores = predict_entry(region, seed, with_place=buffer_km == 0, advance=advance)
+            rows.setdefault(ENTRY, []).extend(score_species(region, scores))
+            for name, reference in REFERENCES.items() if baselines else ():
+                bar.update(work, description=f"{region.name}: {name}")
+                with _timed(seconds, name, region.name):
+                    scores = reference(region, seed)
+                rows.setdefault(name, []).extend(score_species(region, scores))
+                advance()
+    table = pl.DataFrame([{"method": name} | row for name, of_method in rows.items() for row in of_method])
+    settings = {"seed": seed, "buffer_km": buffer_km, "regions": [r.name for r in found], "members": list(MEMBERS)}
+    return Benchmark(table, seconds, settings, {region.name: region.notes for region in found})
+
+
+def score_species(region: Region, scores: Scores) -> list[dict[str, Any]]:
+    """Return AUC and average precision of each scored species of a region, one row each.
+
+    Parameters
+    ----------
+    scores
+        One (plots, species) table for each of the region's test sets.
+    """
+    rows = []
+    for test, scores_NS in zip(region.tests, scores, strict=True):
+        plots, columns = np.nonzero(test.present_NS)
+        truth = Lists.from_pairs(plots, columns, len(test.sites))
+        ranks = rank_scores(scores_NS[:, test.species], truth, top_k=())
+        for column, species in enumerate(test.species):
+            rows.append({
+                "region": region.name,
+                "group": region.groups[region.species_group[species]],
+                "species": region.species[species],
+                "num_sites": int(region.found_NS[:, species].sum()),
+                "num_plots": len(test.sites),
+                "num_presences": int(test.present_NS[:, column].sum()),
+                "auc": float(ranks.auc_S[column]),
+                "ap": float(ranks.ap_S[column]),
+            })  # fmt: skip
+    return rows
+
+
+def table_rows(benchmark: Benchmark) -> Iterator[dict[str, str]]:
+    """Yield one printable row for each method: mean AUC and AP, AUC of each region, our gain, seconds."""
+    for name in benchmark.methods():
+        summary = benchmark.summary(name)
+        row = {"method": name, "AUC": _short(summary["mean_auc"]), "AP": _short(summary["mean_ap"])}
+        for region, values in summary["regions"].items():
+            row[region] = f"{_short(values['auc'])} ({_short(values['ap'])})"
+        gain = benchmark.gain(name)
+        row["our gain in AUC"] = "" if name == ENTRY else _signed(gain.values())
+        yield row | {"s": f"{summary['seconds']:.0f}"}
+
+
+def _signed(values: Iterable[float]) -> str:
+    gain, low, high = (f"{value:+.3f}".replace("0.", ".") for value in values)
+    return f"{gain} ({low} to {high})"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
+
+
+@contextmanager
+def _timed(seconds: dict[tuple[str, str], float], method: str, region: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[method, region] = time.monotonic() - started

@@ -164,12 +164,11 @@ def _with_effort(
     source_cell = (
         cell if effort_from is None else _cell_of(source_lon, source_lat, source_valid, crs, config.cell_size_km)
     )
-    none = pl.lit(None, dtype=pl.String)
-    columns = [pl.col("year") if "year" in source.columns else none.cast(pl.Int32).alias("year")]
-    columns += [
-        (pl.col("publisher") if "publisher" in source.columns else none.alias("publisher")).cast(pl.Categorical)
-    ]
-    counted = source.select(columns).with_columns(cell=source_cell).drop_nulls("cell")
+    kinds = {"year": pl.Int32, "publisher": pl.String}
+    source = source.with_columns(
+        pl.lit(None, dtype=kinds[name]).alias(name) for name in kinds.keys() - {*source.columns}
+    )
+    counted = source.select("year", pl.col("publisher").cast(pl.Categorical), cell=source_cell).drop_nulls("cell")
     by_year = counted.group_by("cell", "year").agg(cell_year_records=pl.len())
     by_cell = by_year.group_by("cell").agg(cell_records=pl.col("cell_year_records").sum())
     pairs = counted.select("cell", "publisher").drop_nulls().unique()

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from releve.errors import TableError, nearest
 from releve.ingest.surveys import OCCURRENCE_SCHEMA
-from releve.prepare.reference import UNKNOWN, Cells, country_code_of, near_places, read_places
+from releve.prepare.reference import UNKNOWN, Cells, country_code_of, near_places, read_institutions, read_places
 
 Bools = NDArray[np.bool_]
 WORLD = {"west": -180.0, "south": -90.0, "east": 180.0, "north": 90.0}
@@ -263,24 +263,6 @@ def _mix(key: pl.DataFrame) -> NDArray[np.uint64]:
         mixed = (mixed ^ key[name].to_numpy().astype(np.int64).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
     return mixed
-
-
-def read_institutions(path: Path) -> pl.DataFrame:
-    """Return lon, lat (degrees) of the institutions of a CSV table.
-
-    Raises
-    ------
-    TableError
-        If the file cannot be read, or lacks a column.
-    """
-    try:
-        table = pl.read_csv(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise TableError(f"cannot read the institutions of {path}: {error}") from error
-    lacking = [name for name in ("lon", "lat") if name not in table.columns]
-    if lacking:
-        raise TableError(f"{path} lacks columns {lacking}; it has {table.columns}")
-    return table.select(pl.col("lon", "lat").cast(pl.Float64, strict=False)).drop_nulls()
 
 
 @dataclass(frozen=True)

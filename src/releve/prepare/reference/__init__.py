@@ -15,6 +15,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+from releve.errors import TableError
 from releve.geo import EARTH_RADIUS_KM, nearest_km
 
 FOLDER = Path(__file__).parent
@@ -64,6 +65,24 @@ def country_names() -> tuple[str | None, ...]:
 def read_places(kind: str) -> pl.DataFrame:
     """Return name, lon, lat (degrees) of the places of a kind: ``centroid`` or ``capital``."""
     return pl.read_csv(FOLDER / "places.csv").filter(pl.col("kind") == kind).drop("kind")
+
+
+def read_institutions(path: Path) -> pl.DataFrame:
+    """Return lon, lat (degrees) of the institutions of a CSV table.
+
+    Raises
+    ------
+    TableError
+        If the file cannot be read, or lacks a column.
+    """
+    try:
+        table = pl.read_csv(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise TableError(f"cannot read the institutions of {path}: {error}") from error
+    lacking = [name for name in ("lon", "lat") if name not in table.columns]
+    if lacking:
+        raise TableError(f"{path} lacks columns {lacking}; it has {table.columns}")
+    return table.select(pl.col("lon", "lat").cast(pl.Float64, strict=False)).drop_nulls()
 
 
 def country_code_of(names: pl.Series) -> NDArray[np.int16]:

@@ -20,7 +20,7 @@ def read_table(path: Path, columns: Sequence[str]) -> pl.DataFrame:
     Raises
     ------
     TableError
-        If the file cannot be parsed or lacks one of the columns, or one of its places is missing.
+        If the file cannot be parsed, has no row or lacks a column, or a place in it is missing.
     """
     try:
         if path.suffix == ".parquet":
@@ -31,6 +31,8 @@ def read_table(path: Path, columns: Sequence[str]) -> pl.DataFrame:
         raise TableError(f"{path} cannot be read: {error}", action="Export the table again") from error
     if missing := [name for name in columns if name not in table.columns]:
         raise TableError(f"{path} lacks columns {missing}; it has {table.columns}")
+    if not len(table):
+        raise TableError(f"{path} holds no row", action="Export the table again")
     places = [name for name in ("x", "y") if name in table.columns]
     if bad := [name for name in places if not table[name].dtype.is_numeric()]:
         raise TableError(f"columns {bad} of {path} are not numbers", expected="coordinates")

@@ -33,7 +33,7 @@ def estimate_coverage(visits: ArrayLike, incidences: ArrayLike, once: ArrayLike,
 
     References
     ----------
-    Good 1953, doi:10.1093/biomet/40.3-4.237; Chao & Jost 2012, doi:10.1890/11-1952.1, equation 4a and its form for
+    Good 1953, doi:10.1093/biomet/40.3-4.237; Chao & Jost 2012, doi:10.1890/11-1952.1; its form for
     incidence data in Chao et al. 2014, doi:10.1890/13-0133.1.
 
     Examples

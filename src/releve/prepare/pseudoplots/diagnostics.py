@@ -99,6 +99,7 @@ def draw_diagnostics(pseudoplots: Pseudoplots, path: Path, *, records: pl.DataFr
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 3.7), dpi=160, layout="constrained")
+        figure.get_layout_engine().set(wspace=0.08)  # type: ignore[union-attr]
         richness, effort, trust = figure.subplots(1, 3, width_ratios=(1, 1, 1))
         before = None if records is None else _species_per_survey(records)
         _draw_richness(richness, before, pseudoplots.table["num_species"].to_numpy())
@@ -137,7 +138,8 @@ def _draw_richness(axes: Axes, before: NDArray[np.int64] | None, after: NDArray[
     axes.set_xticks(places, names, rotation=45 if len(names) > 5 else 0, ha="right" if len(names) > 5 else "center")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
     axes.set(title="Species per row", xlabel="number of species", ylabel="share of rows")
-    axes.legend(loc="upper right")
+    if axes.containers:
+        axes.legend(loc="upper right")
 
 
 def _draw_effort(axes: Axes, table: pl.DataFrame, figure: Figure) -> None:

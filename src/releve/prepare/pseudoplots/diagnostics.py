@@ -11,6 +11,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
@@ -98,8 +99,7 @@ def draw_diagnostics(pseudoplots: Pseudoplots, path: Path, *, records: pl.DataFr
         What it was given, for the histogram before grouping; without them only that after is drawn.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(11, 3.7), dpi=160, layout="constrained")
-        figure.get_layout_engine().set(wspace=0.08)  # type: ignore[union-attr]
+        figure = Figure(figsize=(11, 3.7), dpi=160, layout=ConstrainedLayoutEngine(wspace=0.08))
         richness, effort, trust = figure.subplots(1, 3, width_ratios=(1, 1, 1))
         before = None if records is None else _species_per_survey(records)
         _draw_richness(richness, before, pseudoplots.table["num_species"].to_numpy())

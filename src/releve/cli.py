@@ -351,9 +351,11 @@ def nceas(
     own survey group, with the gain over each reference model and its 95 % interval. The reference model MaxEnt needs
     `pip install "releve[benchmark]"`.
     """
-    from releve.nceas.figure import write_results
+    from releve.nceas.figure import make_folder, write_results
     from releve.nceas.protocol import run_benchmark, table_rows
 
+    if out is not None:
+        make_folder(out)
     result = run_benchmark(folder, seed=seed, buffer_km=buffer_km, regions=regions, baselines=not no_baselines)
     if out is not None:
         write_results(result, out)

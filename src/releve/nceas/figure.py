@@ -12,6 +12,20 @@ from releve.files import atomic_path, disk_error, write_json
 from releve.nceas.protocol import ENTRY, Benchmark
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, before minutes are spent on them.
+
+    Raises
+    ------
+    ReleveError
+        If it cannot be made.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(error, Path(folder)) from error
+
+
 def write_results(benchmark: Benchmark, folder: Path) -> None:
     """Write ``species.csv``, ``summary.json`` and ``auc.png`` to a folder; files of an earlier run are replaced.
 
@@ -20,11 +34,7 @@ def write_results(benchmark: Benchmark, folder: Path) -> None:
     ReleveError
         If the folder cannot be written.
     """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise disk_error(error, folder) from error
+    make_folder(folder)
     with atomic_path(folder / "species.csv") as partial:
         benchmark.scores.write_csv(partial)
     write_json(folder / "summary.json", benchmark.to_dict())

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from nceas_regions import edit, write, write_region
+from nceas.regions import edit, write, write_region
 from releve.errors import ReleaseError, TableError
 from releve.nceas.data import Region, drop_near_tests, find_regions, read_region
 from releve.nceas.tables import aligned_plots, kilometres
@@ -172,7 +172,11 @@ def test_a_missing_file_is_named(tmp_path: Path, gone: str) -> None:
     [
         ("train_po", pl.lit(None, pl.Float64).alias("x"), "coordinates of .* are missing"),
         ("train_po", pl.lit("east").alias("x"), "are not numbers"),
-        ("train_po", pl.when(pl.int_range(pl.len()) == 0).then(pl.lit("ant")).otherwise("group").alias("group"), "groups"),
+        (
+            "train_po",
+            pl.when(pl.int_range(pl.len()) == 0).then(pl.lit("ant")).otherwise("group").alias("group"),
+            "groups",
+        ),
         ("test_pa_bird", pl.lit(2).alias("xx01"), "other than 0 and 1"),
     ],
 )

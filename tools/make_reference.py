@@ -77,6 +77,7 @@ NAMES = {
 def unwrap(ring: np.ndarray) -> np.ndarray:
     """Return a ring without the jumps of the antimeridian; one round the south pole is closed along it."""
     lon = np.unwrap(ring[:, 0], period=360)
+    lon -= 360 * np.rint((lon.min() + lon.max()) / 720)
     ring = np.column_stack([lon, ring[:, 1]])
     if abs(lon[-1] - lon[0]) > 180:
         ring = np.concatenate([ring, [[lon[-1], -90.0], [lon[0], -90.0], ring[0]]])
@@ -165,7 +166,10 @@ def centroids(polygons: list[list[np.ndarray]]) -> tuple[float, dict[str, np.nda
     areas = np.maximum([area for area, _, _ in parts], 1e-9)  # an islet smaller than the grid of the source
     centres = np.array([centre for _, centre, _ in parts])
     largest = int(areas.argmax())
-    outer = np.concatenate([ring for _, _, ring in parts])
+    # Parts on the other side of the antimeridian are brought to that of the largest one.
+    shift = -360 * np.rint((centres - centres[largest]) * (1, 0) / 360)
+    centres = centres + shift
+    outer = np.concatenate([ring + s for (_, _, ring), s in zip(parts, shift, strict=True)])
     points = {
         "centroid": (areas[:, None] * centres).sum(axis=0) / areas.sum(),
         "largest part": centres[largest],

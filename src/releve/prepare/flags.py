@@ -202,7 +202,7 @@ def _bad_date(records: _Records, lost: Bools) -> Bools:
     if config.last_year is not None:
         return _expression(records, pl.any_horizontal(*wrong, year > config.last_year))
     today = date.today()
-    number = year * 10_000 + pl.col("month").fill_null(1) * 100 + pl.col("day").fill_null(1)
+    number = year.cast(pl.Int64) * 10_000 + pl.col("month").fill_null(1) * 100 + pl.col("day").fill_null(1)
     ahead = (pl.col("date") > today) | (number > today.year * 10_000 + today.month * 100 + today.day)
     return _expression(records, pl.any_horizontal(*wrong, ahead))
 
@@ -229,38 +229,40 @@ def _duplicate(records: _Records, lost: Bools) -> Bools:
     lost to its bad copy; ties are settled by the other columns, so that the order of rows does not matter.
     """
     found = np.zeros(len(records.table), bool)
-    known = records.cells.valid & records.table["species_id"].is_not_null().to_numpy()
-    place = [np.rint(degrees * 10**PLACE_DECIMALS) for degrees in (records.lon[known], records.lat[known])]
-    key = pl.DataFrame({"x": place[0] % (360 * 10**PLACE_DECIMALS), "y": place[1]}).cast(pl.Int32)
-    columns = records.table.select("species_id", day=_day_number()).filter(pl.Series(known))
-    key = key.hstack([columns["species_id"].cast(pl.Int64), columns["day"]])
-    # Equal keys have equal mixtures; the few unequal ones that share a mixture are told apart below.
-    rows = np.flatnonzero(pl.Series(_mix(key)).is_duplicated().to_numpy())
-    copies = key[rows].with_columns(row=np.flatnonzero(known)[rows])
-    copies = copies.with_columns(lost=pl.Series(lost[copies["row"].to_numpy()]))
-    facts = records.table.select(OCCURRENCE_SCHEMA.names())[copies["row"].to_numpy()]
-    ties = ["publisher", "survey_id", *(name for name in facts.columns if name not in ("publisher", "survey_id"))]
-    copies = copies.hstack(facts.select(pl.all().name.prefix("of_")))
-    copies = copies.sort(*key.columns, "lost", *(f"of_{name}" for name in ties), nulls_last=True)
-    same = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in key.columns).fill_null(False)
-    found[copies.filter(same)["row"].to_numpy()] = True
+    known = np.flatnonzero(records.cells.valid & records.table["species_id"].is_not_null().to_numpy())
+    lon, lat, species = records.lon, records.lat, records.table["species_id"].cast(pl.Int64).fill_null(0).to_numpy()
+    if len(known) < len(found):
+        lon, lat, species = lon[known], lat[known], species[known]
+    x, y = (np.rint(degrees * 10**PLACE_DECIMALS).astype(np.int64) for degrees in (lon, lat))
+    x %= 360 * 10**PLACE_DECIMALS
+    # Few records share place and species, or, by chance, the mixture of the two: only those are sorted.
+    few = np.flatnonzero(pl.Series(_mix(x, y, species)).is_duplicated().to_numpy())
+    rows = known[few]
+    copies = records.table.select(OCCURRENCE_SCHEMA.names())[rows].with_columns(
+        _day_number().alias("at_day"), at_x=x[few], at_y=y[few], is_lost=lost[rows], row=rows
+    )
+    same = ("species_id", "at_x", "at_y", "at_day")
+    first = (*same, "is_lost", "publisher", "survey_id")
+    copies = copies.sort(*first, *(name for name in OCCURRENCE_SCHEMA if name not in first), nulls_last=True)
+    again = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in same).fill_null(False)
+    found[copies.filter(again)["row"].to_numpy()] = True
     return found
 
 
 def _day_number() -> pl.Expr:
     """Return year, month and day as one whole number, from the date or else from what is known of it."""
     whole = pl.col("date")
-    parts = [pl.col(name).fill_null(0) for name in ("year", "month", "day")]
-    given = [whole.dt.year(), whole.dt.month().cast(pl.Int32), whole.dt.day().cast(pl.Int32)]
+    parts = [pl.col(name).fill_null(0).cast(pl.Int64) for name in ("year", "month", "day")]
+    given = [part.cast(pl.Int64) for part in (whole.dt.year(), whole.dt.month(), whole.dt.day())]
     numbers = [year * 10_000 + month * 100 + day for year, month, day in (given, parts)]
-    return pl.coalesce(*numbers).cast(pl.Int32)
+    return pl.coalesce(*numbers)
 
 
-def _mix(key: pl.DataFrame) -> NDArray[np.uint64]:
+def _mix(*parts: NDArray[np.int64]) -> NDArray[np.uint64]:
     """Return one well mixed number for each row of whole numbers."""
-    mixed = np.zeros(len(key), np.uint64)
-    for name in key.columns:
-        mixed = (mixed ^ key[name].to_numpy().astype(np.int64).view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = np.zeros(len(parts[0]), np.uint64)
+    for part in parts:
+        mixed = (mixed ^ part.view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
     return mixed
 

@@ -29,7 +29,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Members in small: the same code, fewer trees and steps."""
     few = {
         "hinge regression": members.hinge_regression,
-        "network": partial(members.network, loss="full_weighted", width=16, epochs=8, nets=1),
+        "network": partial(members.network, loss="deep_maxent", width=16, epochs=8, nets=1),
         "forest": partial(members.down_sampled_forest, trees=15),
     }
     monkeypatch.setattr(entry, "MEMBERS", few)
@@ -101,22 +101,14 @@ def test_the_losses_by_hand() -> None:
     # Two species of one group at three sites: a found at the first two, b at the last.
     z = torch.tensor([[1.0, 0.0], [0.0, 0.0], [-1.0, 2.0]])
     found = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    own, odds = torch.ones(3, 2, dtype=torch.bool), torch.tensor([1.5, 3.0])
-    rest = (own, odds, torch.zeros(1, 2), torch.tensor([0.5, 0.5]))
+    own = torch.ones(3, 2, dtype=torch.bool)
+    rest = (own, torch.zeros(1, 2), torch.tensor([0.5, 0.25]))  # random logits 0, of weight 3 for a and 1 for b
     e = np.exp([1.0, 0.0, -1.0])
-    a, b = -np.log(e[:2] / e.sum()).mean(), -np.log(np.exp(2) / (2 + np.exp(2)))
+    a, b = -np.log(e[:2] / (e.sum() + 3)).mean(), -np.log(np.exp(2) / (2 + np.exp(2) + 1))
     expected = (a * 2**0.5 + b) / (2**0.5 + 1)
     assert members.deep_maxent(z, found, *rest).item() == pytest.approx(expected, rel=1e-5)
     which = [-np.log(np.e / (np.e + 1)), np.log(2), -np.log(np.exp(2) / (np.exp(2) + np.exp(-1)))]
     assert members.which_species(z, found, *rest).item() == pytest.approx(np.mean(which), rel=1e-5)
-
-    def softplus(value: float) -> float:
-        return float(np.log1p(np.exp(value)))
-
-    present = 1.5 * (softplus(-1) + softplus(0)) + 3 * softplus(-2)
-    silent = 0.5 * (softplus(-1) / (1 - 1 / 1.5) + 2 * softplus(0) / (1 - 1 / 3))
-    expected = (present + silent) / 6 + 0.5 * softplus(0)
-    assert members.full_weighted(z, found, *rest).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_sites_of_another_group_are_no_background(region: Region) -> None:
@@ -127,7 +119,7 @@ def test_sites_of_another_group_are_no_background(region: Region) -> None:
         assert len(found) + len(others) == (region.site_group == region.species_group[species]).sum()
     z, found_table = torch.zeros(4, 2), torch.eye(2).repeat(2, 1)
     own = found_table.bool()
-    rest = (torch.tensor([2.0, 2.0]), torch.zeros(1, 2), torch.zeros(2))
+    rest = (torch.zeros(1, 2), torch.zeros(2))
     moved = z.clone()
     moved[~own] = 7.0  # logits at sites of the other group
     for loss in members.LOSSES.values():
@@ -136,8 +128,8 @@ def test_sites_of_another_group_are_no_background(region: Region) -> None:
 
 def test_features_are_quantiles_indicators_and_place(region: Region) -> None:
     design = make_design(region, with_place=True)
-    assert design.sites_NF.shape[1] == 3 + 3 + 3 + 2
-    assert np.abs(design.sites_NF).max() <= 1
+    assert design.sites_NF.shape[1] == 3 + 3 + 3 + 4
+    assert np.abs(design.sites_NF).max() <= np.sqrt(2) + 1e-6
     assert np.abs(np.median(np.r_[design.sites_NF, design.background_NF][:, 1])) < 0.05  # the middle rank is 0
     assert make_design(region, with_place=False).sites_NF.shape[1] == 9
     np.testing.assert_array_equal(design.sites_NF[:, 3:6].sum(1), 1)

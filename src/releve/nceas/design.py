@@ -12,6 +12,7 @@ from releve.nceas.data import Region, Sites
 
 RANDOM_SITES = 150
 LARGEST_SHARE = 0.3
+TURN = np.array([[1.0, 1.0], [1.0, -1.0]]) / np.sqrt(2)  # by 45 degrees: trees and hinges also cut along diagonals
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +23,8 @@ class Design:
     ----------
     sites_NF, background_NF, tests
         Features of the presence-only sites, of the random background and of the plots of each test set: continuous
-        covariates as quantiles in -1 to 1, then 0/1 indicators of the codes, then the place.
+        covariates as quantiles in -1 to 1, then 0/1 indicators of the codes, then the place, as
+        two coordinates and the same turned by 45 degrees.
     num_continuous, num_place
         How many of the first and of the last features are continuous covariates and coordinates.
     found_NS, site_group, species_group
@@ -77,7 +79,8 @@ def make_design(region: Region, *, with_place: bool, random_share: float | None 
             codes[:, None] == np.arange(num) for codes, num in zip(sites.codes_NK.T, region.num_codes, strict=True)
         ]
         if with_place:
-            blocks.append((sites.xy_km - centre) / max(scale, 1e-9))
+            place = (sites.xy_km - centre) / max(scale, 1e-9)
+            blocks.append(np.concatenate([place, place @ TURN], axis=1))
         return np.concatenate(blocks, axis=1).astype(np.float32)
 
     return Design(
@@ -85,7 +88,7 @@ def make_design(region: Region, *, with_place: bool, random_share: float | None 
         background_NF=features(region.background),
         tests=tuple(features(test.sites) for test in region.tests),
         num_continuous=len(region.covariates),
-        num_place=2 * with_place,
+        num_place=4 * with_place,
         found_NS=region.found_NS,
         site_group=region.site_group,
         species_group=region.species_group,

@@ -18,9 +18,11 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
 from torch import Tensor, nn
-from torch.nn import functional
 
 from releve.nceas.design import Design
+
+NUM_RANDOM = 256  # random sites in a batch of a network
+OUTSIDE = -1e9  # logit of a species at another group's site; finite, as a batch may hold no site of a group
 
 Scores = list[np.ndarray]
 Member = Callable[[Design, int], Scores]
@@ -63,7 +65,7 @@ def hinge_regression(design: Design, seed: int, *, inverse_penalty: float = 0.03
 
 
 def network(
-    design: Design, seed: int, *, loss: str, width: int = 128, dropout: float = 0.5, epochs: int = 40, nets: int = 2
+    design: Design, seed: int, *, loss: str, width: int = 128, dropout: float = 0.5, epochs: int = 40, nets: int = 3
 ) -> Scores:
     """Return the mean logits of some networks whose hidden layers all species share.
 
@@ -80,7 +82,6 @@ def network(
     found = torch.from_numpy(design.found_NS).float()
     own = torch.from_numpy(design.site_group[:, None] == design.species_group)
     share = torch.from_numpy(design.random_share_G[design.species_group]).float()
-    odds = (own.sum(0) / found.sum(0).clamp(min=1)).clamp(min=1 + 1e-6)  # sites of the group for each presence
     total = [np.zeros((len(test), found.shape[1])) for test in design.tests]
     batch = min(len(sites), 1024)
     steps = epochs * max(len(sites) // batch, 3)
@@ -93,11 +94,9 @@ def network(
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=steps, pct_start=0.1)
             for _ in range(steps):
                 rows = torch.randperm(len(sites), generator=generator)[:batch]
-                random = torch.randint(len(background), (batch,), generator=generator)
-                needs_random = loss == "full_weighted"
-                inputs = torch.cat([sites[rows], background[random]]) if needs_random else sites[rows]
-                logits = model(inputs)
-                value = LOSSES[loss](logits[: len(rows)], found[rows], own[rows], odds, logits[len(rows) :], share)
+                random = torch.randint(len(background), (NUM_RANDOM,), generator=generator)
+                logits = model(torch.cat([sites[rows], background[random]]))
+                value = LOSSES[loss](logits[:batch], found[rows], own[rows], logits[batch:], share)
                 optimizer.zero_grad()
                 value.backward()
                 optimizer.step()
@@ -115,44 +114,33 @@ def _layers(num_features: int, width: int, num_species: int, dropout: float) -> 
     return nn.Sequential(*block, nn.Linear(width, num_species))
 
 
-def deep_maxent(z: Tensor, found: Tensor, own: Tensor, odds: Tensor, z_random: Tensor, share: Tensor) -> Tensor:
-    """Return the Poisson process loss of every species over the sites of its group; common species weigh more.
+def deep_maxent(z: Tensor, found: Tensor, own: Tensor, z_random: Tensor, share: Tensor) -> Tensor:
+    """Return the Poisson process loss of every species over its background; common species weigh more.
 
-    ``-log softmax(z, over sites)`` is averaged over the presences of a species, then over species with the square
-    root of their presences as weight.
+    ``-log softmax(z, over the background)`` is averaged over the presences of a species, then over species with the
+    square root of their presences as weight. The background is the sites of the species' group, and random ones
+    whose weight is the species' share of random background.
 
     References
     ----------
     Ryckewaert et al. (2024), DeepMaxent, https://arxiv.org/abs/2412.19217.
     """
-    log_density = torch.log_softmax(z.masked_fill(~own, -1e9), dim=0)
+    inside = z.masked_fill(~own, OUTSIDE)
+    weight = (share / (1 - share) * own.sum(0) / len(z_random)).clamp(min=1e-9)
+    total = torch.logsumexp(torch.cat([inside, z_random + weight.log()]), dim=0)
     num = found.sum(0)
-    per_species = -(found * log_density).sum(0) / num.clamp(min=1)
-    return (per_species * num.sqrt()).sum() / num.sqrt().sum()
+    per_species = (found * (total - z)).sum(0) / num.clamp(min=1)
+    return (per_species * num.sqrt()).sum() / num.sqrt().sum().clamp(min=1)
 
 
-def full_weighted(z: Tensor, found: Tensor, own: Tensor, odds: Tensor, z_random: Tensor, share: Tensor) -> Tensor:
-    """Return the binary cross-entropy with up-weighted presences, group silence and random silence.
-
-    References
-    ----------
-    Zbinden et al. (2024), On the selection and effectiveness of pseudo-absences for species distribution modeling
-    with deep learning, https://doi.org/10.1016/j.ecoinf.2024.102623.
-    """
-    present = found * odds * functional.softplus(-z)
-    silent = (1 - share) * (1 - found) * functional.softplus(z) / (1 - 1 / odds)
-    return (own * (present + silent)).sum() / own.sum() + (share * functional.softplus(z_random)).mean()
+def which_species(z: Tensor, found: Tensor, own: Tensor, z_random: Tensor, share: Tensor) -> Tensor:
+    """Return the cross-entropy of which of the group's species a record at a site is; no background is needed."""
+    total = torch.logsumexp(z.masked_fill(~own, OUTSIDE), dim=1, keepdim=True)
+    return (found * (total - z)).sum() / found.sum().clamp(min=1)
 
 
-def which_species(z: Tensor, found: Tensor, own: Tensor, odds: Tensor, z_random: Tensor, share: Tensor) -> Tensor:
-    """Return the cross-entropy of which of the group's species a record at a site is."""
-    log_share = torch.log_softmax(z.masked_fill(~own, -1e9), dim=1)
-    return -(found * log_share).sum() / found.sum().clamp(min=1)
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]] = {
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     "deep_maxent": deep_maxent,
-    "full_weighted": full_weighted,
     "which_species": which_species,
 }
 
@@ -196,7 +184,6 @@ def down_sampled_forest(
 MEMBERS: dict[str, Member] = {
     "hinge regression": hinge_regression,
     "DeepMaxent network": partial(network, loss="deep_maxent"),
-    "full weighted network": partial(network, loss="full_weighted"),
     "which-species network": partial(network, loss="which_species", dropout=0.3),
     "forest": down_sampled_forest,
     "extremely random forest": partial(down_sampled_forest, extremely_random=True),

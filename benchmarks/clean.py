@@ -203,8 +203,8 @@ def describe(rows: list[dict[str, Any]], peer: dict[str, Any] | None, command: s
     lines += [
         "",
         "`flag` makes the 17 columns; `clean` makes them, drops, and counts by publisher; `enrich` adds 12 columns to "
-        "what was kept; `taste` is publishers by species. In brackets: seconds of processor, all threads together, which "
-        "do not depend on what else the machine does. The peak is that of the whole process. "
+        "what was kept; `taste` is publishers by species. In brackets: seconds of processor, which depend less "
+        "on what else the machine does. The peak is that of the whole process. "
         "Target for all records: read + clean at most 20 s, below 4 GB.",
         "",
         f"Dropped of {last['records']:,}, each once: {reasons}.",

@@ -37,6 +37,13 @@ def flags_of(change: dict[str, object], extent: dict[str, float] | None = None, 
     return {name for name in flags.columns if flags[name][0]}
 
 
+def test_the_flags_of_the_documentation_are_those_of_the_code() -> None:
+    drops = CleanConfig().drop
+    rows = [f"| `{name}` | {flag.description} | {'yes' if name in drops else 'no'} |" for name, flag in FLAGS.items()]
+    page = (Path(__file__).parents[2] / "docs/metadata.md").read_text(encoding="utf-8")
+    assert "\n".join(["| flag | a record has it if | drops by default |", "|---|---|---|", *rows, ""]) in page
+
+
 def test_a_good_record_has_no_flag() -> None:
     assert flags_of({}, EUROPE) == set()
 

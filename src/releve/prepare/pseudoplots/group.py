@@ -141,23 +141,26 @@ def group_records(
     # by survey id; where that repeats, by the content of the representative
     sorted_groups = np.lexsort((tie_break, plots["survey_id"].to_numpy()))
     sorted_groups = sorted_groups[kept[sorted_groups]]
-    plot_of_group = np.full(len(plots), -1, np.int64)
-    plot_of_group[sorted_groups] = np.arange(len(sorted_groups))
     return Pseudoplots(
         plots[sorted_groups]
         .with_columns(plot_id=pl.int_range(pl.len()))
         .select(TABLE_SCHEMA.names())
         .cast(TABLE_SCHEMA),
-        _pairs(plot_of_group[group], "record", rows),
-        _pairs(plot_of_group[richness.group], "species_id", richness.species_id),
+        _runs_in_order(group, sorted_groups, "record", rows),
+        _runs_in_order(richness.group, sorted_groups, "species_id", richness.species_id),
         dropped,
     )
 
 
-def _pairs(plot: NDArray[np.int64], name: str, values: NDArray[np.int64]) -> pl.DataFrame:
-    """Return the table of plot and value, sorted, without those of plot -1."""
-    pairs = pl.DataFrame({"plot": plot, name: values}, schema={"plot": pl.Int64, name: pl.Int64})
-    return pairs.filter(pl.col("plot") >= 0).sort("plot", name)
+def _runs_in_order(
+    group: NDArray[np.int64], order: NDArray[np.int64], name: str, values: NDArray[np.int64]
+) -> pl.DataFrame:
+    """Return the table of plot and value: the values of ``order[0]`` as plot 0, and so on. ``group`` is ascending."""
+    starts = run_starts(group)
+    sizes = run_sizes(starts, len(group))[order]
+    ends = np.cumsum(sizes)
+    rows = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts[order] - (ends - sizes), sizes)
+    return pl.DataFrame({"plot": np.repeat(np.arange(len(order)), sizes), name: values[rows]})
 
 
 def _count_species(
@@ -223,7 +226,7 @@ def _describe_groups(
         np.int64
     )  # millimetres
     representative, tie_break = _representatives(group, starts, rows, distances, table)
-    publisher, num_publishers = _main_publisher(group, table["publisher"].gather(rows), len(starts))
+    publisher, num_publishers = _main_publisher(group, rows, table["publisher"], len(starts))
     visits = richness.num_visits
     coverage = estimate_coverage(visits, richness.incidences, richness.once, richness.twice)
     chao2 = estimate_richness(visits, richness.num_species, richness.once, richness.twice)
@@ -287,12 +290,12 @@ def _medians(group: NDArray[np.int64], values: pl.Series, num_groups: int) -> pl
 
 
 def _main_publisher(
-    group: NDArray[np.int64], publisher: pl.Series, num_groups: int
+    group: NDArray[np.int64], rows: NDArray[np.int64], publisher: pl.Series, num_groups: int
 ) -> tuple[pl.Series, NDArray[np.int64]]:
     """Return the most frequent publisher of each group, null where none is named, and how many there are."""
     if publisher.null_count() == len(publisher):
         return pl.Series([None] * num_groups, dtype=pl.String), np.zeros(num_groups, np.int64)
-    codes, names = dense_codes(publisher), publisher.drop_nulls().unique().sort()
+    codes, names = dense_codes(publisher)[rows], publisher.drop_nulls().unique().sort()
     named = codes >= 0
     pairs = np.sort(group[named] * len(names) + codes[named])
     starts = run_starts(pairs)

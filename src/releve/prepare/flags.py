@@ -52,9 +52,9 @@ class CleanConfig(BaseModel):
     """Records of later years have a ``bad_date``; by default, those of days after today."""
     taxon_ranks: tuple[str, ...] = ("species", "subspecies", "variety", "subvariety", "form", "subform", "nothospecies")
     """Ranks, in any case, of records of a species; any other, but not a missing one, is ``not_species``."""
-    sea_tolerance_km: float = Field(5.0, ge=0, le=50)
+    sea_tolerance_km: float = Field(5.0, ge=0, le=20)
     """Records at ``sea`` lie further than this from any land; the mask adds at most 5.3 km."""
-    border_tolerance_km: float = Field(5.0, ge=0, le=50)
+    border_tolerance_km: float = Field(5.0, ge=0, le=20)
     """Records of a ``country_mismatch`` lie in another country, further than this from the one they name."""
     centroid_radius_m: float = Field(1000.0, ge=0, le=50_000)
     """Records nearer than this to the centre of a country, in metres, are on its ``country_centroid``."""

@@ -26,7 +26,7 @@ A species' background is the other presence-only sites of its survey group, with
 `150 / (150 + number of the group's sites)`, at most .3. The entry adds up the standardised scores of a penalised
 logistic regression on hinge features, two kinds of network that all species share, a down-sampled forest and a
 down-sampled extremely random forest; coordinates are features, except with a buffer. One setting serves all regions.
-The reference models see the covariates alone. MaxEnt is elapid's, default features, at most 5,000 background sites."""
+The reference models see the covariates alone. MaxEnt is elapid's, default features, at most 3,000 background sites."""
 TRIED = """\
 ## Tried
 

@@ -45,6 +45,7 @@ def test_the_command_compares_with_reference_models_beyond_a_buffer(commands: Co
     ("arguments", "message"),
     [
         (("--buffer-km", "-3"), "a buffer of -3.0 km. expected 0 km or more"),
+        (("--buffer-km", "900"), "no presence-only site of ['XX'] is 900 km from every plot"),
         (("--regions", "CC"), "no region ['CC']"),
     ],
 )

@@ -213,6 +213,18 @@ def test_a_region_without_a_species_to_score_is_refused(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_a_species_without_a_record_beyond_the_buffer_is_not_scored(tmp_path: Path) -> None:
+    write_region(tmp_path, num_plots=30)
+    region = read(tmp_path)
+    plots = np.concatenate([test.sites.xy_km for test in region.tests])
+    near = np.linalg.norm(region.sites.xy_km[:, None] - plots, axis=2).min(1) < 10
+    region.found_NS[~near, 1] = False  # leaves species xx02 with records near plots only
+    kept = drop_near_tests(region, 10)
+    assert [test.species.tolist() for test in kept.tests] == [[0, 2], [3, 4]]
+    assert kept.tests[0].present_NS.shape == (30, 2)
+    assert kept.notes[-1] == "not scored, without a record beyond the buffer: xx02"
+
+
 def test_the_buffer_drops_sites_near_plots_by_hand(tmp_path: Path) -> None:
     write_region(tmp_path, num_plots=30)
     region = read(tmp_path)
@@ -222,8 +234,7 @@ def test_the_buffer_drops_sites_near_plots_by_hand(tmp_path: Path) -> None:
     np.testing.assert_array_equal(kept.sites.xy_km, region.sites.xy_km[nearest >= 10])
     assert 0 < len(kept.sites) < len(region.sites) and len(kept.found_NS) == len(kept.sites)
     assert drop_near_tests(region, 0) is region
-    with pytest.raises(TableError, match="within 900 km of a plot"):
-        drop_near_tests(region, 900)
+    assert [len(test.species) for test in drop_near_tests(region, 900).tests] == [0, 0]
     with pytest.raises(TableError, match="0 km or more"):
         drop_near_tests(region, -1)
 

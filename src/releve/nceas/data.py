@@ -324,10 +324,12 @@ def _note_unmatched(species: Iterable[str], pas: Iterable[pl.DataFrame], notes: 
 def drop_near_tests(region: Region, buffer_km: float) -> Region:
     """Return the region without the presence-only sites that lie nearer than ``buffer_km`` to a plot.
 
+    A species whose records are all gone is not scored any more.
+
     Raises
     ------
     TableError
-        If the buffer is negative or not finite, or no site is left.
+        If the buffer is negative or not finite.
     """
     if not np.isfinite(buffer_km) or buffer_km < 0:
         raise TableError(f"a buffer of {buffer_km} km", expected="0 km or more")
@@ -335,14 +337,13 @@ def drop_near_tests(region: Region, buffer_km: float) -> Region:
         return region
     plots = np.concatenate([test.sites.xy_km for test in region.tests])
     far: np.ndarray = cKDTree(plots).query(region.sites.xy_km)[0] >= buffer_km
-    if not far.any():
-        raise TableError(
-            f"every presence-only site of {region.name} lies within {buffer_km:g} km of a plot",
-            action="Give a smaller --buffer-km",
-        )
-    kept = region.keep(far)
-    notes = (*region.notes, f"{np.count_nonzero(~far)} of {len(far)} sites within {buffer_km:g} km of plots dropped")
-    lost = [region.species[i] for i in np.flatnonzero(~kept.found_NS.any(0))]
-    if lost:
-        notes += (f"without a record beyond the buffer, so nothing is learned of them: {', '.join(lost)}",)
-    return replace(kept, notes=notes)
+    known = region.found_NS[far].any(0)
+    tests = []
+    for test in region.tests:
+        left = known[test.species]
+        tests.append(replace(test, species=test.species[left], present_NS=test.present_NS[:, left]))
+    notes = [f"{np.count_nonzero(~far)} of {len(far)} sites within {buffer_km:g} km of plots dropped"]
+    if not known.all():
+        lost = [region.species[i] for i in np.flatnonzero(~known)]
+        notes.append(f"not scored, without a record beyond the buffer: {', '.join(lost)}")
+    return replace(region.keep(far, tuple(tests)), notes=(*region.notes, *notes))

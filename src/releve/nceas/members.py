@@ -9,8 +9,9 @@ group, with a share of random ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -87,7 +88,7 @@ def network(
     steps = epochs * max(len(sites) // batch, 3)
     for number in range(nets):
         generator = torch.Generator().manual_seed(1000 * seed + number)
-        with torch.random.fork_rng(devices=[]):  # initial weights and dropout take the global stream
+        with _one_thread(), torch.random.fork_rng(devices=[]):  # initial weights and dropout take the global stream
             torch.manual_seed(1000 * seed + number)
             model = _layers(sites.shape[1], width, found.shape[1], dropout)
             optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
@@ -106,6 +107,17 @@ def network(
                 for scores, test in zip(total, design.tests, strict=True):
                     scores += model(torch.from_numpy(test)).numpy() / nets
     return total
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch to one core: batches this small gain little from a second, and lose much where cores are shared."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _layers(num_features: int, width: int, num_species: int, dropout: float) -> nn.Module:
@@ -177,8 +189,7 @@ def down_sampled_forest(
                     vote += model.predict_proba(test)[:, 1]
         return votes
 
-    per_species = _each(fit, range(design.found_NS.shape[1]))
-    return [np.stack([votes[k] for votes in per_species], axis=1) for k in range(len(design.tests))]
+    return by_species(fit, design)
 
 
 MEMBERS: dict[str, Member] = {
@@ -207,6 +218,12 @@ def _standardised(blocks: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, lis
 
 def _some_rows(table: np.ndarray, most: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(len(table))[:most]
+
+
+def by_species(fit: Callable[[int], list[np.ndarray]], design: Design) -> Scores:
+    """Return what ``fit`` gives for each species, one (plots,) array a test set, as one table a test set."""
+    per_species = _each(fit, range(design.found_NS.shape[1]))
+    return [np.stack([scores[k] for scores in per_species], axis=1) for k in range(len(design.tests))]
 
 
 def _each(function: Callable[[int], object], items: Iterable[int]) -> list:

@@ -107,7 +107,8 @@ def run_benchmark(
     seed
         Of everything random.
     buffer_km
-        Presence-only sites nearer than this to any plot are left out; then coordinates are no features either.
+        Presence-only sites nearer than this to any plot are left out, and regions that then have none; coordinates
+        are no features then either.
     regions
         Names; all that are found if None.
     baselines
@@ -122,7 +123,13 @@ def run_benchmark(
         raise TableError(f"a buffer of {buffer_km} km", expected="0 km or more")
     if baselines:
         check_references()
-    found = [drop_near_tests(read_region(files), buffer_km) for files in find_regions(folder, regions)]
+    read = [drop_near_tests(read_region(files), buffer_km) for files in find_regions(folder, regions)]
+    found = [region for region in read if any(len(test.species) for test in region.tests)]
+    if not found:
+        raise TableError(
+            f"no presence-only site of {[region.name for region in read]} is {buffer_km:g} km from every plot",
+            action="Give a smaller --buffer-km",
+        )
     seconds: dict[tuple[str, str], float] = {}
     rows: dict[str, list[dict[str, Any]]] = {}
     with progress_bar() as bar:
@@ -144,7 +151,7 @@ def run_benchmark(
                 advance()
     table = pl.DataFrame([{"method": name} | row for name, of_method in rows.items() for row in of_method])
     settings = {"seed": seed, "buffer_km": buffer_km, "regions": [r.name for r in found], "members": list(MEMBERS)}
-    return Benchmark(table, seconds, settings, {region.name: region.notes for region in found})
+    return Benchmark(table, seconds, settings, {region.name: region.notes for region in read})
 
 
 def score_species(region: Region, scores: Scores) -> list[dict[str, Any]]:

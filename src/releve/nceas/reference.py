@@ -11,9 +11,9 @@ import numpy as np
 from releve.errors import ReleveError
 from releve.nceas.data import Region
 from releve.nceas.design import make_design
-from releve.nceas.members import Scores, down_sampled_forest
+from releve.nceas.members import Scores, by_species, down_sampled_forest
 
-MOST_BACKGROUND = 5000  # MaxEnt's time grows with it; Phillips & Dudik (2008) see no gain beyond some thousands
+MOST_BACKGROUND = 3000  # MaxEnt's time grows with it; Phillips & Dudik (2008) see no gain beyond some thousands
 Reference = Callable[[Region, int], Scores]
 
 
@@ -49,22 +49,21 @@ def maxent(region: Region, seed: int, *, target_group: bool) -> Scores:
     """
     model_class = _maxent_class()
     design = make_design(region, with_place=False)
-    rng = np.random.default_rng(seed)
-    out = [np.zeros((len(test), len(region.species))) for test in design.tests]
-    for species in range(len(region.species)):
+
+    def fit(species: int) -> list[np.ndarray]:
         found, others = design.target_group(species)
         background = design.sites_NF[others] if target_group else design.background_NF
-        background = background[rng.permutation(len(background))[:MOST_BACKGROUND]]
+        order = np.random.default_rng([seed, species]).permutation(len(background))
+        background = background[order[:MOST_BACKGROUND]]
         if not len(found) or not len(background):
-            continue
+            return [np.zeros(len(test)) for test in design.tests]
         x = np.concatenate([design.sites_NF[found], background]).astype(np.float64)
         varies = x.std(0) > 0
         model = model_class(random_state=seed, n_cpus=1)
         model.fit(x[:, varies], np.arange(len(x)) < len(found))
-        for scores, test, plots in zip(out, design.tests, region.tests, strict=True):
-            if species in plots.species:
-                scores[:, species] = np.ravel(model.predict(test[:, varies].astype(np.float64)))
-    return out
+        return [np.ravel(model.predict(test[:, varies].astype(np.float64))) for test in design.tests]
+
+    return by_species(fit, design)
 
 
 def forest(region: Region, seed: int, *, target_group: bool) -> Scores:

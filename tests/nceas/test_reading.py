@@ -78,7 +78,7 @@ def test_plots_in_another_order_are_put_right_and_noted(tmp_path: Path) -> None:
 
 def test_plots_are_aligned_by_hand() -> None:
     env = pl.DataFrame({"siteid": [7, 8, 9]})
-    pa = pl.DataFrame({"siteid": ["9", "7", "8"], "a": [1, 0, 1]})
+    pa = pl.DataFrame({"siteid": ["9", "7.0", "8"], "a": [1, 0, 1]})
     aligned, moved = aligned_plots(env, pa, Path("env"), Path("pa"))
     assert moved and aligned["a"].to_list() == [0, 1, 1]
     repeated = pl.DataFrame({"siteid": [7, 7, 9], "a": [1, 0, 1]})
@@ -86,8 +86,8 @@ def test_plots_are_aligned_by_hand() -> None:
     assert not moved and same["a"].to_list() == [1, 0, 1]
 
 
-@pytest.mark.parametrize("others", [[7, 8, 10], [7, 8], [7, 8, 9, 9]])
-def test_other_plots_are_refused(others: list[int]) -> None:
+@pytest.mark.parametrize("others", [[7, 8, 10], [7, 8], [7, 8, 9, 9], [7, 8, None]])
+def test_other_plots_are_refused(others: list[int | None]) -> None:
     with pytest.raises(TableError, match="the same siteid in both"):
         aligned_plots(pl.DataFrame({"siteid": [9, 8, 7]}), pl.DataFrame({"siteid": others}), Path("env"), Path("pa"))
 

@@ -29,7 +29,7 @@ Scores = list[np.ndarray]
 Member = Callable[[Design, int], Scores]
 
 
-def hinge_regression(design: Design, seed: int, *, inverse_penalty: float = 0.03, random_share: bool = True) -> Scores:
+def hinge_regression(design: Design, seed: int, *, inverse_penalty: float = 0.03) -> Scores:
     """Return the scores of one penalised logistic regression a species on hinge features.
 
     The features are those of MaxEnt: each covariate, its square and forward hinges; presences and background weigh
@@ -49,7 +49,7 @@ def hinge_regression(design: Design, seed: int, *, inverse_penalty: float = 0.03
         found, others = design.target_group(species)
         if not len(found):
             return np.zeros(sites.shape[1])
-        share = design.random_share_G[design.species_group[species]] if random_share else 0.0
+        share = design.random_share_G[design.species_group[species]]
         x = np.concatenate([sites[found], sites[others], background])
         weight = np.concatenate([
             np.ones(len(found)),

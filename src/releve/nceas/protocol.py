@@ -17,6 +17,7 @@ import polars as pl
 from releve.errors import TableError
 from releve.metrics import Lists, bootstrap_interval, rank_scores
 from releve.nceas.data import Region, drop_near_tests, find_regions, read_region
+from releve.nceas.design import LARGEST_SHARE, RANDOM_SITES
 from releve.nceas.entry import predict_entry
 from releve.nceas.members import MEMBERS, Scores
 from releve.nceas.reference import REFERENCES, check_references
@@ -150,7 +151,14 @@ def run_benchmark(
                 rows.setdefault(name, []).extend(score_species(region, scores))
                 advance()
     table = pl.DataFrame([{"method": name} | row for name, of_method in rows.items() for row in of_method])
-    settings = {"seed": seed, "buffer_km": buffer_km, "regions": [r.name for r in found], "members": list(MEMBERS)}
+    settings = {
+        "seed": seed,
+        "buffer_km": buffer_km,
+        "regions": [region.name for region in found],
+        "members": list(MEMBERS),
+        "random_sites": RANDOM_SITES,
+        "largest_share": LARGEST_SHARE,
+    }
     return Benchmark(table, seconds, settings, {region.name: region.notes for region in read})
 
 

@@ -50,12 +50,14 @@ def aligned_plots(env: pl.DataFrame, pa: pl.DataFrame, env_path: Path, pa_path: 
     TableError
         If the two tables do not hold the same plots.
     """
-    ids, others = (table["siteid"].cast(pl.String) for table in (env, pa))
+    ids, others = _as_text(env["siteid"]), _as_text(pa["siteid"])
     if len(ids) == len(others) and ids.equals(others):
         return pa, False
     unmatched = set(ids) ^ set(others)
-    if unmatched or len(ids) != len(others) or ids.n_unique() < len(ids):
-        example = f", {len(unmatched)} of them in one table only, such as {min(unmatched)!r}" if unmatched else ""
+    if unmatched or len(ids) != len(others) or ids.n_unique() < len(ids) or ids.null_count():
+        example = (
+            f", {len(unmatched)} of them in one table only, such as {min(map(str, unmatched))!r}" if unmatched else ""
+        )
         raise TableError(
             f"{env_path.name} has {len(ids)} plots and {pa_path.name} {len(others)}{example}",
             expected="the same siteid in both, in the same order or each once",
@@ -63,6 +65,12 @@ def aligned_plots(env: pl.DataFrame, pa: pl.DataFrame, env_path: Path, pa_path: 
     order = pl.DataFrame({"key": ids}).with_row_index("to")
     moved = pa.with_columns(others.alias("key")).join(order, on="key").sort("to").drop("key", "to")
     return moved, True
+
+
+def _as_text(ids: pl.Series) -> pl.Series:
+    """Return identifiers as text that is the same for 7, 7.0 and "7"."""
+    numbers = ids.cast(pl.Float64, strict=False)
+    return (ids if numbers.null_count() else numbers).cast(pl.String)
 
 
 def choose_covariates(
@@ -81,8 +89,7 @@ def choose_covariates(
         If none is left.
     """
     notes, chosen = [], []
-    species_like = META  # everything else is a covariate, as in the published tables
-    names = sorted({name for table in tables.values() for name in table.columns} - set(species_like))
+    names = sorted({name for table in tables.values() for name in table.columns} - set(META))
     for name in names:
         lacking = [what for what, table in tables.items() if name not in table.columns]
         if lacking:

@@ -352,7 +352,7 @@ def nceas(
     `pip install "releve[benchmark]"`.
     """
     from releve.nceas.figure import make_folder, write_results
-    from releve.nceas.protocol import run_benchmark, table_rows
+    from releve.nceas.protocol import overall_rows, region_rows, run_benchmark
 
     if out is not None:
         make_folder(out)
@@ -362,13 +362,16 @@ def nceas(
     if as_json:
         print(json.dumps(result.to_dict(), indent=1))
         return
-    rows = list(table_rows(result))
-    table = Table(title="AUC (average precision) on independent plots", box=SIMPLE_HEAD, padding=(0, 1))
-    for name in rows[0]:
-        table.add_column(name, justify="left" if name == "method" else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*row.values())
-    Console().print(table)
+    for title, rows in {
+        "All species, on independent plots": overall_rows(result),
+        "AUC (average precision) by region (number of species)": region_rows(result),
+    }.items():
+        table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+        for name in rows[0]:
+            table.add_column(name, justify="left" if name in ("method", "region") else "right")
+        for row in rows:
+            table.add_row(*row.values())
+        Console().print(table)
     for name, lines in result.notes.items():
         for line in lines:
             console.print(f"{name}: {line}", highlight=False)

@@ -189,16 +189,25 @@ def score_species(region: Region, scores: Scores) -> list[dict[str, Any]]:
     return rows
 
 
-def table_rows(benchmark: Benchmark) -> Iterator[dict[str, str]]:
-    """Yield one printable row for each method: mean AUC and AP, AUC of each region, our gain, seconds."""
+def overall_rows(benchmark: Benchmark) -> list[dict[str, str]]:
+    """Return one printable row for each method: mean AUC and AP over all species, our gain, seconds."""
+    rows = []
     for name in benchmark.methods():
         summary = benchmark.summary(name)
         row = {"method": name, "AUC": _short(summary["mean_auc"]), "AP": _short(summary["mean_ap"])}
-        for region, values in summary["regions"].items():
-            row[region] = f"{_short(values['auc'])} ({_short(values['ap'])})"
-        gain = benchmark.gain(name)
-        row["our gain in AUC"] = "" if name == ENTRY else _signed(gain.values())
-        yield row | {"s": f"{summary['seconds']:.0f}"}
+        row["our gain in AUC, 95 %"] = "" if name == ENTRY else _signed(benchmark.gain(name).values())
+        rows.append(row | {"s": f"{summary['seconds']:.0f}"})
+    return rows
+
+
+def region_rows(benchmark: Benchmark) -> list[dict[str, str]]:
+    """Return one printable row for each region: its number of species, and every method's mean AUC and AP."""
+    regions = {name: benchmark.summary(name)["regions"] for name in benchmark.methods()}
+    return [
+        {"region": f"{region} ({values['num_species']})"}
+        | {name: f"{_short(own[region]['auc'])} ({_short(own[region]['ap'])})" for name, own in regions.items()}
+        for region, values in regions[ENTRY].items()
+    ]
 
 
 def _signed(values: Iterable[float]) -> str:

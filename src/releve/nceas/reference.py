@@ -73,8 +73,8 @@ def forest(region: Region, seed: int, *, target_group: bool) -> Scores:
 
 
 REFERENCES: dict[str, Reference] = {
-    "MaxEnt, random background": partial(maxent, target_group=False),
+    "MaxEnt, random": partial(maxent, target_group=False),
     "MaxEnt, target group": partial(maxent, target_group=True),
-    "down-sampled forest, random background": partial(forest, target_group=False),
-    "down-sampled forest, target group": partial(forest, target_group=True),
+    "forest, random": partial(forest, target_group=False),
+    "forest, target group": partial(forest, target_group=True),
 }

@@ -343,7 +343,7 @@ def drop_near_tests(region: Region, buffer_km: float) -> Region:
         left = known[test.species]
         tests.append(replace(test, species=test.species[left], present_NS=test.present_NS[:, left]))
     notes = [f"{np.count_nonzero(~far)} of {len(far)} sites within {buffer_km:g} km of plots dropped"]
-    if not known.all():
+    if far.any() and not known.all():
         lost = [region.species[i] for i in np.flatnonzero(~known)]
         notes.append(f"not scored, without a record beyond the buffer: {', '.join(lost)}")
     return replace(region.keep(far, tuple(tests)), notes=(*region.notes, *notes))

@@ -18,7 +18,7 @@ from releve.losses import Sites, trusted_bce
 from releve.members import Member, TrainConfig
 from releve.metrics import Lists
 from releve.models import ModelConfig
-from releve.regimes import Phase, RecordsConfig, Sampler, fold_rows, plan_phases
+from releve.regimes import Phase, RecordsConfig, Sampler, fold_rows, plan_phases, trust_in_silence
 from releve.store import Store
 from releve.train import train_member
 from stores import make_mixed_store, make_store
@@ -76,7 +76,7 @@ def test_regimes_step_on_their_rows(store: Store, tmp_path: Path, monkeypatch: p
     assert {*np.concatenate([step.records for step in steps])} <= {*records}
     steps = watch(store, tmp_path / "presence", monkeypatch, regime="presence", epochs=1)
     assert sorted(np.concatenate([step.plots for step in steps])) == plots.tolist()
-    assert sum(len(step.records) for step in steps) == 2 * len(plots)  # rows_per_plot
+    assert sum(len(step.records) for step in steps) == 6 * len(plots)  # rows_per_plot
     steps = watch(store, tmp_path / "classes", monkeypatch, regime="classes", epochs=1)
     kinds = ["plots" if len(step.plots) else "records" for step in steps]
     assert kinds == sorted(kinds, reverse=True) and set(kinds) == {"plots", "records"}
@@ -134,7 +134,7 @@ def test_plots_and_records_weigh_as_told(store: Store) -> None:
             logits[first:last],
             torch.from_numpy(labels.surveys()),
             torch.from_numpy(labels.indices).long(),
-            trust_B=torch.from_numpy(store.trust[step.records]),
+            trust_B=torch.from_numpy(trust_in_silence(store, plots, records, "richness")[step.records]),
             background_KS=logits[last:],
             own_share=0.5,
         )
@@ -156,6 +156,53 @@ def test_the_observation_head_is_trained_and_left_out_of_predictions(store: Stor
         with_head, without = model(seen.batch(rows)), model(alone.batch(rows))
     same = (with_head == without).all(dim=1).numpy()
     assert same[store.is_plot].all() and not same[~store.is_plot].any()
+
+
+def test_what_only_plots_have_does_not_reach_the_shared_response(store: Store) -> None:
+    """A plot's facts are added by a head of its own, and presence-only rows have no part in it."""
+    plots, records, _ = fold_rows(store, MEMBER.fold, 1.0, "presence")
+    config = CONFIG.model_copy(update={"regime": "presence"})
+    model_config = MODEL.model_copy(update={"modalities": ("covariates", "survey", "location")})
+    training = train.start_training(store, plots, records, MEMBER, model_config, config, RecordsConfig())
+    model = training.model.eval()
+    assert model.plot_head is not None and set(model.encoders) == {"covariates", "location"}
+    assert "survey" in model.modalities  # so that a place to predict brings its plot area along
+    torch.nn.init.ones_(model.plot_head.head.bias)
+    rows = np.concatenate([plots[:5], records[:5]])
+    batch = training.gatherer.batch(rows)
+    with torch.inference_mode():
+        changed = model(batch)
+        torch.nn.init.zeros_(model.plot_head.head.bias)
+        plain = model(batch)
+    np.testing.assert_allclose((changed - plain)[:5], 1.0, atol=1e-5)
+    np.testing.assert_allclose((changed - plain)[5:], 0.0)
+    alone = Gatherer(store, model.modalities, model.statistics.categories).batch(plots[:5])
+    with torch.inference_mode():
+        np.testing.assert_allclose(model(alone), plain[:5], atol=1e-5)
+
+
+def test_a_model_for_plots_alone_has_no_heads_of_sources(store: Store) -> None:
+    plots, none, _ = fold_rows(store, MEMBER.fold, 1.0, "pa")
+    model_config = MODEL.model_copy(update={"modalities": ("covariates", "survey")})
+    training = train.start_training(store, plots, none, MEMBER, model_config, CONFIG, RecordsConfig())
+    assert training.model.observation is None and training.model.plot_head is None
+    assert set(training.model.encoders) == {"covariates", "survey"}
+
+
+def test_trust_by_richness_balances_presences_and_silence(store: Store) -> None:
+    plots, records, _ = fold_rows(store, 1, 1.0, "presence")
+    richness = store.labels.lengths()
+    expected = richness[plots].mean()
+    trust = trust_in_silence(store, plots, records, "richness")
+    assert (trust[store.is_plot] == 1).all()
+    below = records[richness[records] < expected]
+    np.testing.assert_allclose(trust[below] * expected, richness[below], rtol=1e-6)
+    assert trust.max() == 1
+    np.testing.assert_array_equal(trust_in_silence(store, plots, records, "coverage"), store.trust)
+    none = plots[:0]
+    top = np.quantile(richness[records], 0.95)
+    alone = trust_in_silence(store, none, records, "richness")[records]
+    np.testing.assert_allclose(alone, np.minimum(1, richness[records] / top), rtol=1e-6)
 
 
 def test_an_untrained_model_predicts_the_plots_prevalence_and_explains_the_records(store: Store) -> None:

@@ -30,15 +30,19 @@ class RecordsConfig(BaseModel):
     """Name of a loss in ``releve.losses.LOSSES``."""
     background: Literal["target_group", "mixed", "random"] = "target_group"
     """Where silence is taken from: the other sites of the same recorders, places drawn evenly over the map, or both."""
-    weight: float = Field(0.5, gt=0, le=100)
+    trust: Literal["richness", "coverage"] = "richness"
+    """How far ``trusted_bce`` believes silence. ``richness``: the species found there as a share of those expected on a
+    plot, so that every row calls for about the same number of species, however little was recorded; ``coverage``: the
+    pseudo-plot's own estimate (see docs/pseudoplots.md), 0 for a single visit."""
+    weight: float = Field(5.0, gt=0, le=100)
     """Weight of the presence-only loss beside that of the plots (regime ``presence``)."""
-    rows_per_plot: float = Field(2.0, gt=0, le=100)
+    rows_per_plot: float = Field(6.0, gt=0, le=100)
     """Presence-only rows in a step for each plot (regime ``presence``)."""
     thinning: float = Field(0.5, ge=0, le=1)
     """A row is drawn with the number of rows in its 10 km cell to the power of minus this: 0 as recorded, 1 evenly."""
     observation_head: bool = True
     """Explain presence-only rows by publisher, effort and access too, and leave that out when predicting."""
-    pretrain_epochs: int = Field(5, ge=1)
+    pretrain_epochs: int = Field(10, ge=1)
     """Epochs on presence-only rows before the plots (regime ``classes``)."""
 
 
@@ -102,6 +106,23 @@ def fold_rows(
             action="Set data.records to the release's presence-only split" if regime != "pa" else "",
         )
     return (none if regime == "po" else plots), (none if regime == "pa" else records), val
+
+
+def trust_in_silence(
+    store: Store, plots: NDArray[np.int64], records: NDArray[np.int64], kind: str
+) -> NDArray[np.float32]:
+    """Return (surveys,) how far each row's silence is trusted, 0 to 1; 1 for a plot.
+
+    With ``richness`` a row with n species is trusted by min(1, n / R). R is the mean richness of the training plots;
+    without plots, the number of species that 19 of 20 pseudo-plots do not exceed. The presences of a row, n, and
+    its expected silence, trust x R, are then alike, so that a loss on them learns which species there are and not
+    how many were recorded.
+    """
+    if kind == "coverage":
+        return store.trust
+    richness = store.labels.lengths().astype(np.float32)
+    expected = richness[plots].mean() if len(plots) else np.quantile(richness[records], 0.95)
+    return np.where(store.is_plot, 1.0, np.minimum(1.0, richness / max(expected, 1.0))).astype(np.float32)
 
 
 class Sampler:

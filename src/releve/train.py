@@ -25,7 +25,7 @@ from releve.losses import BACKGROUNDS, LOSSES, Sites
 from releve.members import Member, TrainConfig, choose_device
 from releve.metrics import score_sets
 from releve.models import ModelConfig, SpeciesModel, build_model
-from releve.regimes import RecordsConfig, Sampler, Step, fold_rows, plan_phases
+from releve.regimes import RecordsConfig, Sampler, Step, fold_rows, plan_phases, trust_in_silence
 from releve.store import Store
 
 LOG_EVERY = 50
@@ -156,12 +156,13 @@ def start_training(
     modalities = (*model_config.modalities, *observed)
     statistics = measure_statistics(store, rows, modalities, rng=np.random.default_rng(member.seed))
     model = build_model(statistics, model_config, seed=member.seed).to(device)
+    trust = trust_in_silence(store, plot_rows, record_rows, records.trust)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
     return Training(
         model=model,
         average=copy.deepcopy(model).eval().requires_grad_(False),
         optimizer=make_optimizer(model, config),
-        gatherer=Gatherer(store, (*model.modalities, *observed), statistics.categories),
+        gatherer=Gatherer(store, (*model.modalities, *observed), statistics.categories, trust=trust),
         config=config,
         records=records,
         frequency_S=((torch.tensor(statistics.num_positives) + 0.5) / (statistics.num_rows + 1.0)).to(device),

@@ -34,6 +34,8 @@ class Gatherer:
         For each categorical column of the ``survey`` modality, its known values in the order of their codes.
     columns
         Covariates wanted, in this order; one that the store lacks is NaN. By default all of the store's.
+    trust
+        (surveys,) how far each row's silence is trusted; by default what the store says.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Gatherer:
         modalities: tuple[str, ...],
         categories: dict[str, list[str]],
         columns: tuple[str, ...] | None = None,
+        trust: NDArray[np.float32] | None = None,
     ) -> None:
         self.store, self.categories = store, categories
         self._column_places = _column_places(store, columns)
@@ -56,7 +59,7 @@ class Gatherer:
             self._tables["survey"] = survey_features(surveys, categories)
         if "location" in modalities:
             self._tables["location"] = np.column_stack([store.lon, store.lat]).astype(np.float32)
-        self._trust = torch.from_numpy(store.trust)
+        self._trust = torch.from_numpy(store.trust if trust is None else trust)
         encoded = any(name in modalities and array.offsets is not None for name, array in store.arrays.items())
         self._pool = ThreadPoolExecutor() if encoded else None
 

@@ -14,8 +14,8 @@ from releve.store import Store
 
 OBSERVATION_NUMERIC = ("log_num_records", "log_effort")
 OBSERVATION_CATEGORICAL = ("publisher",)
-ACCESS = re.compile(r"(roads?|railways?|lights\d*|popdensity\d*|built\d*)$", re.IGNORECASE)
-"""Covariates that say how easily people get to a place."""
+ACCESS = re.compile(r"(roads?|railways?)$", re.IGNORECASE)
+"""Covariates that say how easily people get to a place; density of people and buildings shape the plants too."""
 
 
 def access_columns(store: Store) -> tuple[str, ...]:

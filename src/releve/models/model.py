@@ -144,12 +144,15 @@ class SpeciesModel(nn.Module):
                 f"model.modalities = {list(config.modalities)}",
                 expected=f"one of the stored {statistics.modalities}",
             )
-        self.encoders = nn.ModuleDict({name: build_encoder(statistics, config, name) for name in self.modalities})
+        observed = "observation" in statistics.tables
+        fused = [name for name in self.modalities if name != "survey" or not observed or self.modalities == ("survey",)]
+        self.encoders = nn.ModuleDict({name: build_encoder(statistics, config, name) for name in fused})
         widths = {name: int(encoder.num_features) for name, encoder in self.encoders.items()}  # type: ignore[arg-type]
         self.fusion = pick(FUSIONS, config.fusion, what="fusion")(widths, config)
         self.head = nn.Linear(int(self.fusion.num_features), len(statistics.species_ids))  # type: ignore[arg-type]
-        observed = "observation" in statistics.tables
-        self.observation = ObservationHead(statistics, config) if observed else None
+        self.observation = ObservationHead(statistics, config, "observation") if observed else None
+        apart = observed and "survey" in self.modalities and "survey" not in fused
+        self.plot_head = ObservationHead(statistics, config, "survey") if apart else None
         self._start_at_prevalence()
 
     def _start_at_prevalence(self) -> None:
@@ -165,14 +168,19 @@ class SpeciesModel(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Return (B, S) logits."""
         embeddings, present = {}, {}
-        for name in self.modalities:
+        for name in self.encoders:
             embeddings[name], present[name] = self._embed(name, batch)
         logits_BS = self.head(self.fusion(embeddings, present))
-        seen_PK = batch.values.get("observation")
-        if self.observation is None or seen_PK is None or len(seen_PK) == 0:
-            return logits_BS  # plots, or places to predict: the species' response alone
-        added_PS = self.observation(seen_PK, batch).to(logits_BS.dtype)
-        return logits_BS.index_add(0, batch.places["observation"], added_PS)
+        records = batch.places.get("observation", logits_BS.new_zeros(0, dtype=torch.int64))
+        if self.observation is not None and len(records):
+            added_PS = self.observation(batch.values["observation"], batch)
+            logits_BS = logits_BS.index_add(0, records, added_PS.to(logits_BS.dtype))
+        if self.plot_head is not None and "survey" in batch.values and len(records) < len(batch):
+            is_plot_B = torch.ones(len(batch), dtype=torch.bool, device=logits_BS.device).index_fill(0, records, False)
+            plots = is_plot_B.nonzero().squeeze(1)  # also places to predict
+            added_PS = self.plot_head(batch.values["survey"][plots], batch)
+            logits_BS = logits_BS.index_add(0, plots, added_PS.to(logits_BS.dtype))
+        return logits_BS
 
     def _embed(self, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return (B, E) embeddings of a modality, zero where a survey lacks it, and (B,) bool where it does not."""
@@ -192,22 +200,25 @@ class SpeciesModel(nn.Module):
 
 
 class ObservationHead(nn.Module):
-    """What a presence-only row owes to its recorders: logits added where such rows are trained on, never predicted.
+    """What a row owes to how it was observed: logits that are added to those of the environment.
 
-    Plots and records share one response to the environment; publisher, effort and access are explained here, so that
-    they need not be explained there.
+    Plots and presence-only rows share one response to the environment, and each source has a head of its own: of a
+    plot, its area, date and place uncertainty; of presence-only rows, publisher, effort and access. The latter is left
+    out when predicting. Had the shared part seen what only plots have, it would tell the sources apart by that and
+    learn two responses.
     """
 
-    def __init__(self, statistics: Statistics, config: ModelConfig) -> None:
-        """Make a head that starts at the difference in prevalence between records and plots."""
+    def __init__(self, statistics: Statistics, config: ModelConfig, source: str) -> None:
+        """Make a head that adds nothing yet; ``source`` is ``survey`` or ``observation``."""
         super().__init__()
-        self.encoder = TableEncoder(statistics.tables["observation"], config.observation_dim, config.dropout, 0.0)
+        hidden = config.input_dropout if source == "survey" else 0.0
+        self.encoder = TableEncoder(statistics.tables[source], config.observation_dim, config.dropout, hidden)
         self.head = nn.Linear(config.observation_dim, len(statistics.species_ids))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, values_PK: Tensor, batch: Batch) -> Tensor:
-        """Return (P, S) logits of the batch's presence-only rows."""
+        """Return (P, S) logits to add."""
         return self.head(self.encoder(values_PK, batch.year, batch.month))
 
 

@@ -159,7 +159,8 @@ def render(table: pl.DataFrame, seconds: float) -> str:
         f"{WORLD['num_species']} species, covariates only (what the covariates do not show is out of reach, so the "
         f"oracle, who knows it, is far above). {WORLD['num_test_plots']:,} test plots: half in places like the "
         "training plots', a quarter on 0.5 degree blocks without training plots, a quarter in countries without. One "
-        f"network a model. The worlds were not looked at while settings were chosen. {seconds / 60:.0f} minutes. {describe_machine()}.",
+        f"network a model. The worlds were not looked at while settings were chosen. "
+        f"{seconds / 60:.0f} minutes. {describe_machine()}.",
         "",
         "Mean sF1 on the test plots (calibrated expected-F1 lists):",
         "",

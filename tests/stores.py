@@ -74,14 +74,14 @@ def make_mixed_store(num_plots: int = 120, num_records: int = 180, *, seed: int 
         "split": np.where(is_plot, "train", "po"),
         "publisher": np.where(is_plot, None, rng.choice(["A", "B"], len(store))),
         "num_records": np.where(is_plot, None, effort),
-        "cell_records": np.where(is_plot, None, effort * 7),
+        "log1p_cell_records": np.where(is_plot, None, np.log1p(effort * 7.0)),
         "trust": np.where(is_plot, None, rng.uniform(0, 0.8, len(store))),
     }
     types = {
         "split": pl.String,
         "publisher": pl.String,
         "num_records": pl.Int64,
-        "cell_records": pl.Int64,
+        "log1p_cell_records": pl.Float64,
         "trust": pl.Float64,
     }
     surveys = store.surveys.with_columns(

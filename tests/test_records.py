@@ -125,8 +125,10 @@ def test_every_record_its_own_row(release: Path, tmp_path: Path) -> None:
 def test_effort_counts_the_records_around(release: Path) -> None:
     made = prepare_records(open_release(release), "po", CleanConfig(), PseudoplotConfig(), seed=0)
     table = made.surveys.table
-    assert (table["cell_records"] >= table["num_records"]).mean() > 0.95  # a cell of 1 km may lie across two of 10 km
-    assert table["cell_records"].max() <= 4000
+    around = np.expm1(table["log1p_cell_records"].to_numpy())
+    assert (around >= table["num_records"].to_numpy() - 0.5).all()  # ten cells of 1 km make one of 10 km
+    assert 10 < around.max() <= 4000
+    assert made.table["country"].null_count() == 0 and made.surveys.table["country"].null_count() == len(table)
 
 
 def test_when_no_record_is_left_it_says_what_was_dropped(release: Path) -> None:
@@ -159,6 +161,29 @@ def test_compare_puts_regimes_into_one_table(commands: Commands, runs: dict[str,
     done = commands.run("compare", *runs.values())
     assert done.code == 0 and "classes" in done.stdout and "gain" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_group_writes_tables_that_add_up_and_a_picture(commands: Commands, release: Path, tmp_path: Path) -> None:
+    out = tmp_path / "grouped"
+    settings = ["--set", "pseudoplots.method=radius", "--set", "pseudoplots.size_m=2000", "--seed", 4]
+    done = commands.run("group", release, "--out", out, *settings)
+    assert done.code == 0, done.stderr
+    assert Path(done.stdout.strip()) == out / "diagnostics.png" and (out / "diagnostics.png").stat().st_size > 10_000
+    plots, species, members = (pl.read_parquet(out / f"{n}.parquet") for n in ("pseudoplots", "species", "members"))
+    facts = json.loads((out / "diagnostics.json").read_text())
+    assert len(members) + sum(facts["dropped"].values()) == 4000
+    counted = members.group_by("plot_id").agg(pl.len(), pl.col("species_id").n_unique().alias("n")).sort("plot_id")
+    assert counted["len"].to_list() == plots["num_records"].to_list()
+    assert counted["n"].to_list() == plots["num_species"].to_list()
+    assert set(species.iter_rows()) == set(members.select("plot_id", "species_id").iter_rows())
+    assert json.loads((out / "run.json").read_text())["config"]["pseudoplots"]["size_m"] == 2000
+    again = commands.run("group", release, "--out", out, *settings)
+    assert again.code == 2 and "--overwrite" in again.stderr
+    assert commands.run("group", release, "--out", out, "--overwrite").code == 0
+    wrong = commands.run("group", release, "--out", tmp_path / "x", "--set", "pseudoplots.size_m=-5")
+    assert wrong.code == 2 and "expected metres from 1 to 1,000,000" in wrong.stderr.replace("\n", " ")
+    lacking = commands.run("group", release, "--out", tmp_path / "x", "--split", "presence")
+    assert lacking.code == 2 and "presence" in lacking.stderr and not (tmp_path / "x").exists()
 
 
 def test_select_ranks_backgrounds_on_held_out_target_group_sites(

@@ -151,6 +151,34 @@ def prepare(
 
 
 @app.command()
+def group(
+    data: Annotated[Path, typer.Argument(help="Folder of an official release")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the tables and diagnostics")],
+    split: Annotated[str, typer.Option("--split", help="Split of presence-only records")] = "po",
+    recipe: Annotated[Path | None, typer.Option("--recipe", help="Recipe with sections clean and pseudoplots")] = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    settings: Settings = None,
+) -> None:
+    """Clean presence-only records and group close ones into pseudo-plots, to look at or to use elsewhere.
+
+    Writes OUT/pseudoplots.parquet, species.parquet, members.parquet, the counts of what was flagged and dropped, and
+    diagnostics. `releve prepare` does the same inside when a recipe names `data.records`.
+    """
+    from releve import pipeline
+    from releve.config import apply_override, load_config, make_config
+
+    if recipe is None:
+        content: dict[str, Any] = {}
+        for text in settings or []:
+            apply_override(content, text)
+        config = make_config(content, origin="--set")
+    else:
+        config = load_config(recipe, settings)
+    print(pipeline.group(config, data, split, out, seed=seed, overwrite=overwrite) / "diagnostics.png")
+
+
+@app.command()
 def train(
     recipe: Recipe,
     store: Annotated[Path, typer.Option("--store", help="Store made by releve prepare")],

@@ -14,10 +14,12 @@ from releve.config import Config
 from releve.decide.decision import fit_decision
 from releve.errors import RunError, StoreError
 from releve.evaluate import Evaluation, assessment_groups, decide_held_out, evaluate_held_out
-from releve.files import file_sha256, write_json, write_text
+from releve.files import atomic_path, file_sha256, make_way, write_json, write_parquet, write_text
 from releve.ingest import open_release
 from releve.members import Member, plan_members, train_forest
 from releve.predict import Predictions, predict_lists, store_for_prediction, write_probabilities
+from releve.prepare.pseudoplots import describe, draw_diagnostics
+from releve.prepare.records import prepare_records
 from releve.progress import console, progress_bar
 from releve.report import write_run_report
 from releve.runs import Run, add_step, open_run, predict_held_out, write_record
@@ -50,6 +52,41 @@ def prepare(config: Config, data: Path, out: Path, *, seed: int = 0, overwrite: 
             inputs={"fingerprint": store.manifest.fingerprint},
         )
     return store
+
+
+def group(config: Config, data: Path, split: str, out: Path, *, seed: int = 0, overwrite: bool = False) -> Path:
+    """Clean and group a release's presence-only records into pseudo-plots; write tables and diagnostics to a folder.
+
+    ``pseudoplots.parquet`` and ``species.parquet`` (plot_id, species_id) are the result, ``members.parquet`` says
+    which record went where, ``flagged.csv`` and ``dropped.csv`` count by publisher, ``diagnostics.json`` and ``.png``
+    show richness before and after, effort and trust.
+    """
+    started = time.monotonic()
+    make_way(out, "group", overwrite=overwrite)
+    made = prepare_records(open_release(data), split, config.clean, config.pseudoplots, seed=seed)
+    out.mkdir(parents=True, exist_ok=True)
+    kept, grouped = made.cleaned.table, made.pseudoplots
+    members = grouped.members.with_columns(
+        survey_id=kept["survey_id"].gather(grouped.members["record"]),
+        species_id=kept["species_id"].gather(grouped.members["record"]),
+    )
+    tables = {
+        "pseudoplots": made.table,
+        "species": grouped.labels.rename({"plot": "plot_id"}),
+        "members": members.drop("record").rename({"plot": "plot_id"}),
+    }
+    for name, table in tables.items():
+        with atomic_path(out / f"{name}.parquet") as partial:
+            write_parquet(partial, table)
+    write_text(out / "flagged.csv", made.cleaned.flagged.write_csv())
+    write_text(out / "dropped.csv", made.cleaned.dropped.write_csv())
+    write_json(out / "diagnostics.json", describe(grouped, kept) | {"dropped": made.dropped})
+    draw_diagnostics(grouped, out / "diagnostics.png", records=kept)
+    files = [*(f"{name}.parquet" for name in tables), "flagged.csv", "dropped.csv"]
+    entries = [*files, "diagnostics.json", "diagnostics.png"]
+    settings = {name: getattr(config, name).model_dump(mode="json") for name in ("clean", "pseudoplots")}
+    write_record(out, "group", started, config=settings, seed=seed, data=str(data), split=split, entries=entries)
+    return out
 
 
 def train(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from releve.store import Store
 
-OBSERVATION_NUMERIC = ("log_num_records", "log_effort")
+OBSERVATION_NUMERIC = ("log1p_num_records", "log1p_cell_records")
 OBSERVATION_CATEGORICAL = ("publisher",)
 ACCESS = re.compile(r"(roads?|railways?)$", re.IGNORECASE)
 """Covariates that say how easily people get to a place; density of people and buildings shape the plants too."""
@@ -43,12 +43,8 @@ def observation_features(store: Store, rows: NDArray[np.int64], categories: dict
         The known publishers, in the order of their codes; another is NaN.
     """
     table = store.surveys[rows.tolist()]
-    columns = []
-    for name in ("num_records", "cell_records"):
-        values = (
-            table[name].cast(pl.Float64) if name in table.columns else pl.Series([None] * len(rows), dtype=pl.Float64)
-        )
-        columns.append(np.log1p(values.fill_null(float("nan")).to_numpy()))
+    counts = table.select(pl.col("num_records").cast(pl.Float64).log1p(), pl.col("log1p_cell_records").cast(pl.Float64))
+    columns = [counts.fill_null(float("nan")).to_numpy()]
     codes = {value: float(code) for code, value in enumerate(categories.get("publisher", []))}
     publisher = table["publisher"].cast(pl.String).replace_strict(codes, default=None, return_dtype=pl.Float64)
     columns.append(publisher.fill_null(float("nan")).to_numpy())

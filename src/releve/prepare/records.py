@@ -4,33 +4,44 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
 from releve.errors import ReleaseError
-from releve.geo import block_ids, equal_area_crs, project
 from releve.ingest import Release, Surveys, read_occurrences
-from releve.prepare.clean import CleanConfig, clean_records
-from releve.prepare.pseudoplots import PseudoplotConfig, group_records
+from releve.prepare.clean import CleanConfig, Cleaned, clean_records
+from releve.prepare.enrich import EnrichConfig, enrich_records, find_regions
+from releve.prepare.pseudoplots import PseudoplotConfig, Pseudoplots, group_records
 from releve.progress import console
-
-EFFORT_CELL_KM = 10.0
 
 
 @dataclass(frozen=True)
 class PreparedRecords:
-    """Pseudo-plots as surveys."""
+    """The presence-only records of a split as pseudo-plots."""
 
-    surveys: Surveys
-    """As of a split with labels; ``labels`` holds ``row`` (position in the table) beside ``survey_id``."""
-    by_publisher: pl.DataFrame
-    """reason, publisher, count of the records that cleaning dropped."""
+    table: pl.DataFrame
+    """The pseudo-plots' table with the columns that enrichment derives (see docs/metadata.md)."""
+    cleaned: Cleaned
+    pseudoplots: Pseudoplots
+    dropped: dict[str, int]
+    """Records left out in reading, cleaning and grouping, by reason."""
+    examples: dict[str, tuple[str, ...]]
+
+    @property
+    def surveys(self) -> Surveys:
+        """The pseudo-plots as a split with labels, whose ``row`` is their position in the table.
+
+        Country and region are as published, so that what only some rows have been given by a map is not taken for a
+        difference between plots and records.
+        """
+        published = self.pseudoplots.table.select("country", "region")
+        labels = self.pseudoplots.labels.select(row=pl.col("plot"), species_id="species_id")
+        return Surveys(self.table.with_columns(published), labels, self.dropped, {}, self.examples)
 
 
 def prepare_records(
     release: Release, split: str, clean: CleanConfig, pseudoplots: PseudoplotConfig, *, seed: int
 ) -> PreparedRecords:
-    """Return the presence-only records of a split, cleaned and grouped into pseudo-plots.
+    """Return the presence-only records of a split, cleaned, grouped into pseudo-plots and enriched.
 
     Parameters
     ----------
@@ -51,22 +62,16 @@ def prepare_records(
     read = read_occurrences(release, split)
     cleaned = clean_records(read.table, clean, release.rules.extent)
     grouped = group_records(cleaned.table, pseudoplots, seed=seed)
-    counts = cleaned.dropped.group_by("reason").agg(pl.col("count").sum()).sort("reason")
-    dropped = read.dropped | dict(counts.iter_rows()) | grouped.dropped
+    dropped = read.dropped | cleaned.dropped_by_reason | grouped.dropped
     if len(grouped.table) == 0:
         raise ReleaseError(
             f"no record of split {split!r} of {release.root} is left: {dropped}",
             action="Loosen clean.drop or the pseudoplots section",
         )
-    lon, lat = cleaned.table["lon"].to_numpy(), cleaned.table["lat"].to_numpy()
-    cells = block_ids(project(lon, lat, equal_area_crs(lon, lat)), EFFORT_CELL_KM)
-    per_record = pl.DataFrame({"record": np.arange(len(cells)), "cell_records": np.bincount(cells)[cells]})
-    first = grouped.members.group_by("plot").agg(pl.col("record").min())
-    effort = first.join(per_record.cast({"record": first["record"].dtype}), on="record").sort("plot")
-    table = grouped.table.with_columns(effort["cell_records"])
-    labels = grouped.labels.select(row=pl.col("plot"), species_id="species_id")
+    regions = find_regions(release.root)
+    table = enrich_records(grouped.table, EnrichConfig(), regions=regions, effort_from=cleaned.table)
     console.print(
         f"{split}: {len(read.table):,} records, {len(cleaned.table):,} after cleaning, in {len(table):,} rows "
         f"({pseudoplots.method})"
     )
-    return PreparedRecords(Surveys(table, labels, dropped, {}, read.examples), cleaned.dropped)
+    return PreparedRecords(table, cleaned, grouped, dropped, read.examples)

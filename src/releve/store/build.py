@@ -119,7 +119,7 @@ def build_store(
     if data.records is not None:
         records = prepare_records(release, data.records, clean, pseudoplots, seed=seed)
         surveys[data.records] = records.surveys
-        by_publisher = records.by_publisher.to_dicts()
+        by_publisher = records.cleaned.dropped.to_dicts()
     table, labels = _join(surveys)
     if len(table) == 0:
         raise ReleaseError(f"splits {list(surveys)} of {release.root} hold no usable survey")

@@ -14,7 +14,7 @@ from releve.errors import ReleaseError
 from releve.ingest import open_release, read_occurrences
 from releve.prepare.clean import CleanConfig
 from releve.prepare.pseudoplots import PseudoplotConfig
-from releve.prepare.records import prepare_records
+from releve.prepare.records import land_cover_of, prepare_records
 from releve.simulate import SimulateConfig, simulate_release
 from releve.store import DataConfig, build_store, open_store
 from releve.store.build import SplitConfig
@@ -112,6 +112,8 @@ def test_folds_of_plots_are_those_of_a_store_without_records(release: Path, tmp_
         open_release(release), DataConfig(modalities=("covariates",)), SplitConfig(num_folds=3), tmp_path / "alone"
     )
     np.testing.assert_array_equal(both.folds[both.is_plot], alone.folds)
+    far = both.folds == -1  # blocks without plots are never validated on, so their records always train
+    assert far.any() and not both.is_plot[far].any()
 
 
 def test_every_record_its_own_row(release: Path, tmp_path: Path) -> None:
@@ -120,6 +122,19 @@ def test_every_record_its_own_row(release: Path, tmp_path: Path) -> None:
     store = build_store(open_release(release), data, SplitConfig(num_folds=3), tmp_path / "s", pseudoplots=single)
     assert (store.labels.lengths()[~store.is_plot] == 1).all()
     assert open_store(tmp_path / "s").manifest.recipe["pseudoplots"]["method"] == "single"
+
+
+def test_land_cover_keeps_records_of_one_cell_apart(release: Path) -> None:
+    cells = PseudoplotConfig(size_m=20_000, uncertainty="ignore")
+    whole, apart = (
+        prepare_records(open_release(release), "po", CleanConfig(), config, seed=0)
+        for config in (cells, cells.model_copy(update={"split_by": "land_cover"}))
+    )
+    classes = land_cover_of(open_release(release), "po", apart.cleaned.table).to_numpy()
+    members = apart.pseudoplots.members
+    number = pl.DataFrame({"plot": members["plot"], "class": classes[members["record"].to_numpy()]})
+    assert number.group_by("plot").agg(pl.col("class").n_unique())["class"].max() == 1
+    assert len(apart.table) > len(whole.table)
 
 
 def test_effort_counts_the_records_around(release: Path) -> None:
@@ -205,6 +220,8 @@ def test_select_ranks_backgrounds_on_held_out_target_group_sites(
     [
         ("records.background", "--try"),
         ("pseudoplots.method=grid,radius", "of the sections model, records, train"),
+        ("forest.num_trees=5,500", "but none of ['train.regime'"),
+        ("train.num_folds=1,3", "but none of ['train.regime'"),
         ("records.backgrund=random", "did you mean 'background'"),
         ("records.background=nearest", "input should be"),
     ],
@@ -223,6 +240,9 @@ def test_a_regime_without_records_is_refused_before_anything_is_read(
     plain.write_text(RECIPE.replace('records = "po"\n', ""))
     done = commands.run("run", plain, "--data", tmp_path, "--out", tmp_path / "out")
     assert done.code == 2 and "data.records" in done.stderr
+    plain.write_text(RECIPE.replace("presence", "po").replace("epochs = 2", "epochs = 2\nforests_per_fold = 1"))
+    done = commands.run("run", plain, "--data", tmp_path, "--out", tmp_path / "out")
+    assert done.code == 2 and "forests learn from plots" in done.stderr.replace("\n", " ")
     plain.write_text(RECIPE.replace('records = "po"', 'records = "train"'))
     done = commands.run("run", plain, "--data", tmp_path, "--out", tmp_path / "out")
     assert done.code == 2 and "'train' is in splits and is records" in done.stderr.replace("\n", " ")

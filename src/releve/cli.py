@@ -330,8 +330,8 @@ def select(
 ) -> None:
     """Choose settings, such as the background mixture, by spatial cross-validation.
 
-    Regime `po` is scored on held-out presence-only sites: where the same recorders found a species against where they
-    found others. Random cross-validation is shown beside as a warning: it flatters models that remember places.
+    Regime `po` is scored on held-out presence-only sites: where a species was recorded against where others were.
+    Random cross-validation is shown beside as a warning: it flatters models that remember places.
     """
     from releve.config import load_config
     from releve.files import write_text

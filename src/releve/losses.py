@@ -1,8 +1,8 @@
 """Losses of multi-label species models, from sparse labels: for plots, and for presence-only records.
 
 All have one signature, ``loss(sites) -> ()``, and one form: what is present counts, and so does silence, at the rows
-themselves (the **target-group** background: sites where others of the same recorders looked) or at background sites
-(the **random** background), or at both. The losses differ in how much each counts.
+themselves (the **target-group** background of Phillips et al. 2009: the sites where any plant was recorded), at
+background sites drawn evenly (the **random** background), or at both. The losses differ in how much each counts.
 """
 
 # B rows, K background sites, S species, P presences

@@ -36,7 +36,7 @@ class TrainConfig(BaseModel):
     seeds_per_fold: int = Field(1, ge=1)
     """Networks trained for each fold, with different seeds."""
     forests_per_fold: int = Field(0, ge=0)
-    """Forests of random trees on the tables, trained for each fold beside the networks."""
+    """Forests of random trees on the tables of the plots, trained for each fold beside the networks."""
     epochs: int = Field(20, ge=1)
     """Passes over the training rows; the cosine schedule ends with the last one."""
     patience: int = Field(6, ge=1)

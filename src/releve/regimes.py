@@ -17,7 +17,7 @@ from releve.store import Store
 
 Regime = Literal["pa", "po", "presence", "classes"]
 BACKGROUND_CELL_KM = 25.0
-"""The random background draws a cell of this size, then a row in it: evenly over the map, not as people go."""
+"""The random background draws a cell of this size, then a row in it: as evenly over the map as rows lie."""
 THINNING_CELL_KM = 10.0
 
 
@@ -29,7 +29,8 @@ class RecordsConfig(BaseModel):
     loss: Literal["bce", "trusted_bce", "an_full", "full_weighted", "deep_maxent", "asymmetric"] = "trusted_bce"
     """Name of a loss in ``releve.losses.LOSSES``."""
     background: Literal["target_group", "mixed", "random"] = "target_group"
-    """Where silence is taken from: the other sites of the same recorders, places drawn evenly over the map, or both."""
+    """Where silence is taken from. ``target_group``: the presence-only rows themselves, which lie where people look for
+    plants; ``random``: rows drawn evenly over the map, one 25 km cell as often as another; ``mixed``: half of each."""
     trust: Literal["richness", "coverage"] = "richness"
     """How far ``trusted_bce`` believes silence. ``richness``: the species found there as a share of those expected on a
     plot, so that every row calls for about the same number of species, however little was recorded; ``coverage``: the
@@ -108,9 +109,7 @@ def fold_rows(
     return (none if regime == "po" else plots), (none if regime == "pa" else records), val
 
 
-def trust_in_silence(
-    store: Store, plots: NDArray[np.int64], records: NDArray[np.int64], kind: str
-) -> NDArray[np.float32]:
+def weigh_silence(store: Store, plots: NDArray[np.int64], records: NDArray[np.int64], kind: str) -> NDArray[np.float32]:
     """Return (surveys,) how far each row's silence is trusted, 0 to 1; 1 for a plot.
 
     With ``richness`` a row with n species is trusted by min(1, n / R). R is the mean richness of the training plots;

@@ -1,4 +1,4 @@
-"""Choose settings by spatial cross-validation, scored on sites where the same recorders looked."""
+"""Choose settings by spatial cross-validation; presence-only models are scored on held-out target-group sites."""
 
 # N held-out rows, S species
 
@@ -22,13 +22,15 @@ from releve.data import Gatherer
 from releve.errors import ConfigError
 from releve.members import Member, choose_device
 from releve.metrics import rank_scores
+from releve.prepare.split import assign_folds
 from releve.progress import progress_bar
 from releve.regimes import fold_rows
 from releve.store import Store
 from releve.train import predict_logits, train_member
 
-FIXED = ("data", "split", "clean", "pseudoplots", "decide", "evaluate", "title")
-"""Sections that a store or a decision fixes, and that are not chosen here."""
+CHOSEN = ("model", "records", "train")
+MEMBERS = ("train.regime", "train.num_folds", "train.seeds_per_fold", "train.forests_per_fold")
+"""Fields that say what is trained; a candidate is one network a fold."""
 
 
 def select_settings(
@@ -37,8 +39,8 @@ def select_settings(
     """Return one row a candidate, the best first.
 
     A candidate is trained once a fold. Regime ``po`` sees no plot: its held-out rows are presence-only ones, so that a
-    species' presences are ranked against sites where the same recorders found other species (the target group). Other
-    regimes are scored on held-out plots.
+    species' presences are ranked against sites where other plants were recorded (the target group). Other regimes are
+    scored on held-out plots.
 
     Parameters
     ----------
@@ -71,6 +73,8 @@ def select_settings(
     num_folds = min(num_folds, store.manifest.num_folds)
     if config.train.regime == "po":
         store = store.take(np.flatnonzero(~store.is_plot))
+        dealt = assign_folds(store.lon, store.lat, config.split, rng=np.random.default_rng(seed))
+        store = _with_folds(store, dealt)
     shuffled = np.random.default_rng(seed).permutation(store.folds)
     stores = {"": store} | ({"random_": _with_folds(store, shuffled)} if random_cv else {})
     rows = []
@@ -81,7 +85,8 @@ def select_settings(
             for prefix, folds in stores.items():
                 scores = []
                 for fold in range(num_folds):
-                    scores.append(score_fold(candidate, folds, fold, seed))
+                    buffer_km = 0.0 if prefix else config.split.buffer_km
+                    scores.append(score_fold(candidate, folds, fold, seed, buffer_km))
                     bar.advance(task)
                 mean = {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
                 if prefix:
@@ -99,9 +104,10 @@ def plan_candidates(config: Config, trials: list[str]) -> Iterator[tuple[dict[st
     choices = []
     for text in trials:
         field, equals, values = text.partition("=")
-        if not equals or not values or field.partition(".")[0] in FIXED:
+        if not equals or not values or field.partition(".")[0] not in CHOSEN or field.strip() in MEMBERS:
             raise ConfigError(
-                f"--try {text!r}", expected="section.field=value,value of the sections model, records, train or forest"
+                f"--try {text!r}",
+                expected=f"section.field=value,value of the sections {', '.join(CHOSEN)}, but none of {list(MEMBERS)}",
             )
         choices.append([(field.strip(), value.strip()) for value in values.split(",")])
     for combination in product(*choices):
@@ -111,9 +117,11 @@ def plan_candidates(config: Config, trials: list[str]) -> Iterator[tuple[dict[st
         yield dict(combination), make_config(content, origin="--try")
 
 
-def score_fold(config: Config, store: Store, fold: int, seed: int) -> dict[str, float]:
-    """Return AUC, average precision (macro means over species) and sF1 of one candidate on one held-out fold."""
-    buffer_km = config.split.buffer_km
+def score_fold(config: Config, store: Store, fold: int, seed: int, buffer_km: float) -> dict[str, float]:
+    """Return AUC, average precision (macro means over species) and sF1 of one candidate on one held-out fold.
+
+    The epoch is the one with the best sF1 on the same fold, for every candidate alike.
+    """
     device = choose_device(config.train.device)
     member = Member(0, fold, 1000 * seed + fold)
     with TemporaryDirectory() as name:

@@ -25,7 +25,7 @@ from releve.losses import BACKGROUNDS, LOSSES, Sites
 from releve.members import Member, TrainConfig, choose_device
 from releve.metrics import score_sets
 from releve.models import ModelConfig, SpeciesModel, build_model
-from releve.regimes import RecordsConfig, Sampler, Step, fold_rows, plan_phases, trust_in_silence
+from releve.regimes import RecordsConfig, Sampler, Step, fold_rows, plan_phases, weigh_silence
 from releve.store import Store
 
 LOG_EVERY = 50
@@ -44,7 +44,11 @@ class Training:
     config: TrainConfig
     records: RecordsConfig
     frequency_S: Tensor
-    """Share of the training rows that have each species."""
+    """Share of the training plots that have each species; without plots, of the presence-only rows."""
+    record_frequency_S: Tensor
+    """Share of the presence-only rows that have each species."""
+    held_out: Gatherer
+    """Gathers what is known where nobody has looked yet: how rows were observed is left out."""
     autocast: torch.autocast
     device: torch.device
     logs: list[EpochLog]
@@ -156,7 +160,7 @@ def start_training(
     modalities = (*model_config.modalities, *observed)
     statistics = measure_statistics(store, rows, modalities, rng=np.random.default_rng(member.seed))
     model = build_model(statistics, model_config, seed=member.seed).to(device)
-    trust = trust_in_silence(store, plot_rows, record_rows, records.trust)
+    trust = weigh_silence(store, plot_rows, record_rows, records.trust)
     bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
     return Training(
         model=model,
@@ -165,12 +169,21 @@ def start_training(
         gatherer=Gatherer(store, (*model.modalities, *observed), statistics.categories, trust=trust),
         config=config,
         records=records,
-        frequency_S=((torch.tensor(statistics.num_positives) + 0.5) / (statistics.num_rows + 1.0)).to(device),
+        frequency_S=share_of(statistics.num_positives, statistics.num_rows).to(device),
+        record_frequency_S=share_of(
+            statistics.record_positives or statistics.num_positives, statistics.num_records or statistics.num_rows
+        ).to(device),
+        held_out=Gatherer(store, model.modalities, statistics.categories),
         autocast=torch.autocast(device.type, torch.bfloat16, enabled=bf16),
         device=device,
         logs=[],
         best={},
     )
+
+
+def share_of(num_positives: list[int], num_rows: int) -> Tensor:
+    """Return (S,) shares of rows that have each species, never 0 or 1."""
+    return (torch.tensor(num_positives) + 0.5) / (num_rows + 1.0)
 
 
 def make_optimizer(model: SpeciesModel, config: TrainConfig) -> torch.optim.Optimizer:
@@ -232,7 +245,7 @@ def step_loss(training: Training, batch: Batch, logits_BS: Tensor, num_plots: in
             trust_B=batch.trust[num_plots:last],
             background_KS=logits_BS[last:].float(),
             own_share=BACKGROUNDS[training.records.background],
-            frequency_S=training.frequency_S,
+            frequency_S=training.record_frequency_S,
         )
         weight = training.records.weight if num_plots else 1.0
         loss = loss + weight * LOSSES[training.records.loss](sites)
@@ -278,7 +291,7 @@ def validate(training: Training, rows: NDArray[np.int64]) -> tuple[float, Calibr
     logits_NS = torch.empty(len(rows), len(store.species_ids))  # a gigabyte for 20,000 rows and 11,000 species
     total, first = 0.0, 0
     with training.autocast:
-        for logits_BS in predict_logits(training.average, training.gatherer, rows, training.device):
+        for logits_BS in predict_logits(training.average, training.held_out, rows, training.device):
             last = first + len(logits_BS)
             part = truth.take(np.arange(first, last))
             pairs = torch.from_numpy(part.surveys()), torch.from_numpy(part.indices).long()

@@ -204,8 +204,8 @@ class ObservationHead(nn.Module):
 
     Plots and presence-only rows share one response to the environment, and each source has a head of its own: of a
     plot, its area, date and place uncertainty; of presence-only rows, publisher, effort and access. The latter is left
-    out when predicting. Had the shared part seen what only plots have, it would tell the sources apart by that and
-    learn two responses.
+    out when predicting. Had the shared part seen these, it would tell the sources apart by them and learn two
+    responses; as it still can by an image or series that only one of the sources has.
     """
 
     def __init__(self, statistics: Statistics, config: ModelConfig, source: str) -> None:

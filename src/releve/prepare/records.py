@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import polars as pl
 
 from releve.errors import ReleaseError
-from releve.ingest import Release, Surveys, read_occurrences
+from releve.ingest import Release, Surveys, read_covariates, read_occurrences
 from releve.prepare.clean import CleanConfig, Cleaned, clean_records
 from releve.prepare.enrich import EnrichConfig, enrich_records, find_regions
 from releve.prepare.pseudoplots import PseudoplotConfig, Pseudoplots, group_records
@@ -35,7 +36,8 @@ class PreparedRecords:
         """
         published = self.pseudoplots.table.select("country", "region")
         labels = self.pseudoplots.labels.select(row=pl.col("plot"), species_id="species_id")
-        return Surveys(self.table.with_columns(published), labels, self.dropped, {}, self.examples)
+        table = self.table.drop("country_filled", "region_filled").with_columns(published)
+        return Surveys(table, labels, self.dropped, {}, self.examples)
 
 
 def prepare_records(
@@ -61,7 +63,8 @@ def prepare_records(
     """
     read = read_occurrences(release, split)
     cleaned = clean_records(read.table, clean, release.rules.extent)
-    grouped = group_records(cleaned.table, pseudoplots, seed=seed)
+    strata = land_cover_of(release, split, cleaned.table) if pseudoplots.split_by == "land_cover" else None
+    grouped = group_records(cleaned.table, pseudoplots, seed=seed, strata=strata)
     dropped = read.dropped | cleaned.dropped_by_reason | grouped.dropped
     if len(grouped.table) == 0:
         raise ReleaseError(
@@ -75,3 +78,23 @@ def prepare_records(
         f"({pseudoplots.method})"
     )
     return PreparedRecords(table, cleaned, grouped, dropped, read.examples)
+
+
+def land_cover_of(release: Release, split: str, records: pl.DataFrame) -> pl.Series:
+    """Return each record's land cover class, from the release's covariates; null where it is not known.
+
+    Raises
+    ------
+    ReleaseError
+        If the release has no land cover of the split.
+    """
+    ids = records["survey_id"].unique().sort()
+    table = read_covariates(release, split, ids.to_numpy()).table
+    names = [name for name in table.columns if re.fullmatch(r"landcover(-1)?", name, re.IGNORECASE)]
+    if not names:
+        raise ReleaseError(
+            f"pseudoplots.split_by is 'land_cover' and {release.root} has no land cover of split {split!r}",
+            action="Leave pseudoplots.split_by out",
+        )
+    classes = pl.DataFrame({"survey_id": ids, "class": table[names[0]].fill_nan(None)})
+    return records.select("survey_id").join(classes, on="survey_id", how="left", maintain_order="left")["class"]

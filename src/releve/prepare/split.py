@@ -45,10 +45,11 @@ def assign_folds(
     rng: np.random.Generator,
     counted: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int8]:
-    """Return the fold, 0…num_folds-1, of each survey; surveys of one block share a fold.
+    """Return the fold, 0…num_folds-1, of each survey; surveys of one block share a fold; -1 where none is counted.
 
     Blocks are dealt out largest first, each to the fold that holds the fewest surveys (ties at random), so that the
-    folds are near to equal in size. Rows that are not counted take the fold of their block and change no other.
+    folds are near to equal in size. Rows that are not counted take the fold of their block and change no other;
+    in a block without counted rows, which is never validated on, they always train.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ def assign_folds(
     order = order[np.argsort(-sizes[order], kind="stable")]
     loads = np.zeros(config.num_folds)
     fold_of_block = np.empty(len(sizes), np.int8)
-    fold_of_block[sizes == 0] = np.arange((sizes == 0).sum()) % config.num_folds
+    fold_of_block[sizes == 0] = -1
     for block in order:
         lightest = np.flatnonzero(loads == loads.min())
         fold_of_block[block] = rng.choice(lightest)

@@ -19,7 +19,6 @@ def write_run(folder: Path, f1: np.ndarray, *, regime: str = "pa", first_id: int
         "title": title,
         "train": {"regime": regime},
         "data": {"records": None if regime == "pa" else "po"},
-        "pseudoplots": {"method": "grid"},
     }
     (folder / "run.json").write_text(json.dumps({"config": config}))
     scores = {"sample_f1": f1.mean(), "sample_f1_low": 0.1, "sample_f1_high": 0.9, "macro_f1": 0.1, "auc_macro": 0.7}
@@ -39,7 +38,7 @@ def test_gains_are_paired_over_the_plots_both_have(tmp_path: Path) -> None:
     table = compare_runs(paths)
     assert table["run"].to_list() == ["both", "pa"]
     first = table.row(0, named=True)
-    assert first["regime"] == "presence" and first["records"] == "grid" and first["num_shared"] == 40
+    assert first["regime"] == "presence" and first["records"] == "grid" and first["num_plots"] == 40
     assert first["gain"] == pytest.approx(0.05)
     assert first["gain_low"] == pytest.approx(0.05) and first["gain_high"] == pytest.approx(0.05)
     assert table.row(1, named=True)["gain"] == 0 and table.row(1, named=True)["records"] == ""
@@ -49,8 +48,15 @@ def test_only_shared_plots_count(tmp_path: Path) -> None:
     values = np.linspace(0, 1, 40)
     paths = [write_run(tmp_path / "a", values), write_run(tmp_path / "b", values, first_id=20)]
     row = compare_runs(paths).filter(pl.col("run") == "b").row(0, named=True)
-    assert row["num_shared"] == 20
+    assert row["num_plots"] == 20
     assert row["gain"] == pytest.approx((values[:20] - values[20:]).mean())
+    assert row["sample_f1"] == pytest.approx(values[:20].mean())  # not of all the plots that b has
+
+
+def test_a_run_from_before_there_were_regimes_is_one_of_plots(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "old", np.linspace(0, 1, 8))
+    (path / "run.json").write_text(json.dumps({"config": {"title": "model x", "train": {"epochs": 3}}}))
+    assert compare_runs([path]).row(0, named=True)["regime"] == "pa"
 
 
 def test_a_solution_scores_the_lists_of_the_test_split(tmp_path: Path) -> None:
@@ -70,6 +76,10 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         compare_runs([a, b])
     with pytest.raises(RunError, match="not a run"):
         compare_runs([tmp_path])
+    surveys = pl.read_csv(b / "evaluation/surveys.csv").with_columns(survey_id=pl.lit(3))
+    surveys.write_csv(b / "evaluation/surveys.csv")
+    with pytest.raises(RunError, match="share a survey id"):
+        compare_runs([a, b])
     (b / "evaluation/scores.json").unlink()
     with pytest.raises(RunError, match=r"lacks evaluation/scores.json.*releve evaluate"):
         compare_runs([a, b])

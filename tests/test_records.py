@@ -171,10 +171,16 @@ def test_compare_puts_regimes_into_one_table(commands: Commands, runs: dict[str,
     rows = {row["run"]: row for row in json.loads(done.stdout)}
     assert set(rows) == set(runs)
     assert rows["pa"]["gain"] == 0 and rows["pa"]["records"] == "" and rows["po"]["records"] == "grid"
-    assert len({row["num_shared"] for row in rows.values()}) == 1
+    assert len({row["num_plots"] for row in rows.values()}) == 1
     assert all(0 < row["test_sample_f1"] < 1 for row in rows.values())
     done = commands.run("compare", *runs.values())
-    assert done.code == 0 and "classes" in done.stdout and "gain" in done.stdout
+    assert done.code == 0
+    lines = [line.split() for line in done.stdout.splitlines()]
+    shown = {line[0]: line for line in lines if line and line[0] in runs}
+    assert set(shown) == set(runs) and shown["pa"][3] == "reference"
+    for name in ("po", "presence", "classes"):
+        gain = rows[name]["gain"]
+        assert shown[name][4] == f"{gain:+.3f}".replace("0.", ".") and shown[name][6].endswith(")")
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 

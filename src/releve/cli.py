@@ -498,18 +498,20 @@ def _print_table(rows: list[dict[str, Any]], title: str) -> None:
 
 
 def _print_comparison(rows: list[dict[str, Any]]) -> None:
-    """Print one line a run."""
-    names = {"run": "run", "regime": "regime", "records": "records", "sample_f1": "sF1", "interval": "95 %"}
-    names |= {"gain": "gain", "gain_interval": "95 %", "macro_f1": "macro", "auc_macro": "AUC"}
+    """Print one line a run in 80 columns; --json and --out hold more numbers with more digits."""
+    names = {"run": "run", "regime": "regime", "records": "records", "sample_f1": "sF1", "gain": "gain (95 %)"}
+    names |= {"macro_f1": "macro", "auc_macro": "AUC"}
     names |= {"test_sample_f1": "test sF1"} if "test_sample_f1" in rows[0] else {}
-    table = Table(title="Runs on held-out spatial blocks", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for name, title in names.items():
+    title = f"{rows[0]['num_plots']:,} plots that all runs have held out"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for name, head in names.items():
         first = name == "run"
-        table.add_column(title, justify="left" if first else "right", overflow="fold", no_wrap=not first)
+        table.add_column(head, justify="left" if first else "right", overflow="fold", no_wrap=not first)
     for row in rows:
-        row = row | {"interval": f"{_short(row['sample_f1_low'])}\N{EN DASH}{_short(row['sample_f1_high'])}"}
-        row |= {"gain": f"{row['gain']:+.3f}", "gain_interval": f"{row['gain_low']:+.3f} to {row['gain_high']:+.3f}"}
-        table.add_row(*(_short(row[name]) if isinstance(row[name], float) else str(row[name]) for name in names))
+        low, high = (f"{row[name]:+.3f}".replace("0.", ".") for name in ("gain_low", "gain_high"))
+        gain = f"{row['gain']:+.3f}".replace("0.", ".") + f" ({low}, {high})"
+        shown = row | {"gain": "reference" if row["is_reference"] else gain}
+        table.add_row(*(_short(shown[name]) if isinstance(shown[name], float) else str(shown[name]) for name in names))
     Console().print(table)
 
 

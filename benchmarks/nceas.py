@@ -26,12 +26,13 @@ A species' background is the other presence-only sites of its survey group, with
 `150 / (150 + number of the group's sites)`, at most .3. The entry adds up the standardised scores of a penalised
 logistic regression on hinge features, two kinds of network that all species share, a down-sampled forest and a
 down-sampled extremely random forest; coordinates are features, except with a buffer. One setting serves all regions.
-The reference models see the covariates alone. MaxEnt is elapid's, default features, at most 3,000 background sites."""
+The reference models see the covariates only, also where the entry sees the coordinates too: part of its gain may be
+theirs. MaxEnt is elapid's, default features, at most 3,000 background sites."""
 TRIED = """\
 ## Tried
 
-Mean AUC on the plots of AWT, CAN and SWI; one seed. The share of random background and the list of members were
-chosen with these numbers in view, so they flatter the entry on these three regions; the other three were not seen.
+Mean AUC on the plots of AWT, CAN and SWI; one seed. The figures come from scratch runs without a script in this
+repository. The entry was chosen with them in view, see the note at the top; the other three regions were not seen.
 
 | what | AWT | CAN | SWI | |
 |---|---|---|---|---|
@@ -93,6 +94,8 @@ def page(first: dict[str, Any], seeds: list[dict[str, Any]], beyond: dict[str, A
         f"{whole:.0f} s. {describe_machine()}, {os.environ.get('OMP_NUM_THREADS', 'all')} threads a process.",
         "",
         *METHOD.splitlines(),
+        "",
+        f"**Mind: {first['settings']['note']}.**",
         "",
         *table(first),
         "",

@@ -22,6 +22,7 @@ def test_the_command_prints_one_object_and_writes_its_files(commands: Commands, 
     assert content["num_species"] == sum(region["num_species"] for region in content["regions"].values())
     aucs = [region["auc"] * region["num_species"] for region in content["regions"].values()]
     assert content["mean_auc"] == pytest.approx(sum(aucs) / content["num_species"])
+    assert "chosen with the AUC of these three regions' plots in view" in content["settings"]["note"]
     assert content["mean_auc"] > 0.7 and 0 < content["mean_ap"] <= 1
     with (out / "species.csv").open() as handle:
         rows = list(csv.DictReader(handle))

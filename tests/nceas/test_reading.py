@@ -111,7 +111,44 @@ def test_missing_values_become_the_median_and_are_noted(tmp_path: Path) -> None:
     region = read(tmp_path)
     median = pl.read_parquet(folder / "XXtrain_bg.parquet")["rain"].median()
     assert (region.tests[0].sites.continuous_NC[:, 1] == median).all()
-    assert "60 missing covariate values were set to the background's median" in region.notes
+    assert "60 missing covariate values of XXtest_env_bird were set to the background's median" in region.notes
+
+
+def test_missing_values_of_the_training_tables_are_noted_and_infinity_is_one(tmp_path: Path) -> None:
+    folder = write_region(tmp_path)
+    background = pl.read_parquet(folder / "XXtrain_bg.parquet")
+    first = pl.int_range(pl.len()) < 7
+    for name, value in {"train_bg": np.inf, "train_po": np.nan}.items():
+        edit(folder / f"XX{name}.parquet", pl.when(first).then(value).otherwise("rain").alias("rain"))
+    edit(folder / "XXtest_env_bird.parquet", pl.when(first).then(-np.inf).otherwise("rain").alias("rain"))
+    edit(folder / "XXtest_env_plant.parquet", pl.when(first).then(None).otherwise("ontveg").alias("ontveg"))
+    region = read(tmp_path)
+    median = background["rain"][7:].median()
+    assert (region.background.continuous_NC[:7, 1] == median).all()
+    assert (region.tests[0].sites.continuous_NC[:7, 1] == median).all()
+    assert all(np.isfinite(array).all() for array in arrays(region))
+    assert [note for note in region.notes if "missing" in note] == [
+        f"7 missing covariate values of {name} were set to the background's median"
+        for name in ("train_po", "train_bg", "XXtest_env_bird")
+    ] + ["7 codes of XXtest_env_plant are missing and left so"]
+
+
+@pytest.mark.parametrize("name", ["rain", "ontveg"])
+@pytest.mark.parametrize("table", ["train_po", "train_bg", "test_env_plant"])
+def test_numbers_in_one_table_and_text_in_another_are_refused(tmp_path: Path, table: str, name: str) -> None:
+    folder = write_region(tmp_path)
+    edit(folder / f"XX{table}.parquet", pl.format("{} mm", name).alias(name))
+    with pytest.raises(TableError, match=rf"covariate {name} is numbers in .* and text in (XX)?{table}\. expected"):
+        read(tmp_path)
+
+
+def test_a_covariate_without_any_value_in_a_csv_is_missing_rather_than_text(tmp_path: Path) -> None:
+    path = write_region(tmp_path, suffix="csv") / "XXtest_env_plant.csv"
+    write(path, pl.read_csv(path).with_columns(pl.lit(None).alias("rain"), pl.lit(None).alias("ontveg")))
+    region = read(tmp_path)
+    assert len(np.unique(region.tests[1].sites.continuous_NC[:, 1])) == 1
+    assert (region.tests[1].sites.codes_NK[:, 0] == -1).all()
+    assert "60 missing covariate values of XXtest_env_plant were set to the background's median" in region.notes
 
 
 def test_a_covariate_that_a_table_lacks_is_dropped_and_noted(tmp_path: Path) -> None:
@@ -128,7 +165,7 @@ def test_species_of_one_kind_of_table_only_are_noted_and_not_scored(tmp_path: Pa
     write(path, pl.read_parquet(path).rename({"xx01": "xx09"}).with_columns(pl.lit(0).alias("xx02")))
     region = read(tmp_path)
     assert region.tests[0].species.tolist() == [2]
-    assert "not scored, without a column in test_pa: xx01" in region.notes
+    assert "not scored, without a column in their group's test_pa: xx01" in region.notes
     assert "not scored, without a presence-only record: xx09" in region.notes
     assert "species xx02 not scored: present on none of its plots" in region.notes
 
@@ -137,6 +174,55 @@ def test_a_species_is_scored_on_its_own_group_only(tmp_path: Path) -> None:
     folder = write_region(tmp_path)
     edit(folder / "XXtest_pa_plant.parquet", (pl.int_range(pl.len()) % 2).alias("xx01"))
     assert read(tmp_path).tests[1].species.tolist() == [3, 4]
+    path = folder / "XXtest_pa_bird.parquet"
+    write(path, pl.read_parquet(path).drop("xx01"))
+    assert "not scored, without a column in their group's test_pa: xx01" in read(tmp_path).notes
+
+
+@pytest.mark.parametrize("unknown", [None, ""])
+def test_a_record_without_a_group_is_refused(tmp_path: Path, unknown: str | None) -> None:
+    path = write_region(tmp_path) / "XXtrain_po.parquet"
+    edit(path, pl.when(pl.int_range(pl.len()) == 3).then(pl.lit(unknown)).otherwise("group").alias("group"))
+    with pytest.raises(TableError, match=r"1 of \d+ rows of .* no group.*expected .*remove the column group"):
+        read(tmp_path)
+
+
+def test_a_test_file_of_an_unknown_group_is_refused(tmp_path: Path) -> None:
+    folder = write_region(tmp_path)
+    for kind in ("env", "pa"):
+        (folder / f"XXtest_{kind}_plant.parquet").rename(folder / f"XXtest_{kind}_plants.parquet")
+    with pytest.raises(TableError, match=r"XXtest_pa_plants.*expected one of the groups \['bird', 'plant'\].*Rename"):
+        read(tmp_path)
+
+
+def test_a_group_without_a_test_file_is_noted_and_not_scored(tmp_path: Path) -> None:
+    folder = write_region(tmp_path)
+    for kind in ("env", "pa"):
+        (folder / f"XXtest_{kind}_plant.parquet").unlink()
+    region = read(tmp_path)
+    assert [test.species.tolist() for test in region.tests] == [[0, 1, 2]]
+    assert "not scored, as group plant has no test file: xx04, xx05" in region.notes
+
+
+def test_all_species_are_scored_where_the_test_file_or_the_training_table_tells_no_group(tmp_path: Path) -> None:
+    folder = write_region(tmp_path / "a")
+    path = folder / "XXtrain_po.parquet"
+    write(path, pl.read_parquet(path).drop("group"))
+    region = read(tmp_path / "a")
+    assert region.groups == ("all",)
+    assert [test.species.tolist() for test in region.tests] == [[0, 1, 2], [3, 4]]
+    edit(folder / "XXtest_pa_plant.parquet", (pl.int_range(pl.len()) % 2).alias("xx01"))
+    with pytest.raises(TableError, match=r"\['xx01'\] of XX are columns of several test files.*column group"):
+        read(tmp_path / "a")
+
+    folder = write_region(tmp_path / "b")
+    for kind in ("env", "pa"):
+        (folder / f"XXtest_{kind}_plant.parquet").unlink()
+        (folder / f"XXtest_{kind}_bird.parquet").rename(folder / f"XXtest_{kind}.parquet")
+    edit(folder / "XXtest_pa.parquet", (pl.int_range(pl.len()) % 2).alias("xx04"))
+    region = read(tmp_path / "b")
+    assert region.groups == ("bird", "plant") and [test.species.tolist() for test in region.tests] == [[0, 1, 2, 3]]
+    assert not any("no test file" in note for note in region.notes)
 
 
 def test_regions_are_found_at_any_depth_and_chosen_by_name(tmp_path: Path) -> None:

@@ -139,6 +139,11 @@ def test_few_sites_draw_the_background_towards_the_region() -> None:
     assert random_shares(np.array([0, 600, 10**9])).tolist() == pytest.approx([0.3, 0.2, 0.0], abs=1e-6)
 
 
+def test_the_measured_page_says_on_which_regions_the_entry_was_chosen() -> None:
+    above = (Path(__file__).parents[2] / "benchmarks" / "nceas.md").read_text(encoding="utf-8").partition("\n|")[0]
+    assert entry.CHOSEN_ON in above and "The reference models see the covariates only" in above
+
+
 def test_equal_scores_are_no_member_of_the_blend() -> None:
     assert entry.standardise(np.array([[2.0, 1.0], [2.0, 3.0]])).tolist() == [[0, -1], [0, 1]]
 
@@ -165,5 +170,6 @@ def test_a_missing_reference_package_is_said_before_anything_is_fitted(
 
 @pytest.mark.parametrize("buffer_km", [-1.0, float("nan")])
 def test_an_impossible_buffer_is_refused(tmp_path: Path, buffer_km: float) -> None:
+    write_region(tmp_path)
     with pytest.raises(TableError, match="0 km or more"):
         protocol.run_benchmark(tmp_path, buffer_km=buffer_km, baselines=False)

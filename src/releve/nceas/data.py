@@ -11,7 +11,8 @@ Biodiversity Informatics 15, 69-80, https://doi.org/10.17161/bi.v15i2.13384.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -191,14 +192,16 @@ def _check_complete(files: RegionFiles, folder: Path) -> None:
 def read_region(files: RegionFiles) -> Region:
     """Return a region with its sites pooled, its plots aligned and its covariates checked.
 
-    A species is scored only on the plots of its own survey group. A covariate that is constant over the background,
-    or absent from one of the tables, is dropped and noted; missing values become the background's median.
+    A species is scored only on the plots of its own survey group, but on all of them where the test file names no
+    group or train_po has no column ``group``. A covariate that is constant over the background, or absent from one
+    of the tables, is dropped and noted; missing and infinite values become the background's median, and are noted.
 
     Raises
     ------
     TableError
         If a table lacks its columns or has no rows, the plots of the two test files differ, a value is neither 0
-        nor 1, a species is of several groups, no covariate is left, or no species can be scored.
+        nor 1, a species is of no group, of several or in several files, a test file's group has no species, a
+        covariate is numbers in one table and text in another, no covariate is left, or no species can be scored.
     """
     notes: list[str] = []
     po = read_table(files.train["train_po"], ("spid", "x", "y"))
@@ -213,24 +216,24 @@ def read_region(files: RegionFiles) -> Region:
     covariates, dropped = choose_covariates(tables, background, files.name)
     notes += dropped
 
-    if "group" not in po.columns or po["group"].null_count():
-        po = po.with_columns(pl.lit("all").alias("group"))
-    po = po.with_columns(pl.col("group", "spid").cast(pl.String))
-    of_species = dict(po.select("spid", "group").unique().sort("spid", "group").iter_rows())
-    if len(of_species) < po.select("spid", "group").n_unique():
-        raise TableError(f"a species of {files.name} is of several groups in train_po", expected="one group a species")
+    grouped = "group" in po.columns
+    po = po.with_columns((pl.col("group") if grouped else pl.lit("all")).cast(pl.String).alias("group"))
+    po = po.with_columns(pl.col("spid").cast(pl.String))
+    of_species = _groups_of_species(po, files.train["train_po"])
     species, groups = tuple(of_species), tuple(sorted(set(of_species.values())))
+    to_score = _species_to_score(of_species, grouped, pas, files, notes)
     found = pl.col("spid").unique().alias("found")
     pooled = po.group_by("group", "x", "y").agg(pl.col(covariates).sort_by("spid").first(), found)
     pooled = pooled.sort("group", "x", "y")
 
     encode = _fit_encoding(covariates, background, pooled, [background, pooled, *envs.values()])
+    tables["train_po"] = pooled
+    sites = {name: encode.sites(table) for name, table in tables.items()}
+    notes += [line for name, table in tables.items() for line in encode.missing(table, name)]
     tests = [
-        _test_set(encode.sites(envs[group]), pas[group], group, of_species, files.pa[group], notes) for group in envs
+        _test_set(sites[files.env[group].stem], pas[group], species, to_score[group], files.pa[group], notes)
+        for group in envs
     ]
-    if encode.num_filled:
-        notes.append(f"{encode.num_filled} missing covariate values were set to the background's median")
-    _note_unmatched(species, pas.values(), notes)
     if not any(len(test.species) for test in tests):
         raise TableError(
             f"no species of {files.name} can be scored",
@@ -240,11 +243,11 @@ def read_region(files: RegionFiles) -> Region:
         name=files.name,
         species=species,
         groups=groups,
-        sites=encode.sites(pooled),
+        sites=sites["train_po"],
         site_group=np.array([groups.index(name) for name in pooled["group"]]),
         found_NS=np.array([np.isin(species, names) for names in pooled["found"]]),
         species_group=np.array([groups.index(group) for group in of_species.values()]),
-        background=encode.sites(background),
+        background=sites["train_bg"],
         tests=tuple(tests),
         covariates=encode.continuous,
         categorical=tuple(encode.codes),
@@ -255,25 +258,30 @@ def read_region(files: RegionFiles) -> Region:
 
 @dataclass
 class _Encoding:
-    """Turns a table of the region into sites; counts the values that it filled."""
+    """Turns a table of the region into sites."""
 
     continuous: tuple[str, ...]
     medians: tuple[float, ...]
     codes: dict[str, list[str]]
     to_km: Callable[[pl.DataFrame], np.ndarray]
-    num_filled: int = 0
 
     def sites(self, table: pl.DataFrame) -> Sites:
-        values = table.select(pl.col(self.continuous).cast(pl.Float64, strict=False).fill_nan(None))
-        self.num_filled += int(values.null_count().sum_horizontal().sum())
-        filled = values.with_columns(
-            pl.col(name).fill_null(median) for name, median in zip(self.continuous, self.medians, strict=True)
+        filled = table.select(
+            pl.col(name).cast(pl.Float64).fill_null(median)
+            for name, median in zip(self.continuous, self.medians, strict=True)
         )
         codes = np.full((len(table), len(self.codes)), -1)
         for k, (name, known) in enumerate(self.codes.items()):
             number = {code: i for i, code in enumerate(known)}
             codes[:, k] = [number.get(code, -1) for code in _as_codes(table[name])]
         return Sites(self.to_km(table), filled.to_numpy().reshape(len(table), len(self.continuous)), codes)
+
+    def missing(self, table: pl.DataFrame, name: str) -> list[str]:
+        """Return a note on the values that ``sites`` fills, and one on the codes that are missing."""
+        filled = sum(table[column].null_count() for column in self.continuous)
+        without = sum(table[column].null_count() for column in self.codes if column not in self.continuous)
+        notes = [f"{filled} missing covariate values of {name} were set to the background's median"] if filled else []
+        return [*notes, f"{without} codes of {name} are missing and left so"] if without else notes
 
 
 def _as_codes(column: pl.Series) -> pl.Series:
@@ -293,32 +301,77 @@ def _fit_encoding(
         known = {*_as_codes(background[name]), *_as_codes(pooled[name])} - {None}
         codes[name] = sorted(known)
     continuous = tuple(name for name in covariates if name not in nominal)
-    medians = background.select(pl.col(continuous).cast(pl.Float64).fill_nan(None).median()).row(0)
+    medians = background.select(pl.col(continuous).cast(pl.Float64).median()).row(0)
     return _Encoding(continuous, medians, codes, kilometres(tables))
 
 
+def _groups_of_species(po: pl.DataFrame, path: Path) -> dict[str, str]:
+    """Return the group of every species by name."""
+    if unknown := int(((po["group"].fill_null("") == "") | po["spid"].is_null()).sum()):
+        raise TableError(
+            f"{unknown} of {len(po)} rows of {path} have no spid or no group",
+            expected="a species and its survey group in every row",
+            action="Fill them in; if the groups are not known, remove the column group",
+        )
+    pairs = po.select("spid", "group").unique().sort("spid", "group")
+    if several := pairs["spid"].filter(pairs["spid"].is_duplicated()).unique().sort().to_list():
+        raise TableError(f"species {several[:5]} of {path} are of several groups", expected="one group a species")
+    return dict(pairs.iter_rows())
+
+
+def _species_to_score(
+    of_species: dict[str, str], grouped: bool, pas: dict[str, pl.DataFrame], files: RegionFiles, notes: list[str]
+) -> dict[str, list[str]]:
+    """Return the species to score on every test file, and note those that are on none.
+
+    They are those of the file's group; all, if its name tells none or the training data are not ``grouped``.
+    """
+    groups = sorted(set(of_species.values()))
+    unknown = [files.pa[group].name for group in pas if group and group not in groups]
+    if grouped and unknown:
+        raise TableError(
+            f"no species of {files.train['train_po'].name} is of the group of {unknown}",
+            expected=f"one of the groups {groups} at the end of the name",
+            action="Rename the test files, or correct the column group",
+        )
+    to_score = {
+        group: [
+            name
+            for name, own in of_species.items()
+            if name in pa.columns and (own == group or not group or not grouped)
+        ]
+        for group, pa in pas.items()
+    }
+    scored = Counter(name for names in to_score.values() for name in names)
+    if several := sorted(name for name, num in scored.items() if num > 1):
+        raise TableError(
+            f"species {several[:5]} of {files.name} are columns of several test files",
+            expected="one test file a species",
+            action="Give train_po a column group, or remove a test file",
+        )
+    untested = [group for group in groups if grouped and "" not in pas and group not in pas]
+    for group in untested:
+        names = [name for name, own in of_species.items() if own == group]
+        notes.append(f"not scored, as group {group} has no test file: {', '.join(names)}")
+    if only_po := [name for name, own in of_species.items() if name not in scored and own not in untested]:
+        notes.append(f"not scored, without a column in their group's test_pa: {', '.join(only_po)}")
+    if only_pa := sorted({name for pa in pas.values() for name in pa.columns} - set(META) - set(of_species)):
+        notes.append(f"not scored, without a presence-only record: {', '.join(only_pa)}")
+    return to_score
+
+
 def _test_set(
-    sites: Sites, pa: pl.DataFrame, group: str, of_species: dict[str, str], path: Path, notes: list[str]
+    sites: Sites, pa: pl.DataFrame, species: Sequence[str], names: Sequence[str], path: Path, notes: list[str]
 ) -> TestSet:
     """Return the plots of one file with the species to score there."""
-    everywhere = group not in of_species.values()  # the file's name tells no group of the training data
-    names = [name for name, own in of_species.items() if name in pa.columns and (everywhere or own == group)]
     present = presence(pa, names, path)
     mixed = present.any(0) & ~present.all(0)
     for name, column in zip(names, present.T, strict=True):
         if not column.any() or column.all():
             notes.append(f"species {name} not scored: present on {'all' if column.any() else 'none'} of its plots")
-    index = {name: i for i, name in enumerate(of_species)}
+    index = {name: i for i, name in enumerate(species)}
     chosen = np.array([index[name] for name in names], dtype=np.int64)[mixed]
     return TestSet(sites, chosen, present[:, mixed])
-
-
-def _note_unmatched(species: Iterable[str], pas: Iterable[pl.DataFrame], notes: list[str]) -> None:
-    columns = {name for pa in pas for name in pa.columns} - set(META)
-    if only_po := sorted(set(species) - columns):
-        notes.append(f"not scored, without a column in test_pa: {', '.join(only_po)}")
-    if only_pa := sorted(columns - set(species)):
-        notes.append(f"not scored, without a presence-only record: {', '.join(only_pa)}")
 
 
 def drop_near_tests(region: Region, buffer_km: float) -> Region:

@@ -18,7 +18,7 @@ from releve.errors import TableError
 from releve.metrics import Lists, bootstrap_interval, rank_scores
 from releve.nceas.data import Region, drop_near_tests, find_regions, read_region
 from releve.nceas.design import LARGEST_SHARE, RANDOM_SITES
-from releve.nceas.entry import predict_entry
+from releve.nceas.entry import CHOSEN_ON, predict_entry
 from releve.nceas.members import MEMBERS, Scores
 from releve.nceas.reference import REFERENCES, check_references
 from releve.progress import progress_bar
@@ -37,7 +37,7 @@ class Benchmark:
     seconds
         (method, region) -> wall time of fitting and predicting.
     settings
-        Seed, buffer, regions and members.
+        Seed, buffer, regions and members, and a note on how these were chosen.
     notes
         Region -> what was dropped, left out or filled.
     """
@@ -120,8 +120,6 @@ def run_benchmark(
     ReleveError
         If a file is missing or malformed, the buffer is impossible, or MaxEnt is wanted but not installed.
     """
-    if not (np.isfinite(buffer_km) and buffer_km >= 0):
-        raise TableError(f"a buffer of {buffer_km} km", expected="0 km or more")
     if baselines:
         check_references()
     read = [drop_near_tests(read_region(files), buffer_km) for files in find_regions(folder, regions)]
@@ -158,6 +156,7 @@ def run_benchmark(
         "members": list(MEMBERS),
         "random_sites": RANDOM_SITES,
         "largest_share": LARGEST_SHARE,
+        "note": CHOSEN_ON,
     }
     return Benchmark(table, seconds, settings, {region.name: region.notes for region in read})
 

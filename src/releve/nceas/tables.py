@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from polars import selectors
 
 from releve.errors import TableError
 from releve.geo import equal_area_crs, project
@@ -15,7 +16,7 @@ META = ("siteid", "spid", "x", "y", "occ", "group")
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pl.DataFrame:
-    """Return a parquet or CSV table; ``NA`` is a missing value.
+    """Return a parquet or CSV table; ``NA``, and a number that is not finite, are missing values.
 
     Raises
     ------
@@ -36,7 +37,8 @@ def read_table(path: Path, columns: Sequence[str]) -> pl.DataFrame:
     places = [name for name in ("x", "y") if name in table.columns]
     if bad := [name for name in places if not table[name].dtype.is_numeric()]:
         raise TableError(f"columns {bad} of {path} are not numbers", expected="coordinates")
-    table = table.with_columns(pl.col(places).cast(pl.Float64).fill_nan(None))
+    table = table.with_columns(pl.col(places).cast(pl.Float64))
+    table = table.with_columns(pl.when(selectors.float().is_finite()).then(selectors.float()))
     if nulls := sum(table[name].null_count() for name in places):
         raise TableError(f"{nulls} coordinates of {path} are missing", expected="x and y in every row")
     return table
@@ -86,7 +88,7 @@ def choose_covariates(
     Raises
     ------
     TableError
-        If none is left.
+        If none is left, or one is numbers in one table and text in another.
     """
     notes, chosen = [], []
     names = sorted({name for table in tables.values() for name in table.columns} - set(META))
@@ -97,6 +99,7 @@ def choose_covariates(
         elif background[name].drop_nulls().n_unique() < 2:
             notes.append(f"covariate {name} dropped: constant over the background")
         else:
+            _check_same_kind(name, tables)
             chosen.append(name)
     if not chosen:
         raise TableError(
@@ -104,6 +107,19 @@ def choose_covariates(
             expected="columns beside " + ", ".join(META),
         )
     return chosen, notes
+
+
+def _check_same_kind(name: str, tables: dict[str, pl.DataFrame]) -> None:
+    numbers = {what: table[name].dtype.is_numeric() for what, table in tables.items() if table[name].count()}
+    if len(set(numbers.values())) > 1:
+        as_numbers, as_text = (
+            [what for what, is_number in numbers.items() if is_number == kind] for kind in (True, False)
+        )
+        raise TableError(
+            f"covariate {name} is numbers in {', '.join(as_numbers)} and text in {', '.join(as_text)}",
+            expected="the same in every table",
+            action="Correct the values that are no numbers (NA is a missing one), or write codes as text everywhere",
+        )
 
 
 def presence(pa: pl.DataFrame, species: Sequence[str], path: Path) -> np.ndarray:

@@ -159,7 +159,7 @@ def read_records(release: Path | None, folder: Path) -> Path:
     """Return the file of the release's records, made first where none is given."""
     if release is None:
         release = folder / "release"
-        simulate_release(release, FULL_TABLES)
+        simulate_release(FULL_TABLES, release)
     path = folder / "records.parquet"
     read_occurrences(open_release(release), "po").table.write_parquet(path)
     return path

@@ -5,7 +5,7 @@ import pytest
 
 from releve.errors import ReleveError
 from releve.geo import block_ids, equal_area_crs, nearest_km, project
-from releve.prepare.split import SplitConfig, assign_folds, measure_leakage, split_rows
+from releve.prepare.split import SplitConfig, assign_folds, measure_leakage, selection_rows, split_rows
 
 
 @pytest.fixture
@@ -65,3 +65,47 @@ def test_every_fold_holds_a_block_however_unequal_they_are() -> None:
     lon = np.concatenate([np.full(1000, 5.0), [7.0, 9.0]])
     folds = assign_folds(lon, np.full(1002, 45.0), SplitConfig(num_folds=3), rng=np.random.default_rng(0))
     assert sorted(np.bincount(folds).tolist()) == [1, 1, 1000]
+
+
+def test_a_tenth_is_taken_as_whole_blocks_away_from_what_is_fitted_on(places: tuple[np.ndarray, np.ndarray]) -> None:
+    lon, lat = places
+    config = SplitConfig(buffer_km=5.0)
+    train, val, _ = split_rows(assign_folds(lon, lat, config, rng=np.random.default_rng(0)), lon, lat, 1, 5.0)
+    fit, selected, buffer = selection_rows(train, lon, lat, config, share=0.1, rng=np.random.default_rng(0))
+    assert sorted([*fit, *selected, *buffer]) == train.tolist() and not set(selected) & set(val)
+    assert 0.08 < len(selected) / len(train) < 0.12
+    blocks = block_ids(project(lon, lat, equal_area_crs(lon, lat)), 50)
+    assert not set(blocks[selected]) & set(blocks[fit]) and not set(blocks[selected]) & set(blocks[buffer])
+    assert nearest_km(lon[fit], lat[fit], lon[selected], lat[selected]).min() >= 5.0
+    again = selection_rows(train, lon, lat, config, share=0.1, rng=np.random.default_rng(0))
+    other = selection_rows(train, lon, lat, config, share=0.1, rng=np.random.default_rng(1))
+    assert again[1].tolist() == selected.tolist() != other[1].tolist()
+
+
+def test_the_smaller_of_two_blocks_is_selected_on_and_never_both() -> None:
+    lon = np.array([5.0] * 40 + [9.0] * 3)
+    fit, selected, _ = selection_rows(
+        np.arange(43), lon, np.full(43, 45.0), SplitConfig(), share=0.1, rng=np.random.default_rng(0)
+    )
+    assert (len(fit), selected.tolist()) == (40, [40, 41, 42])
+
+
+def test_records_of_a_block_that_is_selected_on_are_neither_fitted_nor_selected_on() -> None:
+    lon = np.repeat([5.0, 7.0, 9.0, 11.0], 3)
+    counted = np.tile([True, True, False], 4)
+    fit, selected, buffer = selection_rows(
+        np.arange(12), lon, np.full(12, 45.0), SplitConfig(), share=0.25, rng=np.random.default_rng(0), counted=counted
+    )
+    assert (len(fit), len(selected), len(buffer)) == (9, 2, 1)
+    assert len(set(lon[selected]) | set(lon[buffer])) == 1 and not counted[buffer].any()
+
+
+def test_what_cannot_be_selected_on_is_refused() -> None:
+    lon, lat, rows, rng = np.array([5.0, 5.001, 6.0]), np.full(3, 45.0), np.arange(3), np.random.default_rng(0)
+    for share in (0.0, 0.6):
+        with pytest.raises(ReleveError, match="share of .* at most 0.5"):
+            selection_rows(rows, lon, lat, SplitConfig(), share=share, rng=rng)
+    with pytest.raises(ReleveError, match=r"2 training rows lie in 1 blocks of 50 km.*at least 2"):
+        selection_rows(rows[:2], lon, lat, SplitConfig(), share=0.1, rng=rng)
+    with pytest.raises(ReleveError, match="no training row lies 500 km from"):
+        selection_rows(rows, lon, lat, SplitConfig(buffer_km=500.0), share=0.1, rng=rng)

@@ -76,8 +76,7 @@ def assign_folds(
     (True, [0, 1, 2])
     """
     counted = np.ones(len(lon), bool) if counted is None else counted
-    crs = equal_area_crs(lon[counted], lat[counted])  # so that further rows do not move the blocks
-    blocks = block_ids(project(lon, lat, crs), config.block_size_km)
+    blocks = spatial_blocks(lon, lat, config.block_size_km, counted)
     sizes = np.bincount(blocks[counted], minlength=blocks.max() + 1)
     occupied = np.flatnonzero(sizes)
     if len(occupied) < config.num_folds:
@@ -110,6 +109,88 @@ def split_rows(
     rest = np.flatnonzero(fold_of_row != fold)
     near = nearest_km(lon[rest], lat[rest], lon[val], lat[val]) < buffer_km
     return rest[~near], val, rest[near]
+
+
+def selection_rows(
+    train_rows: NDArray[np.int64],
+    lon: NDArray[np.float64],
+    lat: NDArray[np.float64],
+    config: SplitConfig,
+    *,
+    share: float,
+    rng: np.random.Generator,
+    counted: NDArray[np.bool_] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the positions to fit on, to select the epoch on, and the buffer between them, each ascending.
+
+    The training rows are divided into about ``1 / share`` folds of whole blocks, and the fold whose size is nearest
+    to the share is taken: so at least one block, never all, and chosen as validation folds are. What stays to fit on
+    keeps the buffer's distance from it; rows that are not counted lie in the buffer where their block is taken.
+
+    Parameters
+    ----------
+    train_rows
+        Positions of the training rows of a fold, as :func:`split_rows` gives them.
+    lon, lat
+        (N,) degrees of all rows.
+    config
+        Size of the blocks and width of the buffer.
+    share
+        Share of the counted training rows to select on, above 0 and at most 0.5.
+    rng
+        Deals out the blocks.
+    counted
+        (N,) rows that may be selected on, such as the plots among plots and records; by default all.
+
+    Raises
+    ------
+    ReleveError
+        If the share is out of range, the counted training rows lie in one block, or the buffer leaves nothing to fit.
+
+    Examples
+    --------
+    Three of thirty rows, far from the others:
+
+    >>> lon = np.repeat(np.arange(10.0), 3)
+    >>> rows = np.arange(30)
+    >>> rng = np.random.default_rng(0)
+    >>> fit, select, buffer = selection_rows(rows, lon, np.full(30, 50.0), SplitConfig(), share=0.1, rng=rng)
+    >>> len(fit), len(select), len(buffer), len(np.unique(lon[select]))
+    (27, 3, 0, 1)
+    """
+    if not 0 < share <= 0.5:
+        raise ReleveError(f"a share of {share:g} of the training rows to select on", expected="above 0 and at most 0.5")
+    is_counted = np.ones(len(train_rows), bool) if counted is None else counted[train_rows]
+    lon, lat = lon[train_rows], lat[train_rows]
+    blocks = spatial_blocks(lon, lat, config.block_size_km, is_counted)
+    num_blocks = len(np.unique(blocks[is_counted]))
+    if num_blocks < 2:
+        raise ReleveError(
+            f"the {is_counted.sum()} training rows lie in {num_blocks} blocks of {config.block_size_km:g} km",
+            expected="at least 2, one of them to select the epoch on",
+            action="Set split.block_size_km lower",
+        )
+    inner = config.model_copy(update={"num_folds": min(round(1 / share), num_blocks)})
+    folds = assign_folds(lon, lat, inner, rng=rng, counted=is_counted)
+    sizes = np.bincount(folds[is_counted], minlength=inner.num_folds)
+    taken = int(np.abs(sizes - share * sizes.sum()).argmin())
+    fit, inside, near = split_rows(folds, lon, lat, taken, config.buffer_km)
+    if not is_counted[fit].any():
+        raise ReleveError(
+            f"no training row lies {config.buffer_km:g} km from the rows that the epoch is selected on",
+            expected="training rows beyond the buffer",
+            action="Set split.buffer_km lower",
+        )
+    selected = inside[is_counted[inside]]
+    between = np.sort(np.concatenate([inside[~is_counted[inside]], near]))
+    return train_rows[fit], train_rows[selected], train_rows[between]
+
+
+def spatial_blocks(
+    lon: NDArray[np.float64], lat: NDArray[np.float64], block_size_km: float, counted: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Return the square block of each row; rows that are not counted do not move the blocks."""
+    return block_ids(project(lon, lat, equal_area_crs(lon[counted], lat[counted])), block_size_km)
 
 
 def measure_leakage(

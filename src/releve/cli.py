@@ -198,7 +198,7 @@ def train(
     facts: dict[str, Any] = {"members": len(run.members), "list rule": run.decision.rule}
     for kind, fitted in run.decision.kinds.items():
         facts[f"{kind}: share"] = fitted.share
-        facts[f"{kind}: slope and intercept"] = f"{fitted.slope:.3f}, {fitted.intercept:+.3f}"
+        facts[f"{kind}: calibration"] = fitted.calibration.summary()
     _print_facts(f"run in {out}", facts)
 
 

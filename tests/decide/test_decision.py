@@ -7,9 +7,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from releve.decide import fit_calibration
+from releve.decide import Calibration, fit_calibration
 from releve.decide.decision import DecideConfig, Decision, KindDecision, fit_decision
+from releve.decide.methods import CALIBRATIONS, fit_by_class
 from releve.decide.rules import FITS, RULES
+from releve.decide.weights import fit_weights
 from releve.errors import ConfigError
 from releve.metrics import Lists, score_sets
 
@@ -56,28 +58,44 @@ def test_the_setting_is_the_one_that_the_rules_own_fit_finds(rule: str, logits: 
 
 def test_calibration_is_fitted_first_unless_it_is_turned_off(logits: Logits, truth: Lists) -> None:
     decision = fit_decision(logits, truth, DecideConfig())
-    fitted, found = fit_calibration(logits["network"], truth), decision.kinds["network"]
-    assert (found.slope, found.intercept, found.share) == (fitted.slope, fitted.intercept, 1.0)
-    assert found.slope == pytest.approx(0.5, abs=0.1)
-    expected = torch.sigmoid(found.slope * logits["network"] + found.intercept)
-    torch.testing.assert_close(decision.probs(logits), expected)
-    plain = fit_decision(logits, truth, DecideConfig(calibrate=False))
-    assert plain.kinds == {"network": KindDecision(slope=1.0, intercept=0.0, share=1.0)}
+    found = decision.kinds["network"]
+    assert (found.calibration, found.share) == (fit_calibration(logits["network"], truth), 1.0)
+    assert found.calibration.slope == pytest.approx(0.5, abs=0.1)
+    torch.testing.assert_close(decision.probs(logits), found.calibration.apply(logits["network"]))
+    plain = fit_decision(logits, truth, DecideConfig(calibration="none"))
+    assert plain.kinds == {"network": KindDecision(calibration=Calibration())}
 
 
-def test_two_kinds_are_calibrated_apart_and_share_by_what_each_knows(logits: Logits, truth: Lists) -> None:
-    noise = torch.randn(200, 12, generator=torch.Generator().manual_seed(2))
-    both = logits | {"forest": noise}
-    decision = fit_decision(both, truth, DecideConfig())
+@pytest.mark.parametrize("method", CALIBRATIONS)
+def test_every_calibration_is_fitted_for_each_kind_and_survives_json(method: str, logits: Logits, truth: Lists) -> None:
+    both = logits | {"forest": 2 * logits["network"] + 1}
+    decision = fit_decision(both, truth, DecideConfig(calibration=method))
+    for kind, values in both.items():
+        assert decision.kinds[kind].calibration == CALIBRATIONS[method](values, truth, None)
+    again = Decision.model_validate_json(decision.model_dump_json())
+    assert again == decision
+    assert torch.equal(again.probs(both), decision.probs(both))
+
+
+def test_training_counts_decide_the_classes_of_frequency(logits: Logits, truth: Lists) -> None:
+    counts = np.arange(12) * 60
+    decision = fit_decision(logits, truth, DecideConfig(calibration="frequency_class"), counts_S=counts)
+    assert decision.kinds["network"].calibration == fit_by_class(logits["network"], truth, counts)
+
+
+def test_kinds_are_calibrated_apart_and_share_by_what_each_knows(logits: Logits, truth: Lists) -> None:
+    generator = torch.Generator().manual_seed(2)
+    noise = {f"run/{i}": torch.randn(200, 12, generator=generator) for i in range(4)}
+    every = logits | noise
+    decision = fit_decision(every, truth, DecideConfig())
     shares = {kind: found.share for kind, found in decision.kinds.items()}
-    assert shares["network"] >= 0.8
+    calibrations = [decision.kinds[kind].calibration for kind in every]
+    assert list(shares.values()) == fit_weights(list(every.values()), calibrations, truth).tolist()
+    assert all(0.1 <= shares[kind] <= 0.3 for kind in noise)  # of five kinds, half of the weight is equal at 200 rows
+    assert shares["network"] >= 0.45
     assert sum(shares.values()) == pytest.approx(1.0)
-    parts = [shares[kind] * decision.calibrated(kind, values) for kind, values in both.items()]
-    torch.testing.assert_close(decision.probs(both), parts[0] + parts[1])
-    dense = torch.from_numpy(truth.to_csr(12).toarray()).float()
-    a, b = (decision.calibrated(kind, values) for kind, values in both.items())
-    losses = [torch.nn.functional.binary_cross_entropy(k / 10 * a + (1 - k / 10) * b, dense).item() for k in range(11)]
-    assert shares["network"] == np.argmin(losses) / 10
+    expected = sum(shares[kind] * decision.calibrated(kind, values) for kind, values in every.items())
+    torch.testing.assert_close(decision.probs(every), expected)
     assert Decision.model_validate_json(decision.model_dump_json()) == decision
 
 
@@ -96,26 +114,3 @@ def test_unknown_rules_are_refused(logits: Logits) -> None:
         DecideConfig(rule="coin")
     with pytest.raises(ConfigError, match=r"unknown rule 'coin'.*expected_f1"):
         Decision(rule="coin", setting=None, kinds={}).lists(torch.sigmoid(logits["network"]))
-
-
-def test_the_share_of_a_kind_that_says_nothing_is_small_and_shares_sum_to_one(logits: Logits, truth: Lists) -> None:
-    noise = torch.randn(200, 12, generator=torch.Generator().manual_seed(5))
-    both = {"network": logits["network"], "forest": noise}
-    decision = fit_decision(both, truth, DecideConfig())
-    shares = {kind: found.share for kind, found in decision.kinds.items()}
-    assert shares["network"] >= 0.8
-    assert sum(shares.values()) == pytest.approx(1.0)
-    expected = shares["network"] * decision.calibrated("network", both["network"]) + shares[
-        "forest"
-    ] * decision.calibrated("forest", noise)
-    torch.testing.assert_close(decision.probs(both), expected)
-
-
-def test_the_share_is_the_likeliest_of_the_grid_against_a_dense_reference(logits: Logits, truth: Lists) -> None:
-    other = logits["network"] + 2 * torch.randn(200, 12, generator=torch.Generator().manual_seed(6))
-    both = {"network": logits["network"], "forest": other}
-    decision = fit_decision(both, truth, DecideConfig())
-    dense = torch.from_numpy(truth.to_csr(12).toarray()).float()
-    a, b = decision.calibrated("network", both["network"]), decision.calibrated("forest", other)
-    losses = [float(torch.nn.functional.binary_cross_entropy(k / 10 * a + (1 - k / 10) * b, dense)) for k in range(11)]
-    assert decision.kinds["network"].share == int(np.argmin(losses)) / 10

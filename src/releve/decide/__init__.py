@@ -2,6 +2,7 @@
 
 from releve.decide.calibration import Calibration, fit_calibration, reliability_table, to_logits
 from releve.decide.expected_f1 import expected_f1_sets, expected_f1_value
+from releve.decide.methods import CALIBRATIONS
 from releve.decide.rules import (
     FITS,
     RULES,
@@ -11,9 +12,11 @@ from releve.decide.rules import (
     threshold_sets,
     top_k_sets,
 )
+from releve.decide.weights import fit_weights
 from releve.metrics import Lists
 
 __all__ = [
+    "CALIBRATIONS",
     "FITS",
     "RULES",
     "Calibration",
@@ -24,6 +27,7 @@ __all__ = [
     "fit_species_thresholds",
     "fit_threshold",
     "fit_top_k",
+    "fit_weights",
     "reliability_table",
     "threshold_sets",
     "to_logits",

@@ -1,11 +1,11 @@
 """Calibration on the logit scale: slope and intercept fitted on validation surveys, and its diagnostics."""
 
-# N surveys, B surveys of a block, S species, M bins of logits
+# N surveys, B surveys of a block, S species, C classes of species, M bins of logits
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import polars as pl
@@ -38,6 +38,7 @@ class Calibration:
 
     slope: float = 1.0
     intercept: float = 0.0
+    method: Literal["linear"] = "linear"
 
     def apply(self, logits: Values) -> Values:
         """Return calibrated probabilities of the same shape, kind and precision as the logits."""
@@ -45,6 +46,10 @@ class Calibration:
             return torch.sigmoid(self.slope * logits + self.intercept)
         z = self.slope * np.asarray(logits) + self.intercept
         return torch.sigmoid(torch.from_numpy(np.atleast_1d(z))).numpy().reshape(z.shape)
+
+    def summary(self) -> str:
+        """Return the fit in words."""
+        return f"slope {self.slope:.3f}, intercept {self.intercept:+.3f}"
 
 
 def to_logits(probs: Values) -> Values:
@@ -103,21 +108,55 @@ def fit_calibration(logits: np.ndarray | torch.Tensor, truth: Lists, *, slope_on
     >>> abs(round(fitted.slope, 3)), abs(round(fitted.intercept, 3))
     (0.0, 0.0)
     """
-    count_M, present_M, logit_M = _histogram(logits, truth)
-    design_M2 = np.stack([logit_M, np.ones_like(logit_M)], axis=1)[:, : 1 if slope_only else 2]
-    start = np.array([1.0, 0.0])[: design_M2.shape[1]]
-    fitted = _newton(design_M2, count_M, present_M, start)
-    return Calibration(float(fitted[0]), 0.0 if slope_only else float(fitted[1]))
+    (bins,) = logit_histograms(logits, truth)
+    if slope_only:
+        (slope,) = fit_logistic(bins.design[:, :1], bins, np.ones(1), PRIOR * np.eye(1))
+        return Calibration(float(slope))
+    slope, intercept = fit_logistic(bins.design, bins, np.array([1.0, 0.0]), PRIOR * np.eye(2))
+    return Calibration(float(slope), float(intercept))
 
 
-def _histogram(logits: np.ndarray | torch.Tensor, truth: Lists) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return, for each bin in use, the number of cells, of present cells, and the mean logit."""
+@dataclass(frozen=True, eq=False)
+class LogitBins:
+    """The bins in use of a table of logits, ascending: numbers of cells and of present cells, and mean logits."""
+
+    count_M: np.ndarray
+    present_M: np.ndarray
+    logit_M: np.ndarray
+
+    @property
+    def design(self) -> np.ndarray:
+        """Return the (M, 2) columns of slope and intercept."""
+        return np.stack([self.logit_M, np.ones_like(self.logit_M)], axis=1)
+
+
+def logit_histograms(
+    logits: np.ndarray | torch.Tensor, truth: Lists, class_S: np.ndarray | None = None
+) -> list[LogitBins]:
+    """Return the binned cells of each class of species; without classes, of all species.
+
+    Parameters
+    ----------
+    logits
+        (N, S) logits; cut at -30 and 30.
+    truth
+        The N observed sets.
+    class_S
+        Class 0, 1, ... of each species. A class without species has no bins.
+
+    Raises
+    ------
+    TableError
+        If a logit is NaN, the numbers of surveys differ or are 0, or no observed species has a column.
+    """
     if len(logits) != truth.num_surveys or not len(logits):
         raise TableError(
             f"{len(logits)} rows of logits for {truth.num_surveys} observed sets",
             expected="the same surveys, one or more, in the same order",
         )
     num_bins = round(2 * LIMIT / BIN_WIDTH)
+    class_S = np.zeros(logits.shape[-1], np.int64) if class_S is None else np.asarray(class_S, np.int64)
+    size = num_bins * (int(class_S.max(initial=0)) + 1)
     known = truth.to_csr(logits.shape[1])
 
     def work(first: int, block_BS: torch.Tensor) -> np.ndarray:
@@ -129,37 +168,53 @@ def _histogram(logits: np.ndarray | torch.Tensor, truth: Lists) -> tuple[np.ndar
             )
         cut = block_BS.clamp(-LIMIT, LIMIT)
         bins_BS = ((cut + LIMIT) / BIN_WIDTH).long().clamp_(max=num_bins - 1).cpu().numpy()
+        bins_BS += num_bins * class_S
         present = bins_BS[known[first : first + len(block_BS)].nonzero()]
         bins, values = bins_BS.reshape(-1), cut.reshape(-1).cpu().numpy()
         return np.stack(
             [
-                np.bincount(bins, minlength=num_bins),
-                np.bincount(present, minlength=num_bins),
-                np.bincount(bins, weights=values, minlength=num_bins),
+                np.bincount(bins, minlength=size),
+                np.bincount(present, minlength=size),
+                np.bincount(bins, weights=values, minlength=size),
             ]
         )
 
-    count_M, present_M, total_M = np.sum(map_blocks(work, logits), axis=0)
-    if not present_M.any():
+    totals = np.sum(map_blocks(work, logits), axis=0)
+    if not totals[1].any():
         raise TableError("no observed species has a column", expected="validation surveys with known species")
-    used = count_M > 0
-    return count_M[used], present_M[used], total_M[used] / count_M[used]
+    parts = []
+    for count_M, present_M, total_M in totals.reshape(3, -1, num_bins).swapaxes(0, 1):
+        used = count_M > 0
+        parts.append(LogitBins(count_M[used], present_M[used], total_M[used] / count_M[used]))
+    return parts
 
 
-def _newton(design_MD: np.ndarray, count_M: np.ndarray, present_M: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Return the weights of the binned logistic model by Newton's method with step halving."""
+def fit_logistic(design_MD: np.ndarray, bins: LogitBins, start: np.ndarray, prior_DD: np.ndarray) -> np.ndarray:
+    """Return the weights of the binned logistic model by Newton's method with step halving.
+
+    Parameters
+    ----------
+    design_MD
+        What is weighted, of each bin.
+    bins
+        The cells.
+    start
+        (D,) weights to begin with: the mean of the Gaussian prior.
+    prior_DD
+        Its precision.
+    """
+    count_M, present_M = bins.count_M, bins.present_M
 
     def loss(weights: np.ndarray) -> float:
         z_M = design_MD @ weights
-        penalty = PRIOR / 2 * ((weights - start) ** 2).sum()
+        penalty = (weights - start) @ prior_DD @ (weights - start) / 2
         return float((count_M * np.logaddexp(0.0, z_M) - present_M * z_M).sum() + penalty)
 
     weights, current = start, loss(start)
     for _ in range(100):
         probs_M = 1 / (1 + np.exp(-np.clip(design_MD @ weights, -700, 700)))
-        gradient = design_MD.T @ (count_M * probs_M - present_M) + PRIOR * (weights - start)
-        curvature_M = count_M * probs_M * (1 - probs_M)
-        hessian = design_MD.T @ (design_MD * curvature_M[:, None]) + PRIOR * np.eye(len(start))
+        gradient = design_MD.T @ (count_M * probs_M - present_M) + prior_DD @ (weights - start)
+        hessian = information(design_MD, count_M, probs_M) + prior_DD
         step = np.linalg.solve(hessian, gradient)
         while (new := loss(weights - step)) > current and np.abs(step).max() > 1e-10:
             step = step / 2
@@ -167,6 +222,11 @@ def _newton(design_MD: np.ndarray, count_M: np.ndarray, present_M: np.ndarray, s
             break
         weights, current = weights - step, new
     return weights
+
+
+def information(design_MD: np.ndarray, count_M: np.ndarray, probs_M: np.ndarray) -> np.ndarray:
+    """Return the (D, D) information that binned cells hold about the weights of a logistic model."""
+    return design_MD.T @ (design_MD * (count_M * probs_M * (1 - probs_M))[:, None])
 
 
 def reliability_table(probs: np.ndarray | torch.Tensor, truth: Lists, *, num_bins: int = 20) -> pl.DataFrame:

@@ -6,15 +6,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from releve.decide.calibration import Calibration, fit_calibration
+from releve.decide.methods import CALIBRATIONS, AnyCalibration
 from releve.decide.rules import FITS, RULES
+from releve.decide.weights import fit_weights
 from releve.errors import pick
 from releve.metrics import Lists
-
-SHARES = tuple(k / 10 for k in range(11))
-"""Shares of the first kind of member that are tried."""
 
 
 class DecideConfig(BaseModel):
@@ -24,8 +23,9 @@ class DecideConfig(BaseModel):
 
     rule: Literal["expected_f1", "top_k", "threshold", "species_threshold"] = "expected_f1"
     """``expected_f1`` gives each survey the list with the highest expected F1; the others use one fitted setting."""
-    calibrate: bool = True
-    """Fit slope and intercept of the logits on validation rows first, for each kind of member."""
+    calibration: Literal["platt", "temperature", "isotonic", "frequency_class", "none"] = "platt"
+    """How each kind's logits are corrected on validation rows first: a slope and an intercept, a slope alone, any
+    rising line, or a slope and an intercept for each class of species by frequency."""
 
 
 class KindDecision(BaseModel):
@@ -33,8 +33,7 @@ class KindDecision(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    slope: float = 1.0
-    intercept: float = 0.0
+    calibration: AnyCalibration
     share: float = 1.0
 
 
@@ -49,7 +48,7 @@ class Decision(BaseModel):
 
     def calibrated(self, kind: str, logits: torch.Tensor) -> torch.Tensor:
         """Return the calibrated probabilities of a member of this kind, of the same shape."""
-        return Calibration(self.kinds[kind].slope, self.kinds[kind].intercept).apply(logits)
+        return self.kinds[kind].calibration.apply(logits)
 
     def probs(self, logits: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the mean, by share, of the kinds' calibrated probabilities."""
@@ -62,38 +61,41 @@ class Decision(BaseModel):
         return pick(RULES, self.rule, what="rule")(probs, setting)
 
 
-def fit_decision(logits: dict[str, torch.Tensor], truth: Lists, config: DecideConfig) -> Decision:
+def fit_decision(
+    logits: dict[str, torch.Tensor], truth: Lists, config: DecideConfig, *, counts_S: NDArray[np.int64] | None = None
+) -> Decision:
     """Return the calibrations, the shares and the rule's setting that suit validation rows best.
 
-    Each kind of member is calibrated on its own before the kinds are averaged; the share of the first of two kinds is
-    the one of 0, .1, ... 1 with the highest likelihood.
+    Each kind of member is calibrated on its own before the kinds are averaged, by the weights of
+    :func:`releve.decide.weights.fit_weights`.
 
     Parameters
     ----------
     logits
-        By kind of member, (N, S) logits of validation rows, each by members that were not trained on it. One or two
-        kinds.
+        By kind of member, (N, S) logits of validation rows, each by members that were not trained on it.
     truth
         Their observed sets.
     config
-        The rule, and whether to calibrate.
+        The calibration and the rule.
+    counts_S
+        Training presences of each species, for ``frequency_class``; without them, presences on the validation rows.
 
     Examples
     --------
     >>> logits = torch.tensor([[3.0, -2.0, -1.0], [2.0, -3.0, 1.0]])
     >>> truth = Lists.from_rows([[0], [0, 2]])
-    >>> decision = fit_decision({"network": logits}, truth, DecideConfig(rule="top_k", calibrate=False))
+    >>> decision = fit_decision({"network": logits}, truth, DecideConfig(rule="top_k", calibration="none"))
     >>> decision.setting, decision.lists(decision.probs({"network": logits})).row(1).tolist()
     (1.0, [0])
     """
-    assert 1 <= len(logits) <= 2
-    kinds = {}
-    for kind, values in logits.items():
-        calibration = fit_calibration(values, truth) if config.calibrate else Calibration()
-        kinds[kind] = KindDecision(slope=calibration.slope, intercept=calibration.intercept)
+    calibrate = CALIBRATIONS[config.calibration]
+    calibrations = [calibrate(values, truth, counts_S) for values in logits.values()]
+    shares = fit_weights(list(logits.values()), calibrations, truth).tolist()
+    kinds = {
+        kind: KindDecision(calibration=calibration, share=share)
+        for kind, calibration, share in zip(logits, calibrations, shares, strict=True)
+    }
     decision = Decision(rule=config.rule, setting=None, kinds=kinds)
-    if len(kinds) == 2:
-        decision = decision.model_copy(update={"kinds": _share(decision, logits, truth)})
     fit: Any = FITS[config.rule]
     setting = fit(decision.probs(logits), truth)
     if isinstance(setting, np.ndarray):
@@ -101,24 +103,3 @@ def fit_decision(logits: dict[str, torch.Tensor], truth: Lists, config: DecideCo
     elif setting is not None:
         setting = float(setting)
     return decision.model_copy(update={"setting": setting})
-
-
-def _share(decision: Decision, logits: dict[str, torch.Tensor], truth: Lists) -> dict[str, KindDecision]:
-    """Return the two kinds with the shares of the likeliest mixture."""
-    (first, a), (second, b) = ((kind, decision.calibrated(kind, values)) for kind, values in logits.items())
-    rows, species = torch.from_numpy(truth.surveys()), torch.from_numpy(truth.indices).long()
-    known = species < a.shape[1]
-    rows, species = rows[known], species[known]
-
-    def log_likelihood(share: float) -> float:
-        mixed = torch.lerp(b, a, share).clamp(1e-12, 1 - 1e-7)
-        absent = torch.log1p(-mixed)
-        hits = mixed[rows, species].log() - absent[rows, species]
-        return float(absent.sum(dtype=torch.float64) + hits.sum(dtype=torch.float64))
-
-    best = max(SHARES, key=log_likelihood)
-    kinds = decision.kinds
-    return {
-        first: kinds[first].model_copy(update={"share": best}),
-        second: kinds[second].model_copy(update={"share": round(1 - best, 1)}),
-    }

@@ -14,17 +14,20 @@ from releve import train
 from releve.checkpoint import load_member
 from releve.data import Gatherer
 from releve.errors import RunError
+from releve.geo import nearest_km
 from releve.losses import Sites, trusted_bce
 from releve.members import Member, TrainConfig
 from releve.metrics import Lists
 from releve.models import ModelConfig
+from releve.prepare.split import SplitConfig
 from releve.regimes import Phase, RecordsConfig, Sampler, fold_rows, plan_phases, weigh_silence
 from releve.store import Store
 from releve.train import train_member
 from stores import make_mixed_store, make_store
 
 MODEL = ModelConfig(modalities=("covariates", "location"), embedding_dim=8, hidden_dim=16, dropout=0.1)
-CONFIG = TrainConfig(epochs=2, batch_size=16, learning_rate=3e-3, device="cpu")
+CONFIG = TrainConfig(epochs=2, batch_size=16, learning_rate=3e-3, device="cpu", selection_share=0)
+SPLIT = SplitConfig(buffer_km=1)
 MEMBER = Member(0, 1, 7)
 BOTH = Phase(1, plots=True, records=True)
 
@@ -32,6 +35,12 @@ BOTH = Phase(1, plots=True, records=True)
 @pytest.fixture(scope="module")
 def store() -> Store:
     return make_mixed_store()
+
+
+def rows_of(*arguments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return plots and records to fit on, and held-out rows."""
+    rows = fold_rows(*arguments)
+    return rows.plots, rows.records, rows.held_out
 
 
 def watch(store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes) -> list:
@@ -44,33 +53,56 @@ def watch(store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes
         return take_step(training, step, *rest)
 
     monkeypatch.setattr(train, "take_step", watched)
-    train_member(store, MEMBER, MODEL, CONFIG.model_copy(update=changes), 1.0, folder, records=records)
+    train_member(store, MEMBER, MODEL, CONFIG.model_copy(update=changes), SPLIT, folder, records=records)
     return steps
 
 
 def test_validation_rows_are_plots_and_no_training_row_shares_their_fold(store: Store) -> None:
     for regime in ("pa", "po", "presence", "classes"):
-        plots, records, val = fold_rows(store, 1, 1.0, regime)
+        plots, records, val = rows_of(store, 1, SPLIT, regime)
         assert store.is_plot[val].all() and (store.folds[val] == 1).all()
         assert store.is_plot[plots].all() and not store.is_plot[records].any()
         assert (store.folds[np.concatenate([plots, records])] != 1).all()
         assert (len(plots) > 0) == (regime != "po") and (len(records) > 0) == (regime != "pa")
 
 
+@pytest.mark.parametrize("regime", ["pa", "po", "presence"])
+def test_the_epoch_is_selected_on_blocks_that_are_neither_fitted_on_nor_scored(store: Store, regime: str) -> None:
+    whole = fold_rows(store, 1, SPLIT, regime)
+    rows = fold_rows(store, 1, SPLIT, regime, selection_share=0.2, seed=3)
+    fitted = np.concatenate([rows.plots, rows.records])
+    assert store.is_plot[rows.selection].all() and (store.folds[rows.selection] != 1).all()
+    assert rows.held_out.tolist() == whole.held_out.tolist()
+    assert not {*rows.selection} & ({*fitted} | {*rows.held_out})
+    assert {*fitted} < {*whole.plots, *whole.records}
+    lon, lat = store.lon, store.lat
+    assert nearest_km(lon[fitted], lat[fitted], lon[rows.selection], lat[rows.selection]).min() >= 1
+    num_plots = (store.is_plot & (store.folds != 1)).sum()
+    assert 0.1 * num_plots < len(rows.selection) < 0.35 * num_plots
+    other = fold_rows(store, 1, SPLIT, regime, selection_share=0.2, seed=4)
+    assert other.selection.tolist() != rows.selection.tolist()
+
+
+def test_without_a_fold_nothing_is_held_out(store: Store) -> None:
+    rows = fold_rows(store, None, SPLIT, "presence", selection_share=0.2)
+    assert len(rows.selection) == len(rows.held_out) == 0
+    assert len(rows.plots) + len(rows.records) == len(store)
+
+
 def test_without_plots_presence_only_rows_are_validated_on() -> None:
     mixed = make_mixed_store()
     surveys = mixed.surveys.with_columns(split=pl.lit("po"))
-    plots, records, val = fold_rows(replace(mixed, surveys=surveys), 0, 1.0, "po")
+    plots, records, val = rows_of(replace(mixed, surveys=surveys), 0, SPLIT, "po")
     assert len(plots) == 0 and len(records) > 2 and len(val) > 2
 
 
 def test_a_regime_without_its_rows_is_refused() -> None:
     with pytest.raises(RunError, match=r"0 presence-only rows.*regime 'presence'.*data.records"):
-        fold_rows(make_store(60), 0, 1.0, "presence")
+        fold_rows(make_store(60), 0, SPLIT, "presence")
 
 
 def test_regimes_step_on_their_rows(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plots, records, _ = fold_rows(store, MEMBER.fold, 1.0, "presence")
+    plots, records, _ = rows_of(store, MEMBER.fold, SPLIT, "presence")
     steps = watch(store, tmp_path / "po", monkeypatch, regime="po", epochs=1)
     assert all(len(step.plots) == 0 and not store.is_plot[step.records].any() for step in steps)
     assert {*np.concatenate([step.records for step in steps])} <= {*records}
@@ -84,7 +116,7 @@ def test_regimes_step_on_their_rows(store: Store, tmp_path: Path, monkeypatch: p
 
 def test_only_the_last_phase_is_kept_and_logged_epochs_say_all(store: Store, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"regime": "classes", "epochs": 2})
-    logs = train_member(store, MEMBER, MODEL, config, 1.0, tmp_path, records=RecordsConfig(pretrain_epochs=3))
+    logs = train_member(store, MEMBER, MODEL, config, SPLIT, tmp_path, records=RecordsConfig(pretrain_epochs=3))
     assert [log.epoch for log in logs] == [0, 1, 2, 3, 4]
     assert train.best_epoch(logs, 3) >= 3
     rates = [log.learning_rate for log in logs]
@@ -96,7 +128,7 @@ def test_only_the_last_phase_is_kept_and_logged_epochs_say_all(store: Store, tmp
 def test_a_killed_run_goes_on_with_the_same_losses(store: Store, tmp_path: Path, regime: str) -> None:
     config = CONFIG.model_copy(update={"regime": regime})
     records = RecordsConfig(pretrain_epochs=2, background="mixed")
-    whole = train_member(store, MEMBER, MODEL, config, 1.0, tmp_path / "whole", records=records)
+    whole = train_member(store, MEMBER, MODEL, config, SPLIT, tmp_path / "whole", records=records)
 
     def stop(epochs: int) -> None:
         done.append(epochs)
@@ -105,16 +137,16 @@ def test_a_killed_run_goes_on_with_the_same_losses(store: Store, tmp_path: Path,
 
     done: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        train_member(store, MEMBER, MODEL, config, 1.0, tmp_path / "cut", records=records, advance=stop)
+        train_member(store, MEMBER, MODEL, config, SPLIT, tmp_path / "cut", records=records, advance=stop)
     assert len((tmp_path / "cut/metrics.jsonl").read_text().splitlines()) == 1 < len(whole)
-    again = train_member(store, MEMBER, MODEL, config, 1.0, tmp_path / "cut", records=records, resume=True)
+    again = train_member(store, MEMBER, MODEL, config, SPLIT, tmp_path / "cut", records=records, resume=True)
     assert [log.train_loss for log in again] == [log.train_loss for log in whole]
     assert (tmp_path / "cut/weights.safetensors").read_bytes() == (tmp_path / "whole/weights.safetensors").read_bytes()
 
 
 def test_plots_and_records_weigh_as_told(store: Store) -> None:
     """The step's loss is the plots' loss plus ``weight`` times the records' loss, each a mean over its own rows."""
-    plots, records, _ = fold_rows(store, MEMBER.fold, 1.0, "presence")
+    plots, records, _ = rows_of(store, MEMBER.fold, SPLIT, "presence")
     settings = RecordsConfig(weight=0.3, background="mixed")
     config = CONFIG.model_copy(update={"regime": "presence"})
     training = train.start_training(store, plots, records, MEMBER, MODEL, config, settings)
@@ -144,7 +176,7 @@ def test_plots_and_records_weigh_as_told(store: Store) -> None:
 
 def test_the_observation_head_is_trained_and_left_out_of_predictions(store: Store, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"regime": "presence"})
-    train_member(store, MEMBER, MODEL, config, 1.0, tmp_path, records=RecordsConfig())
+    train_member(store, MEMBER, MODEL, config, SPLIT, tmp_path, records=RecordsConfig())
     model = load_member(tmp_path, MODEL, torch.device("cpu"))
     assert model.observation is not None and model.observation.head.weight.abs().max() > 0
     rows = np.arange(len(store))
@@ -160,7 +192,7 @@ def test_the_observation_head_is_trained_and_left_out_of_predictions(store: Stor
 
 def test_what_only_plots_have_does_not_reach_the_shared_response(store: Store) -> None:
     """A plot's facts are added by a head of its own, and presence-only rows have no part in it."""
-    plots, records, _ = fold_rows(store, MEMBER.fold, 1.0, "presence")
+    plots, records, _ = rows_of(store, MEMBER.fold, SPLIT, "presence")
     config = CONFIG.model_copy(update={"regime": "presence"})
     model_config = MODEL.model_copy(update={"modalities": ("covariates", "survey", "location")})
     training = train.start_training(store, plots, records, MEMBER, model_config, config, RecordsConfig())
@@ -182,7 +214,7 @@ def test_what_only_plots_have_does_not_reach_the_shared_response(store: Store) -
 
 
 def test_a_model_for_plots_alone_has_no_heads_of_sources(store: Store) -> None:
-    plots, none, _ = fold_rows(store, MEMBER.fold, 1.0, "pa")
+    plots, none, _ = rows_of(store, MEMBER.fold, SPLIT, "pa")
     model_config = MODEL.model_copy(update={"modalities": ("covariates", "survey")})
     training = train.start_training(store, plots, none, MEMBER, model_config, CONFIG, RecordsConfig())
     assert training.model.observation is None and training.model.plot_head is None
@@ -190,7 +222,7 @@ def test_a_model_for_plots_alone_has_no_heads_of_sources(store: Store) -> None:
 
 
 def test_trust_by_richness_balances_presences_and_silence(store: Store) -> None:
-    plots, records, _ = fold_rows(store, 1, 1.0, "presence")
+    plots, records, _ = rows_of(store, 1, SPLIT, "presence")
     richness = store.labels.lengths()
     expected = richness[plots].mean()
     trust = weigh_silence(store, plots, records, "richness")
@@ -206,7 +238,7 @@ def test_trust_by_richness_balances_presences_and_silence(store: Store) -> None:
 
 
 def test_an_untrained_model_predicts_the_plots_prevalence_and_explains_the_records(store: Store) -> None:
-    plots, records, _ = fold_rows(store, MEMBER.fold, 1.0, "presence")
+    plots, records, _ = rows_of(store, MEMBER.fold, SPLIT, "presence")
     config = CONFIG.model_copy(update={"regime": "presence"})
     training = train.start_training(store, plots, records, MEMBER, MODEL, config, RecordsConfig())
     model = training.model
@@ -248,7 +280,7 @@ def test_thinning_draws_crowded_cells_less_and_the_random_background_evenly() ->
 
 
 def test_unthinned_records_are_each_seen_once_an_epoch(store: Store) -> None:
-    _, records, _ = fold_rows(store, 1, 1.0, "po")
+    _, records, _ = rows_of(store, 1, SPLIT, "po")
     sampler = Sampler(store, records[:0], records, RecordsConfig(thinning=0.0), 16)
     drawn = np.concatenate([s.records for s in sampler.steps(Phase(1, False, True), np.random.default_rng(3))])
     assert sorted(drawn) == records.tolist()
@@ -261,7 +293,7 @@ def test_species_only_in_records_or_only_in_plots_are_learned(store: Store, tmp_
         rows.append([*kept, 7] if store.is_plot[i] and i % 4 == 0 else [*kept, 6] if not store.is_plot[i] else kept)
     split = replace(store, labels=Lists.from_rows(rows))
     config = CONFIG.model_copy(update={"regime": "presence", "epochs": 3})
-    logs = train_member(split, MEMBER, MODEL, config, 1.0, tmp_path, records=RecordsConfig())
+    logs = train_member(split, MEMBER, MODEL, config, SPLIT, tmp_path, records=RecordsConfig())
     assert np.isfinite([log.train_loss for log in logs]).all()
     model = load_member(tmp_path, MODEL, torch.device("cpu"))
     assert model.statistics.num_positives[6] == 0 and model.statistics.record_positives[7] == 0

@@ -18,8 +18,8 @@ from releve.errors import RunError
 from releve.losses import LOSSES, Sites
 from releve.members import Member, TrainConfig, choose_device, plan_members
 from releve.models import ModelConfig
-from releve.prepare.split import split_rows
-from releve.regimes import RecordsConfig, Step
+from releve.prepare.split import SplitConfig
+from releve.regimes import FoldRows, RecordsConfig, Step, fold_rows
 from releve.store import Store
 from releve.train import Training, train_member
 from stores import make_store
@@ -35,6 +35,7 @@ MODEL = ModelConfig(
 TABLES = MODEL.model_copy(update={"modalities": ("covariates", "survey", "location")})
 CONFIG = TrainConfig(epochs=4, batch_size=32, learning_rate=3e-3, device="cpu")
 MEMBER = Member(0, 1, 7)
+SPLIT, FAR = SplitConfig(buffer_km=5), SplitConfig(buffer_km=30)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,37 @@ def fit(
 ) -> list[EpochLog]:
     resume = changes.pop("resume", False)
     config = CONFIG.model_copy(update=changes)
-    return train_member(store, member, model, config, 5.0, folder, resume=resume)
+    return train_member(store, member, model, config, SPLIT, folder, resume=resume)
+
+
+def rows_of(store: Store, split: SplitConfig) -> FoldRows:
+    return fold_rows(store, MEMBER.fold, split, selection_share=CONFIG.selection_share, seed=MEMBER.seed)
+
+
+def test_held_out_labels_do_not_choose_the_epoch(store: Store, tmp_path: Path) -> None:
+    held_out = {*rows_of(store, SPLIT).held_out.tolist()}
+    sets = [[0, 7] if i in held_out else store.labels.row(i) for i in range(len(store))]
+    altered = replace(store, labels=type(store.labels).from_rows(sets))
+    logs = [fit(kind, tmp_path / name, model=TABLES) for kind, name in ((store, "a"), (altered, "b"))]
+    assert facts(logs[0]) == facts(logs[1])
+    assert (tmp_path / "a/member.json").read_bytes() == (tmp_path / "b/member.json").read_bytes()
+
+
+def test_without_selection_rows_the_last_weights_are_kept(store: Store, tmp_path: Path) -> None:
+    logs = fit(store, tmp_path, model=TABLES, selection_share=0.0, epochs=3, patience=1)
+    assert [log.val_sf1 for log in logs] == [None] * 3
+    assert json.loads((tmp_path / "member.json").read_text())["best_epoch"] == 2
+
+
+def test_a_member_that_holds_out_nothing_trains_on_all_rows_for_as_many_epochs_as_told(
+    store: Store, tmp_path: Path
+) -> None:
+    member = replace(MEMBER, fold=None)
+    logs = train_member(store, member, TABLES, CONFIG, SPLIT, tmp_path / "short", stop_after=2)
+    whole = train_member(store, member, TABLES, CONFIG, SPLIT, tmp_path / "whole")
+    assert len(logs) == 2 and len(whole) == CONFIG.epochs
+    assert [log.train_loss for log in logs] == [log.train_loss for log in whole[:2]]  # the same schedule, cut short
+    assert json.loads((tmp_path / "short/statistics.json").read_text())["num_rows"] == len(store)
 
 
 def facts(logs: list[EpochLog]) -> list[dict[str, float]]:
@@ -59,7 +90,7 @@ def test_the_loss_falls_and_a_planted_signal_is_learned(tmp_path: Path) -> None:
     logs = fit(store, tmp_path, model=TABLES, epochs=25, patience=25)
     member = json.loads((tmp_path / "member.json").read_text())
     assert logs[-1].train_loss < 0.8 * logs[0].train_loss
-    _, val, _ = split_rows(store.folds, store.lon, store.lat, MEMBER.fold, 5.0)
+    val = rows_of(store, SPLIT).held_out
     model = load_member(tmp_path, TABLES, torch.device("cpu"))
     gatherer = Gatherer(store, model.modalities, model.statistics.categories)
     logits = torch.cat(list(train.predict_logits(model, gatherer, val, torch.device("cpu"))))
@@ -118,7 +149,7 @@ def test_resuming_a_member_that_is_done_or_has_not_begun(store: Store, tmp_path:
     logs = fit(store, tmp_path, model=TABLES, epochs=2, resume=True)
     written = (tmp_path / "weights.safetensors").stat().st_mtime_ns
     config = CONFIG.model_copy(update={"epochs": 2})
-    again = train_member(store, MEMBER, TABLES, config, 5.0, tmp_path, resume=True, advance=done.append)
+    again = train_member(store, MEMBER, TABLES, config, SPLIT, tmp_path, resume=True, advance=done.append)
     assert again == logs
     assert done == [2]
     assert (tmp_path / "weights.safetensors").stat().st_mtime_ns == written
@@ -144,7 +175,7 @@ def test_training_stops_when_patience_is_out_and_keeps_the_first_best_weights(
     seen = scripted(monkeypatch, [0.1, 0.3, 0.2, 0.3, 0.9])
     advanced: list[int] = []
     config = CONFIG.model_copy(update={"epochs": 9, "patience": 2})
-    logs = train_member(store, MEMBER, TABLES, config, 5.0, tmp_path, advance=advanced.append)
+    logs = train_member(store, MEMBER, TABLES, config, SPLIT, tmp_path, advance=advanced.append)
     assert [log.val_sf1 for log in logs] == [0.1, 0.3, 0.2, 0.3]
     member = json.loads((tmp_path / "member.json").read_text())
     assert (member["best_epoch"], member["val_sf1"], member["num_epochs"]) == (1, 0.3, 4)
@@ -204,24 +235,24 @@ def test_only_training_rows_are_stepped_on_and_all_of_them_once_an_epoch(
         return take_step(training, step, *rest)
 
     monkeypatch.setattr(train, "take_step", watched)
-    train_member(store, MEMBER, TABLES, CONFIG.model_copy(update={"epochs": 2}), 30.0, tmp_path)
-    rows, val, buffer = split_rows(store.folds, store.lon, store.lat, MEMBER.fold, 30.0)
-    assert min(len(rows), len(val), len(buffer)) > 3
+    train_member(store, MEMBER, TABLES, CONFIG.model_copy(update={"epochs": 2}), FAR, tmp_path)
+    rows = rows_of(store, FAR)
+    buffer = len(store) - len(rows.plots) - len(rows.selection) - len(rows.held_out)
+    assert min(len(rows.plots), len(rows.held_out), len(rows.selection), buffer) > 3
     half = len(stepped) // 2
     for epoch in (stepped[:half], stepped[half:]):
-        assert sorted(np.concatenate(epoch).tolist()) == rows.tolist()
+        assert sorted(np.concatenate(epoch).tolist()) == rows.plots.tolist()
         assert max(map(len, epoch)) <= 32
     assert np.concatenate(stepped[:half]).tolist() != np.concatenate(stepped[half:]).tolist()
 
 
-def test_neither_validation_labels_nor_buffer_rows_reach_the_weights(store: Store, tmp_path: Path) -> None:
-    _, val, buffer = split_rows(store.folds, store.lon, store.lat, MEMBER.fold, 30.0)
-    hidden = set(val.tolist()) | set(buffer.tolist())
-    rows = [[0, 7] if i in hidden else store.labels.row(i) for i in range(len(store))]
+def test_only_labels_that_are_fitted_on_reach_the_weights(store: Store, tmp_path: Path) -> None:
+    fitted = {*rows_of(store, FAR).plots.tolist()}
+    rows = [store.labels.row(i) if i in fitted else [0, 7] for i in range(len(store))]
     altered = replace(store, labels=type(store.labels).from_rows(rows))
     config = CONFIG.model_copy(update={"epochs": 1})
     logs = [
-        train_member(kind, MEMBER, TABLES, config, 30.0, tmp_path / name)
+        train_member(kind, MEMBER, TABLES, config, FAR, tmp_path / name)
         for kind, name in ((store, "a"), (altered, "b"))
     ]
     assert logs[0][0].train_loss == logs[1][0].train_loss
@@ -231,7 +262,7 @@ def test_neither_validation_labels_nor_buffer_rows_reach_the_weights(store: Stor
 
 
 def test_folds_that_the_store_lacks_are_refused(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="fold 3 has 150 plots .* 0 rows to validate on"):
+    with pytest.raises(RunError, match="fold 3 has 135 plots .* 0 rows to validate on"):
         fit(store, tmp_path, member=Member(0, 3, 1))
     with pytest.raises(RunError, match=r"num_folds is 4.*at most the 3 folds"):
         plan_members(TrainConfig(num_folds=4), 3, seed=0)
@@ -330,7 +361,7 @@ def test_validation_is_that_of_all_rows_at_once(store: Store) -> None:
 def test_a_loaded_member_predicts_as_it_was_validated(store: Store, tmp_path: Path) -> None:
     logs = fit(store, tmp_path, epochs=1)
     model = load_member(tmp_path, MODEL, torch.device("cpu"))
-    _, val, _ = split_rows(store.folds, store.lon, store.lat, MEMBER.fold, 5.0)
+    val = rows_of(store, SPLIT).selection
     gatherer = Gatherer(store, model.modalities, model.statistics.categories)
     logits = torch.cat(list(train.predict_logits(model, gatherer, val, torch.device("cpu"))))
     batch = gatherer.batch(val)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -23,10 +24,25 @@ class EpochLog:
 
     epoch: int
     train_loss: float
-    val_loss: float
-    val_sf1: float
+    val_loss: float | None
+    """Of the rows that the epoch is selected on, as ``val_sf1``; None without any."""
+    val_sf1: float | None
     learning_rate: float
     seconds: float
+
+
+def has_stalled(logs: list[EpochLog], patience: int, first: int = 0) -> bool:
+    """Return whether the sF1 of the selection rows has not improved for ``patience`` epochs of the last phase."""
+    return len(logs) > first and len(logs) - 1 - best_epoch(logs, first) >= patience
+
+
+def best_epoch(logs: list[EpochLog], first: int = 0) -> int:
+    """Return the epoch with the highest sF1 of the selection rows, from epoch ``first`` on; of equals, the first.
+
+    Without selection rows it is the last.
+    """
+    scores = [log.val_sf1 for log in logs[first:] if log.val_sf1 is not None]
+    return first + int(np.argmax(scores)) if scores else len(logs) - 1
 
 
 class Resumable(Protocol):

@@ -16,6 +16,7 @@ from releve.errors import RunError
 from releve.files import write_json
 from releve.models import ModelConfig
 from releve.models.forest import ForestConfig, fit_forest
+from releve.prepare.split import SplitConfig
 from releve.regimes import Regime, fold_rows
 from releve.store import Store
 
@@ -37,10 +38,15 @@ class TrainConfig(BaseModel):
     """Networks trained for each fold, with different seeds."""
     forests_per_fold: int = Field(0, ge=0)
     """Forests of random trees on the tables of the plots, trained for each fold beside the networks."""
+    refit: bool = False
+    """Then train as many more members of each kind on all rows, nothing held out, for the folds' mean best epochs."""
+    selection_share: float = Field(0.1, ge=0, le=0.5)
+    """Share of the rows outside the held-out fold, as whole blocks, that the epoch is selected on rather than trained
+    on, so that the held-out score is not flattered; 0 keeps the last epoch."""
     epochs: int = Field(20, ge=1)
     """Passes over the training rows; the cosine schedule ends with the last one."""
     patience: int = Field(6, ge=1)
-    """Epochs without a better validation sF1 after which training stops."""
+    """Epochs without a better sF1 of the selection rows after which training stops."""
     batch_size: int = Field(128, ge=2)
     """Surveys a step."""
     learning_rate: float = Field(1e-3, gt=0)
@@ -61,10 +67,10 @@ class TrainConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Member:
-    """One model of a run: the fold it is validated on, its seed, and whether it is a ``network`` or a ``forest``."""
+    """One model of a run: the fold held out (None: nothing), its seed, and ``network`` or ``forest``."""
 
     index: int
-    fold: int
+    fold: int | None
     seed: int
     kind: str = "network"
 
@@ -95,7 +101,8 @@ def plan_members(config: TrainConfig, num_folds: int, seed: int) -> list[Member]
             action="Lower train.num_folds, or prepare with a higher split.num_folds",
         )
     kinds = ["network"] * config.seeds_per_fold + ["forest"] * config.forests_per_fold
-    pairs = [(fold, kind) for fold in range(config.num_folds) for kind in kinds]
+    folds: list[int | None] = [*range(config.num_folds), *([None] if config.refit else [])]
+    pairs = [(fold, kind) for fold in folds for kind in kinds]
     return [Member(i, fold, 1000 * seed + i, kind) for i, (fold, kind) in enumerate(pairs)]
 
 
@@ -124,7 +131,7 @@ def train_forest(
     member: Member,
     model_config: ModelConfig,
     config: ForestConfig,
-    buffer_km: float,
+    split: SplitConfig,
     folder: Path,
     *,
     resume: bool = False,
@@ -133,7 +140,7 @@ def train_forest(
 
     Parameters
     ----------
-    store, member, buffer_km, folder, resume
+    store, member, split, folder, resume
         As for :func:`train_member`.
     model_config
         Its table modalities are what the forest sees.
@@ -142,7 +149,7 @@ def train_forest(
     """
     if resume and (folder / "member.json").is_file():
         return
-    train_rows, _, _ = fold_rows(store, member.fold, buffer_km)
+    train_rows = fold_rows(store, member.fold, split).plots
     rng = np.random.default_rng(member.seed)
     tables = tuple(name for name in model_config.modalities if name in ("covariates", "survey", "location"))
     statistics = measure_statistics(store, train_rows, tables or model_config.modalities, rng=rng)

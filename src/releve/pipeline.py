@@ -134,7 +134,7 @@ def train(
         task = bar.add_task("train", total=len(plan) * num_epochs)
         for member in plan:
             member_started = time.monotonic()
-            place = (config.split.buffer_km, out / member.name)
+            place = (config.split, out / member.name)
             if member.kind == "forest":
                 train_forest(store, member, config.model, config.forest, *place, resume=resume)
                 bar.advance(task, num_epochs)
@@ -142,7 +142,8 @@ def train(
                 advance = partial(bar.advance, task)
                 settings = (config.model, config.train)
                 options: dict[str, Any] = {"records": config.records, "resume": resume, "advance": advance}
-                train_member(store, member, *settings, *place, **options)
+                stop_after = None if member.fold is not None else mean_best_epochs(out, plan, config)
+                train_member(store, member, *settings, *place, **options, stop_after=stop_after)
             timings[member.name] = round(time.monotonic() - member_started, 1)
     unfinished = Run(out, config, seed, tuple(plan))
     rows, logits = predict_held_out(unfinished)
@@ -150,6 +151,14 @@ def train(
     write_record(out, "train", started, **facts, timings=timings)
     write_text(out / "decision.json", decision.model_dump_json(indent=1) + "\n")
     return open_run(out)
+
+
+def mean_best_epochs(out: Path, plan: list[Member], config: Config) -> int:
+    """Return how many epochs of the last phase the networks that held out a fold were best after, on average."""
+    first = sum(phase.epochs for phase in config.phases()) - config.train.epochs
+    files = [out / m.name / "member.json" for m in plan if m.kind == "network" and m.fold is not None]
+    best = [json.loads(file.read_text(encoding="utf-8"))["best_epoch"] + 1 - first for file in files]
+    return round(sum(best) / len(best))
 
 
 def evaluate(run: Run) -> Evaluation:

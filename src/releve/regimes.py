@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from releve.errors import RunError
 from releve.geo import block_ids, equal_area_crs, project
-from releve.prepare.split import split_rows
+from releve.prepare.split import SplitConfig, selection_rows, split_rows
 from releve.store import Store
 
 Regime = Literal["pa", "po", "presence", "classes"]
@@ -82,31 +82,74 @@ def plan_phases(regime: Regime, epochs: int, pretrain_epochs: int) -> list[Phase
     return [Phase(pretrain_epochs, plots=False, records=True), last] if regime == "classes" else [last]
 
 
-def fold_rows(
-    store: Store, fold: int, buffer_km: float, regime: Regime = "pa"
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the plots and the presence-only rows that a regime trains on, and the validation rows of a fold.
+@dataclass(frozen=True)
+class FoldRows:
+    """Rows by what they are used for, each ascending; no row has two uses, and no block but for the buffer's."""
 
-    Validation rows are plots; in a store without plots, presence-only rows. No training row lies in their blocks.
+    plots: NDArray[np.int64]
+    """Plots that the weights are fitted on."""
+    records: NDArray[np.int64]
+    """Presence-only rows that the weights are fitted on."""
+    selection: NDArray[np.int64]
+    """Rows that the epoch is selected on."""
+    held_out: NDArray[np.int64]
+    """Rows that calibrations are fitted on and that are scored (each by a calibration fitted on other folds)."""
+
+
+def fold_rows(
+    store: Store,
+    fold: int | None,
+    split: SplitConfig,
+    regime: Regime = "pa",
+    *,
+    selection_share: float = 0.0,
+    seed: int = 0,
+) -> FoldRows:
+    """Return the rows of a fold by their use in a regime.
+
+    Selection and held-out rows are plots; in a store without plots, presence-only rows. No training row lies in their
+    blocks, nor nearer than the buffer.
+
+    Parameters
+    ----------
+    store
+        Labelled rows with folds.
+    fold
+        The fold that is held out; None holds out nothing and selects on nothing.
+    split
+        Blocks and buffer.
+    regime
+        What is trained on.
+    selection_share
+        Share of the rows outside the fold, as whole blocks, to select the epoch on.
+    seed
+        Draws these blocks.
 
     Raises
     ------
     RunError
         If the regime has no rows to train on.
     """
-    train, val, _ = split_rows(store.folds, store.lon, store.lat, fold, buffer_km)
-    plots, records = train[store.is_plot[train]], train[~store.is_plot[train]]
-    val = val[store.is_scored[val]]
     none = np.zeros(0, np.int64)
+    train, selection, held_out = np.arange(len(store)), none, none
+    if fold is not None:
+        train, inside, _ = split_rows(store.folds, store.lon, store.lat, fold, split.buffer_km)
+        held_out = inside[store.is_scored[inside]]
+        if selection_share and store.is_scored[train].any():
+            rng = np.random.default_rng([seed, 2])
+            places = (store.lon, store.lat, split)
+            share = {"share": selection_share, "rng": rng, "counted": store.is_scored}
+            train, selection, _ = selection_rows(train, *places, **share)  # type: ignore[arg-type]
+    plots, records = train[store.is_plot[train]], train[~store.is_plot[train]]
     lacking = (regime != "po" and len(plots) < 2) or (regime != "pa" and len(records) < 2)
-    if lacking or len(val) < 2:
+    if lacking or (fold is not None and len(held_out) < 2):
         raise RunError(
-            f"fold {fold} has {len(plots)} plots and {len(records)} presence-only rows to train on, {len(val)} rows to "
-            "validate on",
+            f"fold {fold} has {len(plots)} plots and {len(records)} presence-only rows to train on, {len(held_out)} "
+            "rows to validate on",
             expected=f"at least 2 of each that regime {regime!r} needs",
             action="Set data.records to the release's presence-only split" if regime != "pa" else "",
         )
-    return (none if regime == "po" else plots), (none if regime == "pa" else records), val
+    return FoldRows(none if regime == "po" else plots, none if regime == "pa" else records, selection, held_out)
 
 
 def weigh_silence(store: Store, plots: NDArray[np.int64], records: NDArray[np.int64], kind: str) -> NDArray[np.float32]:

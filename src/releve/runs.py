@@ -107,10 +107,12 @@ def predict_held_out(run: Run) -> tuple[NDArray[np.int64], dict[str, torch.Tenso
     """
     rows: list[NDArray[np.int64]] = []
     logits: dict[str, list[torch.Tensor]] = {}
-    for fold in sorted({member.fold for member in run.members}):
+    for fold in sorted({member.fold for member in run.members if member.fold is not None}):
         in_fold = np.flatnonzero((run.store.folds == fold) & run.store.is_scored)
         rows.append(in_fold)
-        for (_, kind), models in models_of(run, fold).items():
+        for (held_out, kind), models in models_of(run).items():
+            if held_out != fold:
+                continue
             gatherers = [gatherer_for(model, run.store) for model in models]
             parts = [
                 mean_logits(run, models, gatherers, in_fold[start : start + BATCH_SIZE])
@@ -120,12 +122,11 @@ def predict_held_out(run: Run) -> tuple[NDArray[np.int64], dict[str, torch.Tenso
     return np.concatenate(rows), {kind: torch.cat(parts) for kind, parts in logits.items()}
 
 
-def models_of(run: Run, fold: int | None = None) -> dict[tuple[int, str], list[SpeciesModel | ForestModel]]:
-    """Return the models by (fold, kind), of one fold or of all."""
-    groups: dict[tuple[int, str], list[SpeciesModel | ForestModel]] = {}
+def models_of(run: Run) -> dict[tuple[int | None, str], list[SpeciesModel | ForestModel]]:
+    """Return the models by (fold, kind); those that held out nothing have no fold."""
+    groups: dict[tuple[int | None, str], list[SpeciesModel | ForestModel]] = {}
     for member, model in zip(run.members, run.models, strict=True):
-        if fold is None or member.fold == fold:
-            groups.setdefault((member.fold, member.kind), []).append(model)
+        groups.setdefault((member.fold, member.kind), []).append(model)
     return groups
 
 

@@ -19,9 +19,10 @@ import torch
 from releve.checkpoint import load_member
 from releve.config import Config, apply_override, make_config
 from releve.data import Gatherer
+from releve.decide import Calibration, expected_f1_sets
 from releve.errors import ConfigError
 from releve.members import Member, choose_device
-from releve.metrics import rank_scores
+from releve.metrics import rank_scores, score_sets
 from releve.prepare.split import assign_folds
 from releve.progress import progress_bar
 from releve.regimes import fold_rows
@@ -85,8 +86,7 @@ def select_settings(
             for prefix, folds in stores.items():
                 scores = []
                 for fold in range(num_folds):
-                    buffer_km = 0.0 if prefix else config.split.buffer_km
-                    scores.append(score_fold(candidate, folds, fold, seed, buffer_km))
+                    scores.append(score_fold(candidate, folds, fold, seed, buffered=not prefix))
                     bar.advance(task)
                 mean = {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
                 if prefix:
@@ -117,22 +117,25 @@ def plan_candidates(config: Config, trials: list[str]) -> Iterator[tuple[dict[st
         yield dict(combination), make_config(content, origin="--try")
 
 
-def score_fold(config: Config, store: Store, fold: int, seed: int, buffer_km: float) -> dict[str, float]:
+def score_fold(config: Config, store: Store, fold: int, seed: int, *, buffered: bool = True) -> dict[str, float]:
     """Return AUC, average precision (macro means over species) and sF1 of one candidate on one held-out fold.
 
-    The epoch is the one with the best sF1 on the same fold, for every candidate alike.
+    Epoch and calibration are those of the rows that the training holds back for selection.
     """
+    split = config.split if buffered else config.split.model_copy(update={"buffer_km": 0.0})
     device = choose_device(config.train.device)
     member = Member(0, fold, 1000 * seed + fold)
     with TemporaryDirectory() as name:
         folder = Path(name)
-        train_member(store, member, config.model, config.train, buffer_km, folder, records=config.records)
+        train_member(store, member, config.model, config.train, split, folder, records=config.records)
         model = load_member(folder, config.model, device)
         best = json.loads((folder / "member.json").read_text(encoding="utf-8"))
-    *_, val = fold_rows(store, fold, buffer_km, config.train.regime)
+    val = fold_rows(store, fold, split, config.train.regime).held_out
     gatherer = Gatherer(store, model.modalities, model.statistics.categories)
-    ranks = rank_scores(torch.cat(list(predict_logits(model, gatherer, val, device))), store.labels.take(val))
-    return {"auc": ranks.auc_macro, "ap": ranks.ap_macro, "sample_f1": best["val_sf1"]}
+    logits, truth = torch.cat(list(predict_logits(model, gatherer, val, device))), store.labels.take(val)
+    lists = expected_f1_sets(Calibration(**best["calibration"]).apply(logits))
+    ranks, sets = rank_scores(logits, truth), score_sets(lists, truth, len(store.species_ids))
+    return {"auc": ranks.auc_macro, "ap": ranks.ap_macro, "sample_f1": sets.sample_f1}
 
 
 def _with_folds(store: Store, folds: np.ndarray) -> Store:

@@ -17,7 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from releve.checkpoint import EpochLog, finished_logs, restore_state, save_finished, save_state, save_weights
+from releve.checkpoint import (
+    EpochLog,
+    best_epoch,
+    finished_logs,
+    has_stalled,
+    restore_state,
+    save_finished,
+    save_state,
+    save_weights,
+)
 from releve.data import Batch, Gatherer, measure_statistics
 from releve.decide import Calibration, expected_f1_sets, fit_calibration
 from releve.errors import RunError
@@ -25,6 +34,7 @@ from releve.losses import BACKGROUNDS, LOSSES, Sites
 from releve.members import Member, TrainConfig, choose_device
 from releve.metrics import score_sets
 from releve.models import ModelConfig, SpeciesModel, build_model
+from releve.prepare.split import SplitConfig
 from releve.regimes import RecordsConfig, Sampler, Step, fold_rows, plan_phases, weigh_silence
 from releve.store import Store
 
@@ -60,10 +70,11 @@ def train_member(
     member: Member,
     model_config: ModelConfig,
     config: TrainConfig,
-    buffer_km: float,
+    split: SplitConfig,
     folder: Path,
     *,
     records: RecordsConfig | None = None,
+    stop_after: int | None = None,
     resume: bool = False,
     advance: Callable[[int], None] = lambda epochs: None,
 ) -> list[EpochLog]:
@@ -74,18 +85,19 @@ def train_member(
 
     Parameters
     ----------
-    store
-        Labelled rows with folds.
-    member
-        Fold and seed.
+    store, member
+        Labelled rows with folds; the fold and the seed.
     model_config, config
         The network and the training.
-    buffer_km
-        Training rows nearer than this to a validation row are left out.
+    split
+        Blocks of the rows that the epoch is selected on; training rows within its buffer of these or of held-out rows
+        are left out.
     folder
         Gets ``weights.safetensors``, ``statistics.json``, ``metrics.jsonl``, and ``member.json`` when all is done.
     records
         How presence-only rows are learned from, where the regime has them.
+    stop_after
+        Take so many epochs of the last phase and keep what they lead to; for a member that holds out nothing.
     resume
         Go on after the last whole epoch in ``state.pt``; a member that is done is left as it is.
     advance
@@ -102,15 +114,17 @@ def train_member(
     if resume and (logs := finished_logs(folder)):
         advance(num_epochs)
         return logs
-    plot_rows, record_rows, val_rows = fold_rows(store, member.fold, buffer_km, config.regime)
-    training = start_training(store, plot_rows, record_rows, member, model_config, config, records)
+    share, seed = config.selection_share, member.seed
+    rows = fold_rows(store, member.fold, split, config.regime, selection_share=share, seed=seed)
+    training = start_training(store, rows.plots, rows.records, member, model_config, config, records)
     if resume:
         restore_state(folder, training)
-    sampler = Sampler(store, plot_rows, record_rows, records, config.batch_size)
+    sampler = Sampler(store, rows.plots, rows.records, records, config.batch_size)
     advance(len(training.logs))
 
     first = num_epochs - config.epochs  # epochs before the last phase are not candidates
-    while len(training.logs) < num_epochs and not has_stalled(training.logs, config.patience, first):
+    last = num_epochs if stop_after is None else min(num_epochs, first + stop_after)
+    while len(training.logs) < last and not has_stalled(training.logs, config.patience, first):
         epoch, started = len(training.logs), time.monotonic()
         phase, at = (phases[0], epoch) if epoch < first else (phases[-1], epoch - first)
         num_steps = sampler.num_steps(phase)
@@ -123,7 +137,7 @@ def train_member(
                 total += take_step(training, step, rate, epoch * num_steps + i) / num_steps
                 if i % LOG_EVERY == 0 or i == num_steps - 1:
                     check_finite(total, store, step.rows, epoch)
-        val_loss, calibration, val_sf1 = validate(training, val_rows)
+        val_loss, calibration, val_sf1 = validate(training, rows.selection)
         log = EpochLog(
             epoch=epoch,
             train_loss=float(total),
@@ -284,8 +298,13 @@ def predict_logits(
         yield model(gatherer.batch(rows[start : start + batch_size]).to(device)).float().cpu()
 
 
-def validate(training: Training, rows: NDArray[np.int64]) -> tuple[float, Calibration, float]:
-    """Return the loss of the averaged weights, their calibration, and the sF1 of the calibrated expected-F1 lists."""
+def validate(training: Training, rows: NDArray[np.int64]) -> tuple[float | None, Calibration, float | None]:
+    """Return the loss of the averaged weights, their calibration, and the sF1 of the calibrated expected-F1 lists.
+
+    Without rows nothing is known of loss and sF1.
+    """
+    if not len(rows):
+        return None, Calibration(), None
     store = training.gatherer.store
     truth = store.labels.take(rows)
     logits_NS = torch.empty(len(rows), len(store.species_ids))  # a gigabyte for 20,000 rows and 11,000 species
@@ -302,16 +321,6 @@ def validate(training: Training, rows: NDArray[np.int64]) -> tuple[float, Calibr
     calibration = fit_calibration(logits_NS, truth)
     lists = expected_f1_sets(calibration.apply(logits_NS))
     return total / len(rows), calibration, score_sets(lists, truth, len(store.species_ids)).sample_f1
-
-
-def has_stalled(logs: list[EpochLog], patience: int, first: int = 0) -> bool:
-    """Return whether the validation sF1 has not improved for ``patience`` epochs of the last phase."""
-    return len(logs) > first and len(logs) - 1 - best_epoch(logs, first) >= patience
-
-
-def best_epoch(logs: list[EpochLog], first: int = 0) -> int:
-    """Return the epoch with the highest validation sF1, from epoch ``first`` on; of equals, the first."""
-    return first + int(np.argmax([log.val_sf1 for log in logs[first:]]))
 
 
 def check_finite(total: Tensor, store: Store, rows: NDArray[np.int64], epoch: int) -> None:

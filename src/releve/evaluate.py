@@ -124,6 +124,7 @@ def rank_within_folds(probs: torch.Tensor | NDArray, truth: Lists, folds: NDArra
         num_species_scored=int(np.isfinite(auc_S).sum()),
         auc_S=auc_S,
         ap_S=ap_S,
+        boyce_S=_mean_where_defined(np.stack([part.boyce_S for _, part in parts])),
         top_k_accuracy=top_k,
     )
 

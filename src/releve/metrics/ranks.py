@@ -5,24 +5,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import rankdata
 
 from releve.errors import TableError
+from releve.metrics.blocks import NUM_THREADS, as_table, column_blocks, map_rows
 from releve.metrics.lists import Lists
 
 if TYPE_CHECKING:
     import torch
 
 
+MIN_BOYCE_PRESENCES = 10
+"""Presences below which the Boyce index of a species says nothing."""
+NUM_WINDOWS = 101
+
+
 @dataclass(frozen=True, eq=False)
 class RankScores:
     """How well scores order surveys within a species and species within a survey; see :func:`rank_scores`.
 
-    ``auc_S`` and ``ap_S`` are (S,), NaN where not defined. ``num_species_scored`` counts the species with an
-    AUC. ``top_k_accuracy`` maps k to a share in [0, 1].
+    ``auc_S``, ``ap_S`` and ``boyce_S`` are (S,), NaN where not defined. ``num_species_scored`` counts the
+    species with an AUC. ``top_k_accuracy`` maps k to a share in [0, 1].
     """
 
     auc_macro: float
@@ -30,22 +38,23 @@ class RankScores:
     num_species_scored: int
     auc_S: np.ndarray
     ap_S: np.ndarray
+    boyce_S: np.ndarray
     top_k_accuracy: dict[int, float]
 
 
 def rank_scores(
     scores: np.ndarray | torch.Tensor, truth: Lists, *, top_k: Sequence[int] = (1, 5, 10, 20, 30)
 ) -> RankScores:
-    """Return AUC and average precision of each species and their means, and the top-k accuracy.
+    """Return AUC, average precision and Boyce index of each species, means, and the top-k accuracy.
 
     AUC is the chance that a survey with the species scores higher than one without, a tie counting one half:
     the mean rank of the presences, so that ties are handled as in scikit-learn's ``roc_auc_score``. Average
     precision is the mean, over the presences, of the precision among all surveys that score at least as high,
     equal to ``average_precision_score``. Both are defined for a species with a presence and an absence (AP
-    alone for one present everywhere); the means are over the species for which they are defined, and are NaN
-    where there is none. Top-k accuracy is the share of all (survey, observed species) pairs whose species is
-    among the k best of its survey; a species unknown to the model is a miss; of equal scores the lower index
-    comes first.
+    alone for one present everywhere), the Boyce index (:func:`boyce_index`) for one with 10 presences; the means
+    are over the species for which they are defined, and are NaN where there is none. Top-k accuracy is the share
+    of all (survey, observed species) pairs whose species is among the k best of its survey; a species unknown to
+    the model is a miss; of equal scores the lower index comes first.
 
     Parameters
     ----------
@@ -68,44 +77,48 @@ def rank_scores(
     >>> ranks.auc_S.tolist(), round(float(ranks.ap_S[0]), 4), round(ranks.top_k_accuracy[1], 4)
     ([0.5, 1.0], 0.8333, 0.6667)
     """
-    scores_NS = scores if isinstance(scores, np.ndarray) else scores.detach().cpu().numpy()
-    if scores_NS.ndim != 2 or len(scores_NS) != truth.num_surveys:
-        raise TableError(f"scores of shape {scores_NS.shape}", expected=f"({truth.num_surveys}, species)")
-    num_surveys, num_species = scores_NS.shape
+    scores_NS = as_table(scores, truth)
+    num_species = scores_NS.shape[1]
     known = truth.indices < num_species
     order = np.argsort(truth.indices[known], kind="stable")
     positive_rows = truth.surveys()[known][order]
     starts = np.concatenate([[0], np.cumsum(np.bincount(truth.indices[known], minlength=num_species))])
+    found_3S = np.full((3, num_species), np.nan)
 
-    auc_S, ap_S = np.full(num_species, np.nan), np.full(num_species, np.nan)
-    block_columns = max(1, min(256, 32_000_000 // max(num_surveys, 1)))
-    for first in range(0, num_species, block_columns):
-        columns = range(first, min(first + block_columns, num_species))
-        block = np.ascontiguousarray(scores_NS[:, columns.start : columns.stop].T)
-        _check_finite(block, first)
-        for species in columns:
+    def work(first: int, block_CN: np.ndarray) -> None:
+        for species, column in enumerate(block_CN, first):
             rows = positive_rows[starts[species] : starts[species + 1]]
+            if not np.isfinite(column).all():
+                raise _not_finite(column, species)
             if len(rows):
-                column = block[species - first]
-                auc_S[species], ap_S[species] = _auc_ap(np.sort(column), np.sort(column[rows]))
+                positives = np.sort(column[rows])
+                column.sort()
+                found_3S[:2, species] = _auc_ap(column, positives)
+                found_3S[2, species] = _boyce(column, positives)
+
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        for first, block_CN in column_blocks(scores_NS):
+            parts = np.array_split(block_CN, NUM_THREADS)
+            firsts = first + np.cumsum([0, *map(len, parts[:-1])])
+            list(pool.map(work, firsts.tolist(), parts))
+    auc_S, ap_S, boyce_S = found_3S
     return RankScores(
-        auc_macro=_mean_defined(auc_S),
-        ap_macro=_mean_defined(ap_S),
+        auc_macro=mean_defined(auc_S),
+        ap_macro=mean_defined(ap_S),
         num_species_scored=int(np.isfinite(auc_S).sum()),
         auc_S=auc_S,
         ap_S=ap_S,
+        boyce_S=boyce_S,
         top_k_accuracy=_top_k_accuracy(scores_NS, truth, top_k),
     )
 
 
-def _check_finite(block: np.ndarray, first_species: int) -> None:
-    if not np.isfinite(block).all():
-        raise TableError(
-            f"{np.count_nonzero(~np.isfinite(block))} scores are NaN or infinite among the species from "
-            f"index {first_species} on",
-            expected="finite scores",
-            action="Mask missing modalities before the model, or look for a diverged training run",
-        )
+def _not_finite(column: np.ndarray, species: int) -> TableError:
+    return TableError(
+        f"{np.count_nonzero(~np.isfinite(column))} scores are NaN or infinite for species index {species}",
+        expected="finite scores",
+        action="Mask missing modalities before the model, or look for a diverged training run",
+    )
 
 
 def _auc_ap(sorted_all: np.ndarray, sorted_positives: np.ndarray) -> tuple[float, float]:
@@ -120,30 +133,82 @@ def _auc_ap(sorted_all: np.ndarray, sorted_positives: np.ndarray) -> tuple[float
     return wins / (num_positives * num_negatives) if num_negatives else np.nan, precision.mean()
 
 
-def _mean_defined(values: np.ndarray) -> float:
+def boyce_index(scores: np.ndarray, is_present: np.ndarray) -> float:
+    """Return the continuous Boyce index of one species, -1 to 1: whether presences grow with the score.
+
+    A window a tenth of the scores' range wide moves over the range in 100 steps. In each window that holds a survey,
+    the ratio is the share of the presences in it over the share of all surveys in it; the index is Spearman's
+    correlation of ratio and window, where of equal ratios that follow one another only the first counts. NaN where
+    there are fewer than 10 presences, or all scores or ratios are equal.
+
+    Parameters
+    ----------
+    scores
+        (N,) finite scores.
+    is_present
+        (N,) whether the species was observed.
+
+    References
+    ----------
+    Hirzel, Le Lay, Helfer, Randin & Guisan (2006), Evaluating the ability of habitat suitability models to predict
+    species presences, doi:10.1016/j.ecolmodel.2006.05.017.
+
+    Examples
+    --------
+    >>> scores = np.linspace(0, 1, 1000)
+    >>> rng = np.random.default_rng(0)
+    >>> round(boyce_index(scores, rng.random(1000) < scores), 1)
+    1.0
+    >>> round(boyce_index(scores, rng.random(1000) < 1 - scores), 1)
+    -1.0
+    """
+    return _boyce(np.sort(scores), np.sort(scores[is_present]))
+
+
+def _boyce(sorted_all: np.ndarray, sorted_positives: np.ndarray) -> float:
+    low, high = float(sorted_all[0]), float(sorted_all[-1])
+    if len(sorted_positives) < MIN_BOYCE_PRESENCES or low == high:
+        return float("nan")
+    width = (high - low) / 10
+    start_W = np.linspace(low, high - width, NUM_WINDOWS)
+    end_W = np.append(start_W[:-1] + width, high)
+    counts = [
+        np.searchsorted(values, end_W, side="right") - np.searchsorted(values, start_W, side="left")
+        for values in (sorted_positives, sorted_all)
+    ]
+    used = counts[1] > 0
+    ratio_W = counts[0][used] / counts[1][used]
+    new = np.append(True, np.diff(ratio_W) != 0)
+    if new.sum() < 2:
+        return float("nan")
+    ranks = rankdata(ratio_W[new])
+    return float(np.corrcoef(ranks, np.arange(len(ranks)))[0, 1]) if np.ptp(ranks) else float("nan")
+
+
+def mean_defined(values: np.ndarray) -> float:
+    """Return the mean of the finite values, NaN where there is none."""
     values = values[np.isfinite(values)]
     return float(values.mean()) if len(values) else float("nan")
 
 
 def _top_k_accuracy(scores_NS: np.ndarray, truth: Lists, top_k: Sequence[int]) -> dict[int, float]:
     """Return, for each k, the share of observed pairs among the k best of their survey."""
-    num_surveys, num_species = scores_NS.shape
-    hits = dict.fromkeys(top_k, 0)
+    num_species = scores_NS.shape[1]
     deepest = min(max(top_k, default=0), num_species)
     known = truth.indices < num_species
     pair_rows, pair_species = truth.surveys()[known], truth.indices[known]
-    block_rows = max(1, 8_000_000 // max(num_species, 1))
-    for first in range(0, num_surveys if deepest else 0, block_rows):
-        block = np.asarray(scores_NS[first : first + block_rows])
-        pairs = slice(*np.searchsorted(pair_rows, [first, first + block_rows]))
+
+    def work(first: int, block_BS: np.ndarray) -> np.ndarray:
+        pairs = slice(*np.searchsorted(pair_rows, [first, first + len(block_BS)]))
         rows, species = pair_rows[pairs] - first, pair_species[pairs]
-        values = block[rows, species][:, None]
-        best_BK = -np.sort(np.partition(-block, deepest - 1, axis=1)[:, :deepest], axis=1)
+        values = block_BS[rows, species][:, None]
+        best_BK = np.sort(np.partition(block_BS, num_species - deepest, axis=1)[:, num_species - deepest :], axis=1)
         ranks = np.count_nonzero(best_BK[rows] > values, axis=1)
         tied = np.count_nonzero(best_BK[rows] == values, axis=1) > 1
-        tied |= (best_BK[rows, -1:] == values)[:, 0]  # the tie may go on beyond the deepest
+        tied |= (best_BK[rows, :1] == values)[:, 0]  # the tie may go on beyond the deepest
         for i in np.flatnonzero(tied):
-            ranks[i] += np.count_nonzero(block[rows[i], : species[i]] == values[i])
-        for k in hits:
-            hits[k] += int(np.count_nonzero(ranks < min(k, deepest)))
-    return {k: count / max(len(truth.indices), 1) for k, count in hits.items()}
+            ranks[i] += np.count_nonzero(block_BS[rows[i], : species[i]] == values[i])
+        return np.array([np.count_nonzero(ranks < min(k, deepest)) for k in top_k])
+
+    hits = sum(map_rows(work, scores_NS)) if deepest else np.zeros(len(top_k), int)
+    return {k: int(count) / max(len(truth.indices), 1) for k, count in zip(top_k, np.atleast_1d(hits), strict=True)}

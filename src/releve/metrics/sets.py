@@ -20,9 +20,9 @@ class SetScores:
     ``sample_f1``, ``precision``, ``recall`` and ``jaccard`` are means over surveys; ``micro_f1`` pools all
     cells; ``macro_f1`` is the mean over the species present in the truth. ``richness_bias`` is the mean of
     (list length - observed richness), ``richness_mae`` the mean of its absolute value, both in species.
-    ``per_survey_f1`` is (N,). ``per_species`` has a row for each species listed or observed: ``species_index,
-    num_true, num_predicted, num_hit, precision, recall, f1``; precision is null for a species never listed,
-    recall for one never observed.
+    ``per_survey`` has a row for each survey: ``num_observed, num_predicted, num_hit, f1``. ``per_species`` has a row
+    for each species listed or observed: ``species_index, num_true, num_predicted, num_hit, precision, recall, f1``;
+    precision is null for a species never listed, recall for one never observed.
     """
 
     sample_f1: float
@@ -34,8 +34,13 @@ class SetScores:
     num_surveys: int
     richness_bias: float
     richness_mae: float
-    per_survey_f1: np.ndarray
+    per_survey: pl.DataFrame
     per_species: pl.DataFrame
+
+    @property
+    def per_survey_f1(self) -> np.ndarray:
+        """(N,) F1 of each survey."""
+        return self.per_survey["f1"].to_numpy()
 
     def summary(self) -> dict[str, float]:
         """Return the scores that are single numbers, by name, ready for JSON."""
@@ -111,7 +116,7 @@ def score_sets(predicted: Lists, truth: Lists, num_species: int) -> SetScores:
         num_surveys=truth.num_surveys,
         richness_bias=float(excess_N.mean()),
         richness_mae=float(np.abs(excess_N).mean()),
-        per_survey_f1=f1_N,
+        per_survey=pl.DataFrame({"num_observed": observed_N, "num_predicted": listed_N, "num_hit": hits_N, "f1": f1_N}),
         per_species=_species_table(hits_S, listed_S, observed_S, f1_S),
     )
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from releve.config import make_config
-from releve.decide import reliability_table
-from releve.evaluate import Entry, Evaluation
 from releve.members import Member
-from releve.metrics import Lists, rank_scores, score_sets
 from releve.report import DemoResult
+from releve.runs import Run
+
+from stores import make_mixed_store, make_store
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 LOADING = {"src", "href", "srcset", "poster", "data", "action"}
@@ -79,85 +79,127 @@ def open_page(path: Path) -> Page:
     return page
 
 
-def make_entry(name: str, predicted: list[list[int]], truth: list[list[int]], num_species: int, low: float) -> Entry:
-    """Return the scores of lists, with a made-up interval that starts at ``low``."""
-    lists = Lists.from_rows(predicted)
-    scores = np.full((len(truth), num_species), 0.1) + 0.8 * lists.to_csr(num_species).toarray()
-    observed = Lists.from_rows(truth)
-    return Entry(name, score_sets(lists, observed, num_species), rank_scores(scores, observed), low, low + 0.1)
+def make_tables(name: str = "tiny", *, baselines: bool = True, copies: int = 1) -> dict[str, pl.DataFrame]:
+    """Return an evaluation of four plots, many times over: F1 1, 2/3, 2/3 and 0, so that sF1 is 7/12 = 0.583.
 
-
-def make_evaluation(name: str = "tiny", *, baselines: bool = True, copies: int = 1, spread: bool = True) -> Evaluation:
-    """Return scores of four plots, many times over: F1 1, 2/3, 2/3 and 0, so that sF1 is 7/12 = 0.583.
-
-    A reference model finds species 0 everywhere: F1 2/3, 1, 2/3, 0 with lists of one.
+    A reference model finds species 1 everywhere: F1 2/3, 0, 2/3, 0, so that its sF1 is 1/3 and the gain 1/4.
     """
-    truth = [[0, 1], [0], [0, 1], [2]] * copies
-    predicted = [[0, 1], [0, 1], [0], [0]] * copies
-    model = make_entry(name, predicted, truth, 3, 0.55)
-    entries = [model, make_entry("frequency", [[1]] * len(truth), truth, 3, 0.25)] if baselines else [model]
-    place = np.arange(len(truth)) if spread else np.zeros(len(truth))
-    surveys = pl.DataFrame(
-        {
-            "survey_id": np.arange(len(truth)),
-            "lon": 2.0 + 0.7 * (place % 7),
-            "lat": 45.0 + 0.5 * (place % 5),
-            "year": 2020,
-            "country": "France",
-            "fold": np.arange(len(truth)) % 2 if spread else 0,
-            "f1": model.sets.per_survey_f1,
-            "num_observed": Lists.from_rows(truth).lengths(),
-            "num_predicted": Lists.from_rows(predicted).lengths(),
-        }
-    )
-    ranks = {"auc": model.ranks.auc_S, "average_precision": model.ranks.ap_S}
-    species = pl.DataFrame({"species_index": np.arange(3), "species_id": [1001, 1002, 1003], **ranks})
-    species = species.join(model.sets.per_species, on="species_index", how="left")
-    probs = np.full((len(truth), 3), 0.25)
-    return Evaluation(entries, surveys, species, reliability_table(probs, Lists.from_rows(truth)))
+    number = 4 * copies
+    place = np.arange(number)
+    scores: list[dict[str, Any]] = [
+        {"model": name, "is_model": True, "sample_f1": 7 / 12, "sample_f1_low": 0.55, "sample_f1_high": 0.65}
+        | {"macro_f1": 0.41, "macro_f1_low": 0.38, "macro_f1_high": 0.44, "auc_macro": 0.75, "num_species_scored": 2}
+        | {"richness_bias": 0.25, "richness_mae": 0.75, "calibration_slope": 0.8},
+        {"model": "frequency", "is_model": False, "sample_f1": 1 / 3, "sample_f1_low": 0.25, "sample_f1_high": 0.35}
+        | {"macro_f1": 0.12, "auc_macro": 0.5, "gain": 0.25, "gain_low": 0.2, "gain_high": 0.31},
+    ]
+    groups = {"group": ["1-10", "11-30"], "num_species": [2, 1]}
+    lists = {"num_observed": [2, 1, 2, 1] * copies, "num_predicted": [2, 2, 1, 1] * copies}
+    return {
+        "scores": pl.DataFrame(scores if baselines else scores[:1]),
+        "surveys": pl.DataFrame(
+            {"survey_id": place, "lon": 2.0 + 0.7 * (place % 7), "lat": 45.0 + 0.5 * (place % 5), "year": 2020}
+            | {"country": "France", "region": None, "fold": place % 2, "f1": [1.0, 2 / 3, 2 / 3, 0.0] * copies}
+            | lists
+            | {"num_hit": [2, 1, 1, 0] * copies, "distance_km": 12.0, "novelty": float("nan")}
+        ),
+        "species": pl.DataFrame(
+            {"species_index": [0, 1, 2], "species_id": [1001, 1002, 1003], "num_train": [30, 20, 4]}
+            | {"num_true": [3 * copies, 2 * copies, copies], "num_predicted": [4 * copies, 2 * copies, 0]}
+            | {"num_hit": [3 * copies, copies, 0], "precision": [0.75, 0.5, None], "recall": [1.0, 0.5, 0.0]}
+            | {"f1": [6 / 7, 0.5, 0.0], "auc": [0.9, 0.6, float("nan")]}
+        ),
+        "frequency_classes": pl.DataFrame(
+            groups | {"macro_f1": [0.05, 0.5], "macro_f1_low": [0.01, 0.4], "macro_f1_high": [0.1, 0.6]}
+        ),
+        "countries": pl.DataFrame(
+            {"group": ["France", "Italy <b>"], "num_surveys": [3, 1], "sample_f1": [0.7, 0.234]}
+            | {"sample_f1_low": [0.6, float("nan")], "sample_f1_high": [0.8, float("nan")]}
+        ),
+        "reliability": pl.DataFrame(
+            {"mean_prob": [0.1, 0.5, 0.1], "observed_share": [0.2, 0.45, 0.3], "num_cells": [100, 60, 40]}
+            | {"prevalence_class": ["all", "all", "1-10"]}
+        ),
+        "calibration": pl.DataFrame({"prevalence_class": ["all", "1-10"], "slope": [0.97, 0.61], "brier": [0.01, 0.02]}),
+        "examples": pl.DataFrame(
+            {"survey_id": [1, 1, 1, 1], "species_id": [1001, 1002, 1003, 1004]}
+            | {"probability": [0.9, 0.2, 0.61, 0.72], "is_observed": [True, True, False, False]}
+            | {"is_predicted": [True, False, True, True]}
+        ),
+        "coverage": pl.DataFrame(
+            {"grouping": ["all", "country"], "group": ["all", "Italy"], "target": [0.9, 0.9], "coverage": [0.912, 0.8]}
+            | {"coverage_low": [0.88, 0.7], "coverage_high": [0.94, 0.9], "list_length": [40.0, 31.5]}
+            | {"num_surveys": [4, 1]}
+        ),
+    }
 
 
-def make_run(path: Path, *, title: str = "tiny", folds: int = 2, num_plots: int = 8) -> Any:
-    """Return a stand-in for a run of one member a fold, with learning curves of three epochs."""
-    members = tuple(Member(i, i, i) for i in range(folds))
+def write_tables(folder: Path, tables: dict[str, pl.DataFrame], *, parquet: bool = True) -> None:
+    """Write tables as an evaluation does, as CSV and Parquet; or as older ones did, CSV alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        table.write_csv(folder / f"{name}.csv")
+        if parquet:
+            table.write_parquet(folder / f"{name}.parquet")
+
+
+LEAKAGE = {"num_train": 1234, "num_val": 4, "num_buffer": 7, "nearest_train_km": 1.25, "median_train_km": 19.75}
+DECISION = {
+    "rule": "expected_f1",
+    "setting": None,
+    "kinds": {"network": {"calibration": {"method": "linear", "slope": 0.8, "intercept": -0.25}, "share": 1.0}},
+}
+
+
+def make_run(
+    path: Path,
+    *,
+    title: str = "tiny",
+    folds: int = 2,
+    records: bool = False,
+    recipe: dict[str, Any] | None = None,
+    manifest: dict[str, Any] | None = None,
+) -> Run:
+    """Return a run of one network a fold, with learning curves of three epochs, on a store in memory.
+
+    Parameters
+    ----------
+    path
+        Its folder.
+    title, folds
+        Of the run.
+    records
+        Give the store presence-only rows beside its plots.
+    recipe
+        Sections of the recipe.
+    manifest
+        What to change in the store's manifest.
+    """
+    recipe = recipe or {}
+    split = {"buffer_km": 2.5, "num_folds": 3}
+    config = make_config({"title": title, "split": split} | recipe, origin="test")
+    store = make_mixed_store() if records else make_store()
+    facts = {
+        "release": "glc24",
+        "origin": "GeoLifeCLEF <2024>",
+        "leakage": [{"fold": f} | LEAKAGE for f in range(3)],
+        "dropped": {"train": {"duplicate survey-species pair": 6754, "nothing to drop": 0}},
+        "problems": [{"split": "train", "modality": "patch", "survey_id": 77, "path": "a/<b>.tif", "what": "truncated"}],
+        "fingerprint": "f" * 64,
+        "recipe": {"data": {"records": "po"}} if records else {},
+    }
+    store = replace(store, manifest=store.manifest.model_copy(update=facts | (manifest or {})))
+    members = tuple(Member(i, i, 1000 + i) for i in range(folds))
     for member in members:
         (path / member.name).mkdir(parents=True)
         logs = [{"epoch": e, "train_loss": 3.0 - e, "val_loss": 3.5 - e, "val_sf1": 0.1 * (e + 1)} for e in range(3)]
         (path / member.name / "metrics.jsonl").write_text("".join(json.dumps(log) + "\n" for log in logs))
     record = {"releve": "0.1.0", "git_commit": "abcdef0123456", "python": "3.11.7", "packages": {"torch": "2.9.9"}}
     (path / "run.json").write_text(json.dumps(record | {"seconds": 75.0, "finished": "2026-01-02T03:04:05Z"}))
-    leakage = [
-        {
-            "fold": f,
-            "num_train": 1234,
-            "num_val": 4,
-            "num_buffer": 7,
-            "nearest_train_km": 1.25,
-            "median_train_km": 19.75,
-        }
-        for f in range(2)
-    ]
-    manifest = SimpleNamespace(
-        release="glc24",
-        origin="GeoLifeCLEF <2024>",
-        num_surveys=num_plots,
-        num_species=3,
-        num_folds=2,
-        leakage=leakage,
-        dropped={"train": {"duplicate survey-species pair": 6754, "nothing to drop": 0}},
-        problems=[{"split": "train", "modality": "patch", "survey_id": 77, "path": "a/<b>.tif", "what": "truncated"}],
-        fingerprint="f" * 64,
-    )
-    row_of = np.where(np.arange(num_plots) < num_plots - 3, np.arange(num_plots), -1)
-    store = SimpleNamespace(
-        manifest=manifest,
-        arrays={"covariates": SimpleNamespace(row_of=row_of, spec=SimpleNamespace(shape=(4, 2)))},
-        lon=np.linspace(2, 5, num_plots),
-        lat=np.linspace(45, 46, num_plots),
-        folds=np.arange(num_plots) % 2,
-    )
-    config = make_config({"title": title, "split": {"buffer_km": 2.5}}, origin="test")
-    return SimpleNamespace(path=path, config=config, seed=42, members=members, store=store)
+    (path / "decision.json").write_text(json.dumps(DECISION))
+    run = Run(path, config, 42, members)
+    run.__dict__["store"] = store  # in place of the one on disk
+    return run
 
 
 def make_demo(**changes: Any) -> DemoResult:

@@ -1,48 +1,66 @@
 from __future__ import annotations
 
-import dataclasses
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from releve.evaluate import Evaluation
-from releve.report import write_run_report
-from releve.report.run import compare_models, describe_gain, pick_species
+from releve.errors import RunError
+from releve.report import write_report
+from releve.report.run import describe_gain, pick_species
+from releve.report.tables import OPTIONAL
 
-from .pages import Page, make_evaluation, make_run, open_page
+from .pages import Page, make_run, make_tables, open_page, write_tables
 
 
-def write(run_path: Path, evaluation: Evaluation, **changes: object) -> Page:
-    run = make_run(run_path, **changes)  # type: ignore[arg-type]
-    write_run_report(run, evaluation, run_path / "report.html")
-    return open_page(run_path / "report.html")
+def write(path: Path, tables: dict[str, pl.DataFrame], *, parquet: bool = True, **changes: Any) -> Page:
+    run = make_run(path, **changes)
+    write_tables(path / "evaluation", tables, parquet=parquet)
+    assert write_report(run)[0] == path / "report.html"
+    return open_page(path / "report.html")
 
 
 def test_the_page_says_the_score_with_its_interval_and_what_it_was_measured_on(tmp_path: Path) -> None:
-    page = write(tmp_path, make_evaluation(copies=3))
+    page = write(tmp_path, make_tables(copies=3))
     assert "On 12 plots in regions held out" in page.text
     assert "sF1 0.583 (95 % interval 0.550 to 0.650 )" in page.text
     assert "2.9.9" in page.text and "abcdef0123" in page.text and "--seed 42" in page.text
 
 
+def test_the_page_says_how_much_better_than_the_best_reference_model(tmp_path: Path) -> None:
+    page = write(tmp_path, make_tables())
+    assert "better than the best reference model, frequency, by 0.250 ( 0.200 to 0.310 )" in page.text
+    assert "It is better than frequency." in page.text
+    assert "frequency 0.333 0.250 to 0.350 +0.250 +0.200 to +0.310 0.120" in page.text
+
+
 def test_the_page_says_what_was_dropped_and_how_far_apart_the_folds_are(tmp_path: Path) -> None:
-    page = write(tmp_path, make_evaluation())
+    page = write(tmp_path, make_tables())
     assert "duplicate survey-species pair 6,754" in page.text and "nothing to drop" not in page.text
     assert "0 1,234 4 7 1.2 19.8" in page.text
     assert "nearer than 2.5 km" in page.text
-    assert "covariates 5 62 % 4 × 2 yes" in page.text
+    assert "covariates 45 75 % 4 yes" in page.text
     assert "1 in all; their plots lack that modality." in page.text and "a/<b>.tif truncated" in page.text
 
 
-def test_the_gain_over_a_reference_model_is_the_paired_mean_difference() -> None:
-    evaluation = make_evaluation(copies=6)
-    model, other = compare_models(evaluation, 0)
-    # The reference lists species 1 everywhere: F1 2/3, 0, 2/3, 0, so its mean is 1/3.
-    assert (model["is_model"], other["model"]) == (True, "frequency")
-    assert other["gain"] == pytest.approx(7 / 12 - 1 / 3)
-    assert other["gain_low"] <= other["gain"] <= other["gain_high"]
+def test_the_table_of_folds_of_the_evaluation_goes_before_that_of_the_store(tmp_path: Path) -> None:
+    folds = pl.DataFrame({"fold": [1], "num_train": [55], "num_val": [9], "nearest_train_km": [3.25]})
+    page = write(tmp_path, make_tables() | {"folds": folds})
+    assert "1 55 9 – 3.2 –" in page.text and "1,234" not in page.text
+
+
+def test_dropped_records_are_counted_by_publisher(tmp_path: Path) -> None:
+    dropped = [
+        {"reason": "sea", "publisher": "iNat & co", "count": 12},
+        {"reason": "bad_date", "publisher": "iNat & co", "count": 1100},
+        {"reason": "sea", "publisher": None, "count": 3},
+    ]
+    page = write(tmp_path, make_tables(), records=True, manifest={"dropped_by_publisher": dropped})
+    assert "iNat & co 1,112 bad date 1,100, sea 12 not named 3 sea 3" in page.text
+    assert "1,115 records with a doubtful place, date, rank or repeat were dropped" in page.text
 
 
 @pytest.mark.parametrize(
@@ -51,6 +69,51 @@ def test_the_gain_over_a_reference_model_is_the_paired_mean_difference() -> None
 )
 def test_a_gain_is_better_only_if_its_interval_lies_above_zero(low: float, high: float, word: str) -> None:
     assert describe_gain({"gain_low": low, "gain_high": high}) == word
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        ((-0.04, -0.06, -0.02), "worse than the best reference model, frequency, by 0.040 ( 0.020 to 0.060 )"),
+        ((0.01, -0.02, 0.04), "frequency: the difference is +0.010 ( −0.020 to +0.040 )"),
+        ((0.01, None, None), "frequency, reaches 0.333 : a difference of +0.010 , without an interval"),
+        ((None, None, None), "frequency, reaches 0.333 ; how sure that difference is was not measured"),
+    ],
+)
+def test_the_verdict_follows_the_interval_of_the_gain(tmp_path: Path, gain: tuple[Any, ...], words: str) -> None:
+    scores = make_tables()["scores"]
+    for name, value in zip(("gain", "gain_low", "gain_high"), gain, strict=True):
+        scores = scores.with_columns(pl.when("is_model").then(None).otherwise(pl.lit(value, pl.Float64)).alias(name))
+    assert words in write(tmp_path, make_tables() | {"scores": scores}).text
+
+
+def test_groups_carry_their_numbers_and_an_interval_plot(tmp_path: Path) -> None:
+    page = write(tmp_path, make_tables())
+    # Over both groups the axis goes from 0.0 to 0.6: 0.05 stands at 3 + 126 / 12 = 13.5 of 132.
+    assert "group species macro F1 0.00 0.60 1-10 2 0.050 11-30 1 0.500" in page.text
+    assert '<circle cx="13.5" cy="8" r="3.6"/>' in page.source
+    assert "France 3 0.700 Italy <b> 1 0.234" in page.text
+    assert 'aria-label="0.234, –"' in page.source
+
+
+def test_conformal_coverage_is_shown_against_its_target(tmp_path: Path) -> None:
+    page = write(tmp_path, make_tables())
+    # The axis goes from 0.70 to 0.95; the target, 0.9, stands at 3 + 126 x 0.8 = 103.8.
+    assert "all 4 0.912 40.0 country: Italy 1 0.800 31.5" in page.text
+    assert page.source.count('<line class="mark" x1="103.8"') == 2
+
+
+def test_calibration_by_class_of_species_is_shown(tmp_path: Path) -> None:
+    page = write(tmp_path, make_tables())
+    assert "all 0.97 0.0100 1-10 0.61 0.0200" in page.text
+    assert "The same by class of species" in page.text
+    assert "160 pairs of plot and species" in page.text  # the class is not counted twice
+
+
+def test_example_plots_show_what_was_found_missed_and_wrongly_listed(tmp_path: Path) -> None:
+    page = write(tmp_path, make_tables())
+    assert "Plot 1, France, 2020 · F1 0.67 · 12 km to the nearest training plot" in page.text
+    assert "Found 1 1001 0.90 Missed 1 1002 0.20 Wrongly listed 2 1004 0.72 1003 0.61" in page.text
 
 
 def test_best_and_worst_species_have_ten_presences_and_are_never_the_same() -> None:
@@ -71,45 +134,103 @@ def test_best_and_worst_species_have_ten_presences_and_are_never_the_same() -> N
 
 
 def test_species_of_the_page_carry_their_numbers(tmp_path: Path) -> None:
-    page = write(tmp_path, make_evaluation(copies=6))
-    # Species 0: observed on 18 plots, predicted on 24, 18 hits: precision 0.75, recall 1, F1 36 / 42.
-    assert "1001 0.86 0.75 1.00" in page.text
-    assert "1003" not in page.text  # 6 presences
+    page = write(tmp_path, make_tables(copies=6))
+    assert "1001 0.86 0.75 1.00 0.90 18 24" in page.text
+    assert "1003 0.00" not in page.text  # 6 presences
+
+
+def test_the_limits_name_what_the_numbers_do_not_say(tmp_path: Path) -> None:
+    text = write(tmp_path, make_tables()).text
+    assert "which lie 20 km from the nearest plot trained on" in text
+    assert "Only 2 of 3 folds were held out" in text
+    assert "too extreme on held-out plots (calibration slope 0.80, where 1 is right)" in text
+    assert "Surveys are of 2017 to 2020." in text
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
-    page = write(tmp_path, make_evaluation("<b>$x$</b>"), title="<script>alert(1)</script>")
+    page = write(tmp_path, make_tables("<b>$x$</b>"), title="<script>alert(1)</script>")
     assert "<script>alert(1)</script>" in page.text
     assert "<b>$x$</b>" in page.text
     assert "<b>$x" not in page.source
 
 
-@pytest.mark.parametrize("changes", [{"spread": False}, {"baselines": False}, {"copies": 400}])
-def test_degenerate_and_large_evaluations_still_give_a_page(tmp_path: Path, changes: dict) -> None:
-    page = write(tmp_path, make_evaluation(**changes), folds=1)
-    assert "0.583" in page.text
-    assert ("reference model, frequency" in page.text) == changes.get("baselines", True)
+@pytest.mark.parametrize("name", sorted(OPTIONAL))
+def test_a_table_that_is_missing_only_takes_its_section_away(tmp_path: Path, name: str) -> None:
+    tables = make_tables()
+    tables.pop(name, None)
+    assert "0.583" in write(tmp_path, tables).text
 
 
-def test_a_page_is_written_without_curves_species_scores_or_places(tmp_path: Path) -> None:
-    run = make_run(tmp_path)
-    for member in run.members:
-        (tmp_path / member.name / "metrics.jsonl").unlink()
-    (tmp_path / "run.json").unlink()
-    run.store.manifest.leakage, run.store.manifest.dropped, run.store.manifest.problems = [], {}, []
-    evaluation = make_evaluation()
-    ranks = dataclasses.replace(evaluation.entries[0].ranks, auc_macro=float("nan"), num_species_scored=0)
-    entries = [dataclasses.replace(evaluation.entries[0], ranks=ranks, low=float("nan"), high=float("nan"))]
-    species = evaluation.species.with_columns(auc=pl.lit(float("nan")))
-    write_run_report(run, dataclasses.replace(evaluation, entries=entries, species=species), tmp_path / "report.html")
+def test_the_tables_of_an_older_evaluation_still_give_a_page(tmp_path: Path) -> None:
+    tables = make_tables()
+    old = {name: tables[name] for name in ("surveys", "species", "reliability")}
+    old["surveys"] = old["surveys"].drop("region", "num_hit", "distance_km", "novelty")
+    old["reliability"] = old["reliability"].filter(pl.col("prevalence_class") == "all").drop("prevalence_class")
+    old["scores"] = tables["scores"].select("model", "sample_f1", "sample_f1_low", "sample_f1_high", "macro_f1")
+    page = write(tmp_path, old, parquet=False)
+    assert "frequency, reaches 0.333 ; how sure that difference is was not measured" in page.text
+    assert "160 pairs" in page.text and "Conformal" not in page.text and "Some plots in full" not in page.text
+
+
+def test_a_run_alone_without_places_spread_or_curves_gives_a_page(tmp_path: Path) -> None:
+    tables = make_tables(baselines=False)
+    nothing = pl.lit(None, pl.Float64)
+    scores = tables["scores"].with_columns(nothing.alias(name) for name in ("auc_macro", "sample_f1_low", "sample_f1_high"))
+    surveys = tables["surveys"].with_columns(lon=nothing, lat=nothing, fold=0)
+    run = make_run(tmp_path, folds=1, manifest={"leakage": [], "dropped": {}, "problems": []})
+    write_tables(tmp_path / "evaluation", {"scores": scores, "surveys": surveys})
+    (tmp_path / "member-00" / "metrics.jsonl").unlink()
+    for name in ("run.json", "decision.json"):
+        (tmp_path / name).unlink()
+    write_report(run)
     page = open_page(tmp_path / "report.html")
     assert "kept no learning curves" in page.text and "No species has 10 presences" in page.text
     assert "Every file could be read" in page.text and "No row was dropped" in page.text
-    assert "nan" not in page.text.lower().split()
+    assert "reference model," not in page.text and "there is no map" in page.text
+    assert not {"nan", "none", "null"} & set(re.findall(r"\w+", page.text.lower()))
+
+
+def test_many_plots_give_a_page_of_modest_size(tmp_path: Path) -> None:
+    page = write(tmp_path, make_tables(copies=2000))
+    assert "On 8,000 plots" in page.text and len(page.source) < 2_000_000
+
+
+@pytest.mark.parametrize("regime", ["po", "presence", "classes"])
+def test_every_regime_is_told_as_it_is(tmp_path: Path, regime: str) -> None:
+    recipe = {"train": {"regime": regime}, "data": {"records": "po"}}
+    text = write(tmp_path, make_tables(), records=True, recipe=recipe).text
+    assert "180 rows (square cells of 1000 m)" in text and "target-group background" in text
+    assert ("20 epochs after 10 epochs on presence-only rows" in text) == (regime == "classes")
+    assert ("binary cross-entropy over all species for the plots" in text) == (regime != "po")
+    assert "for the presence-only rows, weighted 5" in text if regime == "presence" else ", weighted" not in text
+
+
+def test_a_run_that_was_not_evaluated_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"has no table of scores. Run releve evaluate .* first"):
+        write_report(make_run(tmp_path))
+
+
+def test_scores_without_a_column_are_refused(tmp_path: Path) -> None:
+    write_tables(tmp_path / "evaluation", make_tables() | {"surveys": make_tables()["surveys"].drop("f1")})
+    with pytest.raises(RunError, match=r"surveys lacks columns \['f1'\]. Run releve evaluate"):
+        write_report(make_run(tmp_path))
+
+
+def test_scores_that_do_not_say_which_row_is_the_run_are_refused(tmp_path: Path) -> None:
+    scores = make_tables("other")["scores"].drop("is_model")
+    write_tables(tmp_path / "evaluation", make_tables() | {"scores": scores})
+    with pytest.raises(RunError, match=r"0 rows of the run among \['other', 'frequency'\]. expected one"):
+        write_report(make_run(tmp_path))
+
+
+@pytest.mark.parametrize(("name", "content"), [("scores.parquet", b"PAR1"), ("scores.csv", b"")])
+def test_a_table_that_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    write_tables(tmp_path / "evaluation", make_tables(), parquet=False)
+    (tmp_path / "evaluation" / name).write_bytes(content)
+    with pytest.raises(RunError, match="the table scores in .* cannot be read"):
+        write_report(make_run(tmp_path))
 
 
 def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
-    run, evaluation = make_run(tmp_path), make_evaluation()
-    write_run_report(run, evaluation, tmp_path / "a.html")
-    write_run_report(run, evaluation, tmp_path / "b.html")
-    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+    first = write(tmp_path / "a", make_tables()).source
+    assert write(tmp_path / "b", make_tables()).source == first

@@ -176,6 +176,39 @@ def draw_reliability(
         return to_svg(figure, name, description)
 
 
+def draw_reliability_by(
+    lines: Sequence[tuple[str, ArrayLike, ArrayLike, ArrayLike]], name: str, description: str
+) -> Markup:
+    """Return predicted against observed frequency on log axes, one line a class.
+
+    Parameters
+    ----------
+    lines
+        For each class its label, mean probabilities, observed shares and numbers of cells. Bins with an expected
+        count under 5, or nothing observed, are left out: they say too little, or have no place on a log axis.
+    name, description
+        As in :func:`to_svg`.
+    """
+    parts = []
+    for label, *values in lines:
+        probs, shares, cells = (np.asarray(value, float) for value in values)
+        keep = (probs * cells >= 5) & (shares > 0)
+        parts.append((label, probs[keep], shares[keep]))
+    drawn = np.concatenate([np.concatenate([probs, shares]) for _, probs, shares in parts])
+    floor = 10.0 ** np.floor(np.log10(drawn.min())) if len(drawn) else 1e-4
+    with mpl.rc_context(STYLE):
+        figure = new_figure(4.2)
+        axes = figure.add_subplot()
+        axes.set(xscale="log", yscale="log", xlim=(floor, 1.25), ylim=(floor, 1.25), aspect="equal")
+        axes.grid()
+        axes.plot([floor, 1], [floor, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+        for (label, probs, shares), colour in zip(parts, category_colours(len(parts)), strict=True):
+            axes.plot(probs, shares, "o-", color=colour, markersize=3.6, linewidth=1.1, label=escape_math(label))
+        axes.set(xlabel="predicted probability", ylabel="observed share of plots")
+        axes.legend(loc="upper left", handlelength=1.4)
+        return to_svg(figure, name, description)
+
+
 def draw_richness(num_observed: ArrayLike, num_predicted: ArrayLike, name: str, description: str) -> tuple[Markup, int]:
     """Return observed against predicted list lengths with the 1:1 line, and how many plots lie beyond the frame."""
     observed, predicted = np.asarray(num_observed, float), np.asarray(num_predicted, float)

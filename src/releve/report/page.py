@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -34,7 +34,7 @@ def render_page(template: str, **facts: Any) -> str:
     return environment.get_template(template).render(releve_version=releve.__version__, **facts)
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Return whether a value is a finite number; None, NaN and infinity are not.
 
     Examples

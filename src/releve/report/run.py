@@ -4,178 +4,222 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-from markupsafe import Markup
 
-from releve.evaluate import BOOTSTRAP_BLOCK_KM, Evaluation
-from releve.files import write_text
-from releve.geo import block_ids, equal_area_crs, project
-from releve.metrics import bootstrap_interval
-from releve.report.figures import (
-    ACCENT,
-    SOFT,
-    Dots,
-    category_colours,
-    draw_curves,
-    draw_dots,
-    draw_reliability,
-    draw_richness,
+from releve.evaluate import BOOTSTRAP_BLOCK_KM
+from releve.report import words
+from releve.report.charts import (
+    draw_bins,
+    draw_bins_by_class,
+    draw_folds,
+    draw_members,
+    draw_quality,
+    draw_scores,
 )
-from releve.report.maps import Layer, draw_map
-from releve.report.page import format_score, is_number, render_page
-from releve.runs import Run
+from releve.report.facts import Facts
+from releve.report.figures import draw_richness
+from releve.report.intervals import GroupTable, make_table
+from releve.report.limits import list_limits
+from releve.report.page import is_number, render_page
 
 MIN_PRESENCES = 10
 """Held-out presences below which a species' score says too little to be listed."""
 NUM_LISTED = 15
 MAX_DROPPED_ROWS = 40
+MAX_PUBLISHERS = 12
 MAX_PROBLEMS = 8
+MAX_EXAMPLES = 6
+MAX_NAMES = 24
+"""Species of one column of an example."""
+COLUMNS = (
+    ("macro_f1", "macro F1", 3),
+    ("micro_f1", "micro F1", 3),
+    ("precision", "precision", 3),
+    ("recall", "recall", 3),
+    ("auc_macro", "AUC", 3),
+    ("ap_macro", "AP", 3),
+    ("brier", "Brier", 4),
+    ("calibration_slope", "slope", 2),
+    ("richness_bias", "bias", 1),
+)
+"""Scores of the table of models after sF1 and gain, in its order, with their decimals."""
+GROUPS = (
+    (
+        "frequency_classes",
+        "Species, by plots trained on",
+        "Species by the number of training plots that have them. Rare species are hard; a model that only lists common "
+        "ones shows zeros here.",
+    ),
+    (
+        "distances",
+        "Plots, by distance to training plots",
+        "Plots by the distance to the nearest plot that the model was trained on: what a far place costs.",
+    ),
+    (
+        "novelties",
+        "Plots, by novelty of the environment",
+        "Plots by how unlike the environments trained on theirs is, from the most familiar to the most novel.",
+    ),
+    ("countries", "Plots, by country", "Plots by country, those with the most plots first."),
+    ("regions", "Plots, by region", "Plots by biogeographical region, those with the most plots first."),
+)
+LARGEST_FIRST = ("countries", "regions")
 
 
-def write_run_report(run: Run, evaluation: Evaluation, path: Path) -> None:
-    """Write the run's page: one HTML file that needs nothing else.
-
-    Parameters
-    ----------
-    run
-        A trained run; its manifest, ``run.json`` and the members' ``metrics.jsonl`` are read.
-    evaluation
-        Its scores on held-out rows; the first entry is the run itself.
-    path
-        The page to write.
-    """
-    surveys = evaluation.surveys
-    scores = compare_models(evaluation, run.seed)
-    model = next(row for row in scores if row["is_model"])
-    others = [row for row in scores if not row["is_model"]]
-    rival = max(others, key=lambda row: row["sample_f1"], default=None)
-    best, worst = pick_species(evaluation.species)
+def render_run(facts: Facts, **more: Any) -> str:
+    """Return the run's page as HTML text; ``more`` is handed to the template."""
+    surveys, manifest = facts.surveys, facts.manifest
+    best, worst = pick_species(facts.tables.get("species"))
     richness, num_beyond = draw_richness(
         surveys["num_observed"], surveys["num_predicted"], "richness", "Observed against predicted number of species"
     )
-    page = render_page(
+    reliability = facts.tables.get("reliability")
+    return render_page(
         "run.html.j2",
-        title=run.config.title or run.path.name or "Run",
-        run=run,
-        record=read_record(run.path),
-        manifest=run.store.manifest,
-        modalities=count_modalities(run),
-        dropped=list_dropped(run.store.manifest.dropped),
-        max_problems=MAX_PROBLEMS,
-        model=model,
-        scores=scores,
-        rival=rival,
-        verdict=describe_gain(rival) if rival else "",
-        num_surveys=surveys.height,
-        num_species_seen=evaluation.species.filter(pl.col("num_true") > 0).height,
+        title=facts.title,
+        facts=facts,
+        run=facts.run,
+        record=facts.record,
+        manifest=manifest,
+        words=words,
+        model=facts.model,
+        scores=facts.scores,
+        columns=[column for column in COLUMNS if any(is_number(row[column[0]]) for row in facts.scores)],
+        rival=facts.rival,
+        verdict=describe_gain(facts.rival) if facts.rival else "",
+        verdict_words=describe_gains(facts.scores),
         block_km=BOOTSTRAP_BLOCK_KM,
-        chart=draw_scores(scores),
-        curves=draw_members(run),
-        folds_map=draw_folds(run, surveys),
-        f1_map=draw_map(
-            [Layer(surveys["lon"], surveys["lat"], values=surveys["f1"])],
-            "quality",
-            f"Map of {surveys.height} held-out plots coloured by F1",
-            colour_label="F1 of the plot's list",
-        ),
-        reliability=draw_bins(evaluation.reliability),
-        num_cells=int(evaluation.reliability["num_cells"].sum()),
-        richness=richness,
-        num_beyond=num_beyond,
+        num_species_seen=count_seen(facts.tables.get("species")),
+        chart=draw_scores(facts.scores),
+        f1_map=draw_quality(surveys),
         f1_quartiles=[surveys["f1"].quantile(q, "linear") for q in (0.25, 0.5, 0.75)],
         num_zero=surveys.filter(pl.col("f1") == 0).height,
+        dropped=list_dropped(manifest.dropped),
+        publishers=list_publishers(manifest.dropped_by_publisher),
+        max_problems=MAX_PROBLEMS,
+        folds_map=draw_folds(facts),
+        curves=draw_members(facts),
+        kinds=list_kinds(facts.decision),
+        groups=list_groups(facts),
+        reliability=draw_bins(reliability),
+        classes=draw_bins_by_class(reliability),
+        num_cells=count_cells(reliability),
+        calibration=list_calibration(facts),
+        coverage=list_coverage(facts),
+        richness=richness,
+        num_beyond=num_beyond,
         best=best,
         worst=worst,
         min_presences=MIN_PRESENCES,
-        config_text=write_toml(run.config.model_dump(mode="json")),
+        examples=list_examples(facts),
+        limits=list_limits(facts),
+        config_text=write_toml(facts.config.model_dump(mode="json")),
+        **more,
     )
-    write_text(path, page)
 
 
-def compare_models(evaluation: Evaluation, seed: int) -> list[dict[str, Any]]:
-    """Return one row a model, the best first, with the paired difference of the run's sF1 to each reference model.
+VERDICTS = {
+    "better": "It is better than {}.",
+    "close": "It is not to be told apart from {}: the interval of the difference holds zero.",
+    "worse": "It is worse than {}.",
+    "unknown": "How sure the difference to {} is was not measured.",
+}
 
-    The difference and its 95 % interval come from the same plots and the same resampled blocks, so that what
-    makes a plot hard for every model cancels out.
+
+def describe_gains(scores: Sequence[dict[str, Any]]) -> str:
+    """Return in words what the paired differences say of the run beside each reference model.
+
+    Examples
+    --------
+    >>> others = [{"model": "kin", "gain_low": 0.1, "gain_high": 0.2}, {"model": "far", "gain_low": 0.3, "gain_high": 1}]
+    >>> describe_gains([{"model": "mine", "is_model": True}, *(row | {"is_model": False} for row in others)])
+    'It is better than kin and far.'
     """
-    model, *others = evaluation.entries
-    lon, lat = evaluation.surveys["lon"].to_numpy(), evaluation.surveys["lat"].to_numpy()
-    blocks = block_ids(project(lon, lat, equal_area_crs(lon, lat)), BOOTSTRAP_BLOCK_KM)
-    rows: list[dict[str, Any]] = [model.row() | {"is_model": True, "num_scored": model.ranks.num_species_scored}]
-    for entry in others:
-        gain = model.sets.per_survey_f1 - entry.sets.per_survey_f1
-        low, high = bootstrap_interval(gain, blocks, np.random.default_rng(seed))
-        rows.append(
-            entry.row()
-            | {"is_model": False, "num_scored": entry.ranks.num_species_scored}
-            | {"gain": float(gain.mean()), "gain_low": low, "gain_high": high}
-        )
-    return sorted(rows, key=lambda row: -row["sample_f1"])
+    named: dict[str, list[str]] = {}
+    for row in scores:
+        if not row["is_model"]:
+            named.setdefault(describe_gain(row), []).append(row["model"])
+    return " ".join(text.format(words.join_words(named[word])) for word, text in VERDICTS.items() if word in named)
 
 
-def draw_scores(scores: Sequence[dict[str, Any]]) -> Markup:
-    """Return the chart of all models' sF1 with intervals."""
-    dots = [
-        Dots(
-            row["model"],
-            row["sample_f1"],
-            low=row["sample_f1_low"],
-            high=row["sample_f1_high"],
-            colour=ACCENT if row["is_model"] else SOFT,
-        )
-        for row in scores
+def describe_gain(row: dict[str, Any]) -> str:
+    """Return in one word what a paired difference says: ``better``, ``worse``, ``close`` or ``unknown``."""
+    if not (is_number(row.get("gain_low")) and is_number(row.get("gain_high"))):
+        return "unknown"
+    if row["gain_low"] > 0:
+        return "better"
+    return "worse" if row["gain_high"] < 0 else "close"
+
+
+def list_groups(facts: Facts) -> list[GroupTable]:
+    """Return the tables of scores by group of plots or species."""
+    made = [
+        make_table(facts.tables[name], name, title, caption, marks=facts.model, by_size=name in LARGEST_FIRST)
+        for name, title, caption in GROUPS
+        if name in facts.tables
     ]
-    words = "; ".join(f"{dot.label} {format_score(dot.mean)}" for dot in dots)
-    return draw_dots(dots, "scores", "sF1 on held-out blocks, with 95 % interval", f"sF1 by model: {words}")
+    return [table for table in made if table]
 
 
-def draw_members(run: Run) -> Markup | None:
-    """Return the learning curves of the members that left any; None if none did."""
-    several = len({member.fold for member in run.members}) < len(run.members)
-    members = []
-    for member in run.members:
-        logs = read_logs(run.path / member.name / "metrics.jsonl")
-        label = f"fold {member.fold}" + (f", seed {member.seed}" if several else "")
-        if logs:
-            members.append({"label": label, "logs": logs})
-    return draw_curves(members, "curves", f"Learning curves of {len(members)} networks") if members else None
-
-
-def draw_folds(run: Run, surveys: pl.DataFrame) -> Markup | None:
-    """Return a map of the held-out plots by fold, over those that were trained on but never held out."""
-    folds = sorted(surveys["fold"].unique().to_list())
-    other = ~np.isin(run.store.folds, folds)
-    layers = []
-    if other.any():
-        layers.append(Layer(run.store.lon[other], run.store.lat[other], "#c9cfca", label="never held out"))
-    for fold, colour in zip(folds, category_colours(len(folds)), strict=True):
-        rows = surveys.filter(pl.col("fold") == fold)
-        layers.append(Layer(rows["lon"], rows["lat"], colour, label=f"fold {fold}"))
-    return draw_map(layers, "folds", f"Map of {surveys.height} held-out plots coloured by fold")
-
-
-def draw_bins(reliability: pl.DataFrame) -> Markup | None:
-    """Return the reliability figure; None without bins."""
-    if reliability.is_empty():
+def list_calibration(facts: Facts) -> GroupTable | None:
+    """Return calibration slope, intercept and errors by class of species; None if they were not measured."""
+    if "calibration" not in facts.tables:
         return None
-    return draw_reliability(
-        reliability["mean_prob"],
-        reliability["observed_share"],
-        reliability["num_cells"],
-        "reliability",
-        "Predicted probability against observed share of plots",
-    )
+    table = facts.tables["calibration"].rename({"prevalence_class": "group"})
+    return make_table(table, "calibration", "", "", marks={"slope": 1.0})
 
 
-def pick_species(species: pl.DataFrame) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def list_coverage(facts: Facts) -> GroupTable | None:
+    """Return the coverage of conformal lists over all plots and by group; None if none were made."""
+    if "coverage" not in facts.tables:
+        return None
+    table = facts.tables["coverage"]
+    if "grouping" in table.columns:
+        both = pl.concat_str([pl.col("grouping"), pl.col("group")], separator=": ", ignore_nulls=True)
+        table = table.with_columns(group=pl.when(pl.col("group") == "all").then("group").otherwise(both))
+    return make_table(table, "coverage", "", "", marks={})
+
+
+def list_kinds(decision: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return each kind of member with its share, and its calibration in words.
+
+    Examples
+    --------
+    >>> linear = {"slope": 0.8, "intercept": -0.1, "method": "linear"}
+    >>> list_kinds({"kinds": {"network": {"calibration": linear, "share": 0.6}}})
+    [{'kind': 'network', 'share': 0.6, 'calibration': 'slope 0.80, intercept −0.10'}]
+    """
+    rows = []
+    for kind, values in decision.get("kinds", {}).items():
+        fitted = values.get("calibration", values)
+        if "classes" in fitted:
+            pairs = zip(fitted["slopes"], fitted["intercepts"], strict=True)
+            text = "by frequency, rare first: " + "; ".join(_line(slope, start) for slope, start in pairs)
+        elif "logits" in fitted:
+            text = f"rising line with {len(fitted['logits'])} knots"
+        else:
+            text = _line(fitted.get("slope"), fitted.get("intercept"))
+        rows.append({"kind": kind, "share": values.get("share"), "calibration": text})
+    return rows
+
+
+def _line(slope: float | None, intercept: float | None) -> str:
+    return f"slope {words.format_score(slope, 2)}, intercept {words.format_score(intercept, 2, signed=True)}"
+
+
+def pick_species(species: pl.DataFrame | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the best and the worst species by F1 among those with enough presences, never one in both.
 
     Ties go by AUC, then by the number of presences. The worst species come worst first.
     """
+    if species is None:
+        return [], []
+    lacking = [
+        name for name in ("precision", "recall", "auc", "num_predicted", "num_train") if name not in species.columns
+    ]
+    species = species.with_columns(pl.lit(None, pl.Float64).alias(name) for name in lacking)
     enough = species.filter(pl.col("num_true") >= MIN_PRESENCES, pl.col("f1").is_not_null())
     enough = enough.with_columns(auc=pl.col("auc").cast(pl.Float64).fill_nan(None))
     order = enough.sort("f1", "auc", "num_true", descending=True, nulls_last=True).to_dicts()
@@ -184,25 +228,44 @@ def pick_species(species: pl.DataFrame) -> tuple[list[dict[str, Any]], list[dict
     return order[:num_best], order[::-1][:num_worst]
 
 
-def count_modalities(run: Run) -> list[dict[str, Any]]:
-    """Return for each modality how many surveys have it, its shape, and whether the model looks at it."""
-    store, used = run.store, run.config.model.modalities
-    rows = [
-        {
-            "name": name,
-            "num_surveys": int((array.row_of >= 0).sum()),
-            "shape": " × ".join(str(size) for size in array.spec.shape),
-            "used": name in used,
+def count_seen(species: pl.DataFrame | None) -> int | None:
+    """Return the number of species on held-out plots; None without a table of species."""
+    return None if species is None else species.filter(pl.col("num_true") > 0).height
+
+
+def count_cells(reliability: pl.DataFrame | None) -> int:
+    """Return the pairs of plot and species that the reliability figure shows."""
+    if reliability is None:
+        return 0
+    if "prevalence_class" in reliability.columns:
+        reliability = reliability.filter(pl.col("prevalence_class") == "all")
+    return int(reliability["num_cells"].sum())
+
+
+def list_examples(facts: Facts) -> list[dict[str, Any]]:
+    """Return a few plots with their species, found, missed and wrongly listed, the most probable first."""
+    if "examples" not in facts.tables:
+        return []
+    about = {row["survey_id"]: row for row in facts.surveys.to_dicts()}
+    examples = []
+    for (survey_id,), group in facts.tables["examples"].group_by("survey_id", maintain_order=True):
+        group = group.sort("probability", descending=True, nulls_last=True)
+        lists = {
+            "Found": group.filter(pl.col("is_observed") & pl.col("is_predicted")),
+            "Missed": group.filter(pl.col("is_observed") & ~pl.col("is_predicted")),
+            "Wrongly listed": group.filter(~pl.col("is_observed") & pl.col("is_predicted")),
         }
-        for name, array in store.arrays.items()
-    ]
-    stored = {row["name"] for row in rows}
-    for name in used:
-        if name in ("survey", "location"):
-            rows.append({"name": name, "num_surveys": len(store.lon), "shape": "", "used": True})
-        elif name not in stored:
-            rows.append({"name": name, "num_surveys": 0, "shape": "", "used": True})
-    return rows
+        columns = [
+            {
+                "name": name,
+                "count": part.height,
+                "species": part.select("species_id", "probability").head(MAX_NAMES).rows(),
+                "num_more": max(0, part.height - MAX_NAMES),
+            }
+            for name, part in lists.items()
+        ]
+        examples.append({"survey_id": survey_id, "about": about.get(survey_id, {}), "columns": columns})
+    return examples[:MAX_EXAMPLES]
 
 
 def list_dropped(dropped: dict[str, dict[str, int]]) -> dict[str, Any]:
@@ -217,17 +280,29 @@ def list_dropped(dropped: dict[str, dict[str, int]]) -> dict[str, Any]:
     return {"rows": rows[:MAX_DROPPED_ROWS], "num_more": max(0, len(rows) - MAX_DROPPED_ROWS)}
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """Return the run's ``run.json``, or nothing if there is none."""
-    file = folder / "run.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+def list_publishers(dropped: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the dropped records by publisher, the largest first, with each publisher's reasons.
 
-
-def read_logs(file: Path) -> list[dict[str, Any]]:
-    """Return the lines of a member's ``metrics.jsonl``, or none if there is no such file."""
-    if not file.is_file():
-        return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    Examples
+    --------
+    >>> rows = [{"reason": "sea", "publisher": "A", "count": 2}, {"reason": "duplicate", "publisher": "A", "count": 5}]
+    >>> list_publishers(rows)["rows"]
+    [{'publisher': 'A', 'count': 7, 'reasons': 'duplicate 5, sea 2'}]
+    """
+    by_publisher: dict[str, list[tuple[int, str]]] = {}
+    for row in dropped:
+        if row["count"]:
+            by_publisher.setdefault(row["publisher"] or "not named", []).append((row["count"], row["reason"]))
+    rows: list[dict[str, Any]] = [
+        {
+            "publisher": publisher,
+            "count": sum(count for count, _ in reasons),
+            "reasons": ", ".join(f"{reason.replace('_', ' ')} {count:,}" for count, reason in sorted(reasons)[::-1]),
+        }
+        for publisher, reasons in by_publisher.items()
+    ]
+    rows.sort(key=lambda row: -row["count"])
+    return {"rows": rows[:MAX_PUBLISHERS], "num_more": max(0, len(rows) - MAX_PUBLISHERS)}
 
 
 def write_toml(config: dict[str, Any]) -> str:
@@ -255,12 +330,3 @@ def _assignments(values: dict[str, Any]) -> str:
     return "\n".join(
         f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value is not None
     )
-
-
-def describe_gain(row: dict[str, Any]) -> str:
-    """Return in one word what a paired difference says: ``better``, ``worse``, ``close`` or ``unknown``."""
-    if not (is_number(row.get("gain_low")) and is_number(row.get("gain_high"))):
-        return "unknown"
-    if row["gain_low"] > 0:
-        return "better"
-    return "worse" if row["gain_high"] < 0 else "close"

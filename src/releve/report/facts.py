@@ -1,0 +1,251 @@
+"""What is known of a run: its record, recipe, store, learning curves, decision and scores, gathered once."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from releve.config import Config
+from releve.data.gather import SURVEY_CATEGORICAL, SURVEY_NUMERIC
+from releve.report.tables import read_tables
+from releve.runs import Run
+from releve.store import Store
+from releve.store.schema import Manifest
+
+
+@dataclass(frozen=True, eq=False)
+class Facts:
+    """A run and its evaluation, as every page and file of the report reads them.
+
+    Parameters
+    ----------
+    run
+        A trained run.
+    record
+        Its ``run.json``; empty if it has none.
+    decision
+        Its ``decision.json``.
+    tables
+        Tables of its evaluation, by name.
+    """
+
+    run: Run
+    record: dict[str, Any]
+    decision: dict[str, Any]
+    tables: dict[str, pl.DataFrame]
+
+    @property
+    def config(self) -> Config:
+        """The recipe."""
+        return self.run.config
+
+    @property
+    def store(self) -> Store:
+        """The store it was trained on."""
+        return self.run.store
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the store is."""
+        return self.run.store.manifest
+
+    @property
+    def title(self) -> str:
+        """What the run is called."""
+        return self.config.title or self.run.path.name or "Run"
+
+    @property
+    def surveys(self) -> pl.DataFrame:
+        """One row a held-out survey."""
+        return self.tables["surveys"]
+
+    @cached_property
+    def scores(self) -> list[dict[str, Any]]:
+        """One row a model, the best first."""
+        return self.tables["scores"].to_dicts()
+
+    @cached_property
+    def model(self) -> dict[str, Any]:
+        """The scores of the run itself."""
+        return next(row for row in self.scores if row["is_model"])
+
+    @cached_property
+    def rival(self) -> dict[str, Any] | None:
+        """The scores of the best reference model, with the run's gain over it; None without reference models."""
+        return next((row for row in self.scores if not row["is_model"]), None)
+
+    @cached_property
+    def num_plots(self) -> int:
+        """Plots in the store."""
+        return int(self.store.is_plot.sum())
+
+    @cached_property
+    def num_pseudoplots(self) -> int:
+        """Presence-only rows in the store: pseudo-plots or single records."""
+        return len(self.store) - self.num_plots
+
+    @cached_property
+    def num_records(self) -> int:
+        """Presence-only records that the pseudo-plots were made of."""
+        if not self.num_pseudoplots or "num_records" not in self.store.surveys.columns:
+            return self.num_pseudoplots
+        return int(self.store.surveys["num_records"].cast(pl.Float64).fill_null(0).sum())
+
+    @cached_property
+    def scored(self) -> pl.DataFrame:
+        """The store's rows that models are validated on: plots, or presence-only rows where there are no plots."""
+        return self.store.surveys.filter(pl.Series(self.store.is_scored))
+
+    @cached_property
+    def presences(self) -> np.ndarray:
+        """(S,) plots, or presence-only rows where there are no plots, that each species is present on."""
+        rows = np.flatnonzero(self.store.is_scored)
+        return np.bincount(self.store.labels.take(rows).indices, minlength=len(self.store.species_ids))
+
+    @cached_property
+    def years(self) -> tuple[int, int] | None:
+        """First and last year of the surveys."""
+        years = self.store.surveys["year"].drop_nulls() if "year" in self.store.surveys.columns else pl.Series()
+        return (int(years.min()), int(years.max())) if len(years) else None  # type: ignore[arg-type]
+
+    @cached_property
+    def bounds(self) -> dict[str, float] | None:
+        """West, south, east, north of the surveys in degrees; None if no place is known."""
+        lon, lat = self.store.lon, self.store.lat
+        keep = np.isfinite(lon) & np.isfinite(lat)
+        if not keep.any():
+            return None
+        lon, lat = lon[keep], lat[keep]
+        west, east, south, north = lon.min(), lon.max(), lat.min(), lat.max()
+        return {"west": float(west), "south": float(south), "east": float(east), "north": float(north)}
+
+    @cached_property
+    def countries(self) -> list[tuple[str, int]]:
+        """Countries and their number of plots, the most first; none if the release does not say."""
+        if "country" not in self.scored.columns:
+            return []
+        counts = self.scored["country"].drop_nulls().value_counts(sort=True)
+        return [(str(name), int(count)) for name, count in counts.rows() if name]
+
+    def numbers_of(self, column: str) -> np.ndarray:
+        """Return the known values of a numeric column of the plots."""
+        if column not in self.scored.columns:
+            return np.zeros(0)
+        values = self.scored[column].cast(pl.Float64, strict=False).to_numpy()
+        return values[np.isfinite(values)]
+
+    @cached_property
+    def num_members(self) -> Counter[str]:
+        """Members by kind, such as network and forest, that had a fold held out."""
+        return Counter(member.kind for member in self.run.members if member.fold is not None)
+
+    @cached_property
+    def folds(self) -> list[int]:
+        """Folds that were held out in turn."""
+        return sorted({member.fold for member in self.run.members if member.fold is not None})
+
+    @cached_property
+    def num_refitted(self) -> Counter[str]:
+        """Members by kind that were trained on all rows, nothing held out."""
+        return Counter(member.kind for member in self.run.members if member.fold is None)
+
+    @cached_property
+    def leakage(self) -> list[dict[str, Any]]:
+        """One row a fold: how many rows it has, and how far they lie from the rows trained on."""
+        if "folds" in self.tables:
+            return self.tables["folds"].to_dicts()
+        return [dict(row) for row in self.manifest.leakage]
+
+    @cached_property
+    def curves(self) -> dict[str, list[dict[str, Any]]]:
+        """The learning curve of each network that left one, by the member's name."""
+        files = {member.name: self.run.path / member.name / "metrics.jsonl" for member in self.run.members}
+        logs = {name: read_logs(file) for name, file in files.items()}
+        return {name: log for name, log in logs.items() if log}
+
+    @cached_property
+    def best_epochs(self) -> list[int]:
+        """For each network with rows to choose on, the epoch, counted from 1, that was kept."""
+        first = sum(phase.epochs for phase in self.config.phases()) - self.config.train.epochs
+        best = []
+        for log in self.curves.values():
+            rows = [row for row in log if row["epoch"] >= first and row.get("val_sf1") is not None]
+            if rows:
+                best.append(max(rows, key=lambda row: row["val_sf1"])["epoch"] + 1)
+        return best
+
+    @cached_property
+    def covariate_groups(self) -> dict[str, list[str]]:
+        """Covariates that the models look at, by their group; without a group under ``other``."""
+        if "covariates" not in self.config.model.modalities or "covariates" not in self.store.arrays:
+            return {}
+        spec = self.store.arrays["covariates"].spec
+        groups: dict[str, list[str]] = {}
+        for name in spec.channels:
+            groups.setdefault(spec.groups.get(name, "other"), []).append(name)
+        return groups
+
+    @cached_property
+    def modalities(self) -> list[dict[str, Any]]:
+        """For each modality: how many surveys have it, its shape, and whether the models look at it."""
+        used = self.config.model.modalities
+        rows = [
+            {
+                "name": name,
+                "num_surveys": int((array.row_of >= 0).sum()),
+                "shape": " × ".join(str(size) for size in array.spec.shape),
+                "used": name in used,
+            }
+            for name, array in self.store.arrays.items()
+        ]
+        columns = {"survey": len(SURVEY_NUMERIC + SURVEY_CATEGORICAL), "location": 2}
+        for name in used:
+            if name in columns:
+                rows.append({"name": name, "num_surveys": len(self.store), "shape": str(columns[name]), "used": True})
+            elif name not in self.store.arrays:
+                rows.append({"name": name, "num_surveys": 0, "shape": "", "used": True})
+        return rows
+
+    def uses(self, modality: str) -> bool:
+        """Return whether the models look at a modality and the store has it."""
+        return any(row["name"] == modality and row["used"] and row["num_surveys"] for row in self.modalities)
+
+    @property
+    def version(self) -> str:
+        """Version and commit that the run was trained with."""
+        commit = self.record.get("git_commit")
+        return f"{self.record.get('releve', 'unknown')}" + (f", commit {commit[:10]}" if commit else "")
+
+
+def gather_facts(run: Run) -> Facts:
+    """Return all that a report is made of.
+
+    Raises
+    ------
+    RunError
+        If the run was not evaluated.
+    StoreError
+        If its store is gone or was prepared again.
+    """
+    tables = read_tables(run.path / "evaluation", run.config.title or "model")
+    facts = Facts(run, _read_json(run.path / "run.json"), _read_json(run.path / "decision.json"), tables)
+    assert facts.manifest  # opens the store, so that what is wrong with it is said before anything is drawn
+    return facts
+
+
+def read_logs(file: Path) -> list[dict[str, Any]]:
+    """Return the lines of a member's ``metrics.jsonl``, or none if there is no such file."""
+    if not file.is_file():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}

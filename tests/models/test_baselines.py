@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 import scipy.sparse
-from sklearn.ensemble import ExtraTreesRegressor
+import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
+from releve.data import Gatherer, measure_statistics
 from releve.geo import unit_vectors
-from releve.metrics import Lists
-from releve.models import baselines
-from releve.models.baselines import BASELINES, PRIOR_WEIGHT, predict_extra_trees, standardised_covariates
+from releve.metrics import Lists, rank_scores
+from releve.models.baselines import (
+    BASELINES,
+    SAMPLED_BASELINES,
+    boosting,
+    forest,
+    logistic,
+    maxent,
+    shares,
+    standardised_covariates,
+)
+from releve.models.baselines.shares import PRIOR_WEIGHT
+from releve.models.forest import ForestConfig, fit_forest
 from releve.store import Store
 from stores import make_store
 
@@ -43,7 +56,7 @@ def test_frequency_is_the_share_of_training_rows(store: Store) -> None:
 
 
 def test_three_places_by_hand(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "NUM_NEAREST_PLACES", 2)
+    monkeypatch.setattr(shares, "NUM_NEAREST_PLACES", 2)
     four = replace(
         store,
         surveys=pl.DataFrame({"lon": [0.0, 1.0, 5.0, 0.4], "lat": [50.0, 50.0, 50.0, 50.0]}),
@@ -99,24 +112,87 @@ def test_constant_columns_are_left_out(store: Store) -> None:
     assert standardised_covariates(constant, TRAIN, constant, ROWS)[0].shape == (90, 5)
 
 
-def test_extra_trees_average_the_labels_of_their_leaves(store: Store) -> None:
-    """On 8 species the components hold all but one dimension of the labels; the leaf means are worked out here."""
-    found = predict_extra_trees(store, TRAIN, store, ROWS, 4)
+def test_shares_by_region_are_drawn_to_the_country_and_the_country_to_all(store: Store) -> None:
+    """Two plots in A: ALPINE with species 0 and without; one of B; weight 10 of the wider share at each step."""
+    surveys = pl.DataFrame(
+        {
+            "country": ["A", "A", "B", "A", "A", "B", "C", None],
+            "region": ["ALPINE", None, None, "ALPINE", "STEPPIC", None, "ALPINE", "ALPINE"],
+        }
+    )
+    kind = replace(
+        store,
+        surveys=surveys,
+        labels=Lists.from_rows([[0], [], [1], [], [], [], [], []]),
+        species=store.species.head(2),
+    )
+    probs = BASELINES["frequency by region"](kind, np.arange(3), kind, np.arange(3, 8), 0)
+    country = (1 + 10 / 3) / 12
+    expected = [(1 + 10 * country) / 11, country, (10 / 3) / 11, 1 / 3, 1 / 3]
+    np.testing.assert_allclose(probs[:, 0], expected, rtol=1e-6)
+    without = replace(kind, surveys=surveys.select("country"))
+    by_country = BASELINES["frequency by region"](without, np.arange(3), without, np.arange(3, 8), 0)
+    np.testing.assert_allclose(by_country[:2, 0], country, rtol=1e-6)
+
+
+def test_extra_trees_are_the_forest_on_covariates_and_place(store: Store) -> None:
+    found = BASELINES["extra trees"](store, TRAIN, store, ROWS, 4)
+    statistics = measure_statistics(store, TRAIN, ("covariates", "location"), rng=np.random.default_rng(4))
+    gatherer = Gatherer(store, statistics.modalities, statistics.categories)
+    grown = fit_forest(gatherer, TRAIN, statistics, ForestConfig(num_trees=200, min_rows=3), seed=4)
+    np.testing.assert_allclose(found, torch.sigmoid(grown(gatherer.batch(ROWS))).numpy(), atol=1e-6)
+
+
+def test_a_leafs_newton_step_by_hand() -> None:
+    """Leaf 1 holds two rows at p = 1/2: errors 1/2 + 1/2 and -1/2 - 1/2, curvature 1/4 + 1/4 + the penalty 2."""
+    observed = scipy.sparse.csr_matrix(np.array([[1, 0], [1, 0], [0, 0]], np.float32))
+    steps = boosting._newton_steps(observed, np.zeros((3, 2), np.float32), np.array([1, 1, 2]), 3)
+    np.testing.assert_allclose(steps, [[0, 0], [1 / 2.5, -1 / 2.5], [-0.5 / 2.25, -0.5 / 2.25]], rtol=1e-6)
+
+
+def test_blocks_of_rows_do_not_change_boosted_trees(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boosting, "NUM_ROUNDS", 3)
+    whole = BASELINES["boosted trees"](store, TRAIN, store, ROWS, 0)
+    monkeypatch.setattr(boosting, "BLOCK_ROWS", 7)
+    np.testing.assert_allclose(BASELINES["boosted trees"](store, TRAIN, store, ROWS, 0), whole, atol=1e-5)
+
+
+def test_logistic_finds_the_penalised_maximum_that_scikit_learn_finds(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logistic, "EPOCHS", 200)
+    found = BASELINES["logistic"](store, TRAIN, store, ROWS, 0)
+    known, table = logistic.make_features(*standardised_covariates(store, TRAIN, store, ROWS))
     labels = dense(store, TRAIN)
-    known, table = standardised_covariates(store, TRAIN, store, ROWS)
-    known = np.column_stack([known, store.lon[TRAIN], store.lat[TRAIN]])
-    table = np.column_stack([table, store.lon[ROWS], store.lat[ROWS]])
-    svd = baselines.TruncatedSVD(7, random_state=4).fit_transform(scipy.sparse.csr_matrix(labels, dtype=np.float32))
-    forest = ExtraTreesRegressor(200, min_samples_leaf=3, max_features=0.3, random_state=4).fit(known, svd)
-    means = np.zeros((30, 8))
-    for tree in forest.estimators_:
-        ours, theirs = tree.apply(known), tree.apply(table)
-        means += np.stack([labels[ours == leaf].mean(axis=0) for leaf in theirs]) / 200
-    np.testing.assert_allclose(found, shrunk(means, labels, 30), atol=1e-5)
-    # A forest grown on the labels themselves tells much the same.
-    direct = ExtraTreesRegressor(200, min_samples_leaf=3, max_features=0.3, random_state=4).fit(known, labels)
-    np.testing.assert_allclose(found, shrunk(direct.predict(table), labels, 30), atol=0.25)
-    assert np.corrcoef(found.ravel(), direct.predict(table).ravel())[0, 1] > 0.97
+    for species in range(8):
+        model = LogisticRegression(C=1 / logistic.PENALTY, max_iter=5000).fit(known, labels[:, species])
+        np.testing.assert_allclose(found[:, species], model.predict_proba(table)[:, 1], atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["logistic", "extra trees", "boosted trees", "nearest environments"])
+def test_models_of_the_environment_rank_better_than_chance(store: Store, name: str) -> None:
+    ranks = rank_scores(BASELINES[name](store, TRAIN, store, ROWS, 0), store.labels.take(ROWS))
+    assert ranks.auc_macro > 0.68
+
+
+def test_maxent_scores_its_sample_and_leaves_the_others_undefined(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("elapid")
+    monkeypatch.setattr(maxent, "NUM_SAMPLED", 2)
+    scores = SAMPLED_BASELINES["MaxEnt"](store, TRAIN, store, ROWS, 0)
+    columns = np.flatnonzero(np.isfinite(scores).all(axis=0))
+    assert len(columns) == 2 and np.isnan(np.delete(scores, columns, axis=1)).all()
+    again = SAMPLED_BASELINES["MaxEnt"](store, np.arange(10, 90), store, ROWS, 0)
+    assert np.flatnonzero(np.isfinite(again).all(axis=0)).tolist() == columns.tolist()
+    truth = Lists.from_rows([[int(s) for s in row if s in columns] for row in map(store.labels.row, ROWS)])
+    assert np.nanmean(rank_scores(np.nan_to_num(scores), truth).auc_S[columns]) > 0.7
+
+
+def test_maxent_without_its_package_says_how_to_install_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "elapid", None)
+    with pytest.raises(ImportError, match=r"releve\[benchmark\]"):
+        SAMPLED_BASELINES["MaxEnt"](store, TRAIN, store, ROWS, 0)
 
 
 @pytest.mark.parametrize("name", BASELINES)
@@ -133,7 +209,9 @@ def test_no_baseline_looks_at_the_rows_it_predicts(store: Store, name: str) -> N
 def test_few_rows_and_no_covariates_still_give_probabilities(
     store: Store, name: str, train: np.ndarray, covariates: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(baselines, "NUM_TREES", 5)
+    monkeypatch.setattr(forest, "CONFIG", ForestConfig(num_trees=5, min_rows=3))
+    monkeypatch.setattr(boosting, "NUM_ROUNDS", 5)
+    monkeypatch.setattr(logistic, "EPOCHS", 2)
     kind = store if covariates else replace(store, arrays={})
     probs = BASELINES[name](kind, train, kind, ROWS, 0)
     assert probs.shape == (30, 8)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import rankdata
 
 from releve.errors import TableError
 from releve.metrics.blocks import NUM_THREADS, as_table, column_blocks, map_rows
@@ -181,8 +180,9 @@ def _boyce(sorted_all: np.ndarray, sorted_positives: np.ndarray) -> float:
     new = np.append(True, np.diff(ratio_W) != 0)
     if new.sum() < 2:
         return float("nan")
-    ranks = rankdata(ratio_W[new])
-    return float(np.corrcoef(ranks, np.arange(len(ranks)))[0, 1]) if np.ptp(ranks) else float("nan")
+    _, place, count = np.unique(ratio_W[new], return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(count) - (count - 1) / 2)[place]  # of equal ratios the mean rank
+    return float(np.corrcoef(ranks, np.arange(len(ranks)))[0, 1]) if len(count) > 1 else float("nan")
 
 
 def mean_defined(values: np.ndarray) -> float:

@@ -1,40 +1,77 @@
-"""Spatial folds: whole blocks are held out together, with a buffer between them and the training rows."""
+"""Folds: whole blocks are held out together, with a buffer between them and the training rows.
+
+Blocks are squares on the ground, countries, regions, or clusters of environments.
+"""
+
+# N rows, K covariates
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from scipy.spatial import cKDTree
+from sklearn.cluster import KMeans
 
 from releve.errors import ReleveError
-from releve.geo import block_ids, equal_area_crs, nearest_km, project
+from releve.geo import block_ids, equal_area_crs, nearest_km, project, unit_vectors
+from releve.metrics import Lists
+from releve.prepare.balance import count_sites, deal_blocks
+
+CLUSTERS_PER_FOLD = 4
 
 
 class SplitConfig(BaseModel):
-    """How labelled surveys are divided into spatial folds."""
+    """How labelled surveys are divided into folds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    method: Literal["blocks", "country", "region", "environment"] = "blocks"
+    """What is held out whole: square blocks, countries, regions, or clusters of similar covariates."""
     block_size_km: float = Field(50.0, gt=0)
-    """Side of the square blocks that are held out whole."""
+    """Side of the square blocks."""
     num_folds: int = Field(5, ge=2, le=50)
-    """Number of folds; a model is validated on one and trained on the others."""
+    """Number of folds; with as many folds as countries or regions, each is left out in turn."""
     buffer_km: float = Field(1.0, ge=0)
     """Training rows nearer than this to a validation row are left out."""
 
 
 @dataclass(frozen=True)
 class Leakage:
-    """How far a fold's validation rows lie from the rows it is trained on."""
+    """How far a fold's validation rows lie from the rows it is trained on, and how many of its species are new.
+
+    Distances are quantiles, over validation rows, of the distance to the nearest training row.
+    ``num_untrained_species`` of the fold's ``num_species`` have no training row. ``num_without_group`` validation rows
+    lack the country, region or covariates that the folds are made by, and follow the nearest row that has them.
+    """
 
     fold: int
     num_train: int
     num_val: int
     num_buffer: int
     nearest_train_km: float
+    q05_train_km: float
+    q25_train_km: float
     median_train_km: float
+    q75_train_km: float
+    q95_train_km: float
+    num_species: int
+    num_untrained_species: int
+    num_without_group: int
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """What folds are made by where they are not square blocks."""
+
+    names: Sequence[str | None] | None = None
+    """(N,) country or region of each row."""
+    covariates: NDArray[np.floating] | None = None
+    """(N, K) continuous covariates, NaN where missing."""
 
 
 def assign_folds(
@@ -44,28 +81,38 @@ def assign_folds(
     *,
     rng: np.random.Generator,
     counted: NDArray[np.bool_] | None = None,
+    labels: Lists | None = None,
+    groups: Groups | None = None,
 ) -> NDArray[np.int8]:
     """Return the fold, 0…num_folds-1, of each survey; surveys of one block share a fold; -1 where none is counted.
 
-    Blocks are dealt out largest first, each to the fold that holds the fewest surveys (ties at random), so that the
-    folds are near to equal in size. Rows that are not counted take the fold of their block and change no other;
-    in a block without counted rows, which is never validated on, they always train.
+    Blocks are dealt so that folds share the surveys, and the occupied sites of each commoner species, as equally as
+    whole blocks allow (:func:`releve.prepare.balance.deal_blocks`). Rows that are not counted take the fold of their
+    block and change no other; in a block without counted rows, which is never validated on, they always train.
+
+    By country or region each name is one block; by environment the blocks are clusters of the standardised
+    covariates of counted rows, four a fold, a missing value being the mean. A row without a name, or without any
+    covariate, follows the nearest row on the ground that has one.
 
     Parameters
     ----------
     lon, lat
         (N,) degrees.
     config
-        Block size and number of folds.
+        Method, block size and number of folds.
     rng
-        Shuffles blocks of equal size.
+        Order of the blocks.
     counted
         (N,) surveys whose numbers are balanced, such as the plots among plots and records; by default all.
+    labels
+        The N sets of species that are balanced; by default only surveys are.
+    groups
+        Names or covariates, for the methods that need them.
 
     Raises
     ------
     ReleveError
-        If there are fewer blocks with counted surveys than folds.
+        If there are fewer blocks with counted surveys than folds, or the method lacks what it needs.
 
     Examples
     --------
@@ -76,25 +123,95 @@ def assign_folds(
     (True, [0, 1, 2])
     """
     counted = np.ones(len(lon), bool) if counted is None else counted
-    blocks = spatial_blocks(lon, lat, config.block_size_km, counted)
+    blocks = _make_blocks(lon, lat, config, counted, groups or Groups(), rng)
     sizes = np.bincount(blocks[counted], minlength=blocks.max() + 1)
     occupied = np.flatnonzero(sizes)
     if len(occupied) < config.num_folds:
+        by_squares = config.method == "blocks"
         raise ReleveError(
-            f"the {counted.sum()} surveys lie in {len(occupied)} blocks of {config.block_size_km:g} km",
-            expected=f"at least {config.num_folds} blocks, one for each fold",
-            action="Set split.block_size_km lower, or split.num_folds lower",
+            f"the {counted.sum()} surveys lie in {len(occupied)} {_blocks_in_words(config)}",
+            expected=f"at least {config.num_folds}, one for each fold",
+            action="Set " + ("split.block_size_km lower, or " if by_squares else "") + "split.num_folds lower",
         )
-    order = rng.permutation(occupied)
-    order = order[np.argsort(-sizes[order], kind="stable")]
-    loads = np.zeros(config.num_folds)
-    fold_of_block = np.empty(len(sizes), np.int8)
-    fold_of_block[sizes == 0] = -1
-    for block in order:
-        lightest = np.flatnonzero(loads == loads.min())
-        fold_of_block[block] = rng.choice(lightest)
-        loads[fold_of_block[block]] += sizes[block]
+    place = np.full(len(sizes), -1)
+    place[occupied] = np.arange(len(occupied))
+    sites = np.zeros((len(occupied), 0), np.int64)
+    if labels is not None:
+        sites = count_sites(labels.take(counted), place[blocks[counted]], len(occupied), config.num_folds)
+    fold_of_block = np.full(len(sizes), -1, np.int8)
+    fold_of_block[occupied] = deal_blocks(sizes[occupied], sites, config.num_folds, rng)
     return fold_of_block[blocks]
+
+
+def has_group(config: SplitConfig, groups: Groups, num_rows: int) -> NDArray[np.bool_]:
+    """Return which rows have what the folds are made by; all of them for square blocks.
+
+    Raises
+    ------
+    ReleveError
+        If no row has.
+    """
+    if config.method == "blocks":
+        return np.ones(num_rows, bool)
+    if config.method == "environment":
+        has = np.zeros(num_rows, bool) if groups.covariates is None else np.isfinite(groups.covariates).any(axis=1)
+        what = "covariates"
+    else:
+        has = np.array([name is not None and name != "" for name in groups.names or [None] * num_rows], bool)
+        what = config.method
+    if not has.any():
+        raise ReleveError(
+            f"no row has a value of {what}",
+            expected=f"some, as split.method is {config.method!r}",
+            action="Set split.method = 'blocks', or add what is missing to the release and to data.modalities",
+        )
+    return has
+
+
+def _make_blocks(
+    lon: NDArray[np.float64],
+    lat: NDArray[np.float64],
+    config: SplitConfig,
+    counted: NDArray[np.bool_],
+    groups: Groups,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """Return the number of the block, of whichever kind, of each row."""
+    if config.method == "blocks":
+        return spatial_blocks(lon, lat, config.block_size_km, counted)
+    has = has_group(config, groups, len(lon))
+    blocks = np.full(len(lon), -1)
+    if config.method == "environment":
+        assert groups.covariates is not None
+        own = has & counted if (has & counted).any() else has
+        blocks[has] = _cluster(groups.covariates[has], own[has], CLUSTERS_PER_FOLD * config.num_folds, rng)
+    else:
+        assert groups.names is not None
+        blocks[has] = np.unique(np.array(groups.names, object)[has].astype(str), return_inverse=True)[1]
+    if not has.all():
+        known = cKDTree(unit_vectors(lon[has], lat[has]))
+        blocks[~has] = blocks[has][known.query(unit_vectors(lon[~has], lat[~has]))[1]]
+    return blocks
+
+
+def _cluster(
+    covariates_NK: NDArray[np.floating], fitted: NDArray[np.bool_], num_clusters: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return the cluster of each row, by k-means on the standardised covariates of the fitted rows."""
+    values_NK = covariates_NK.astype(np.float64)
+    known_NK = np.where(np.isfinite(values_NK), values_NK, np.nan)
+    used = np.isfinite(known_NK[fitted]).any(axis=0)
+    known_NK = known_NK[:, used]
+    mean, deviation = np.nanmean(known_NK[fitted], axis=0), np.nanstd(known_NK[fitted], axis=0)
+    scores_NK = np.nan_to_num(np.clip((known_NK - mean) / np.where(deviation > 0, deviation, 1), -5, 5))
+    num_clusters = min(num_clusters, len(np.unique(scores_NK[fitted], axis=0)))
+    model = KMeans(num_clusters, n_init=3, random_state=int(rng.integers(2**31))).fit(scores_NK[fitted])
+    return model.predict(scores_NK).astype(np.int64)
+
+
+def _blocks_in_words(config: SplitConfig) -> str:
+    words = {"blocks": f"blocks of {config.block_size_km:g} km", "country": "countries", "region": "regions"}
+    return words.get(config.method, "clusters of environments")
 
 
 def split_rows(
@@ -120,6 +237,7 @@ def selection_rows(
     share: float,
     rng: np.random.Generator,
     counted: NDArray[np.bool_] | None = None,
+    labels: Lists | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return the positions to fit on, to select the epoch on, and the buffer between them, each ascending.
 
@@ -141,6 +259,8 @@ def selection_rows(
         Deals out the blocks.
     counted
         (N,) rows that may be selected on, such as the plots among plots and records; by default all.
+    labels
+        The N sets of species, whose sites the blocks are balanced over too.
 
     Raises
     ------
@@ -170,8 +290,9 @@ def selection_rows(
             expected="at least 2, one of them to select the epoch on",
             action="Set split.block_size_km lower",
         )
-    inner = config.model_copy(update={"num_folds": min(round(1 / share), num_blocks)})
-    folds = assign_folds(lon, lat, inner, rng=rng, counted=is_counted)
+    inner = config.model_copy(update={"method": "blocks", "num_folds": min(round(1 / share), num_blocks)})
+    own = None if labels is None else labels.take(train_rows)
+    folds = assign_folds(lon, lat, inner, rng=rng, counted=is_counted, labels=own)
     sizes = np.bincount(folds[is_counted], minlength=inner.num_folds)
     taken = int(np.abs(sizes - share * sizes.sum()).argmin())
     fit, inside, near = split_rows(folds, lon, lat, taken, config.buffer_km)
@@ -199,17 +320,50 @@ def measure_leakage(
     lat: NDArray[np.float64],
     config: SplitConfig,
     counted: NDArray[np.bool_] | None = None,
+    *,
+    labels: Lists | None = None,
+    has_group: NDArray[np.bool_] | None = None,
 ) -> list[Leakage]:
-    """Return, for each fold, the distance from its validation rows to the nearest training row.
+    """Return, for each fold, how far its validation rows lie from training rows, and how many species are new in it.
 
     Of the validation rows only those in ``counted`` are looked at, of the training rows all.
     """
-    table = []
-    for fold in range(config.num_folds):
-        train, val, buffer = split_rows(fold_of_row, lon, lat, fold, config.buffer_km)
-        val = val if counted is None else val[counted[val]]
-        distances = nearest_km(lon[val], lat[val], lon[train], lat[train])
-        table.append(
-            Leakage(fold, len(train), len(val), len(buffer), float(distances.min()), float(np.median(distances)))
-        )
-    return table
+    return [
+        measure_fold(fold_of_row, lon, lat, fold, config.buffer_km, counted, labels=labels, has_group=has_group)
+        for fold in range(config.num_folds)
+    ]
+
+
+def measure_fold(
+    fold_of_row: NDArray[np.int8],
+    lon: NDArray[np.float64],
+    lat: NDArray[np.float64],
+    fold: int,
+    buffer_km: float,
+    counted: NDArray[np.bool_] | None = None,
+    *,
+    labels: Lists | None = None,
+    has_group: NDArray[np.bool_] | None = None,
+) -> Leakage:
+    """Return one row of :func:`measure_leakage`."""
+    train, val, buffer = split_rows(fold_of_row, lon, lat, fold, buffer_km)
+    val = val if counted is None else val[counted[val]]
+    distances = nearest_km(lon[val], lat[val], lon[train], lat[train])
+    q05, q25, median, q75, q95 = np.quantile(distances, [0.05, 0.25, 0.5, 0.75, 0.95], method="nearest").tolist()
+    species = np.unique(labels.take(val).indices) if labels is not None else np.zeros(0, np.int32)
+    trained = np.unique(labels.take(train).indices) if labels is not None else species
+    return Leakage(
+        fold=fold,
+        num_train=len(train),
+        num_val=len(val),
+        num_buffer=len(buffer),
+        nearest_train_km=float(distances.min()),
+        q05_train_km=q05,
+        q25_train_km=q25,
+        median_train_km=float(np.median(distances)),
+        q75_train_km=q75,
+        q95_train_km=q95,
+        num_species=len(species),
+        num_untrained_species=len(np.setdiff1d(species, trained)),
+        num_without_group=0 if has_group is None else int((~has_group[val]).sum()),
+    )

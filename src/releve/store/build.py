@@ -17,6 +17,7 @@ import releve
 from releve.errors import ReleaseError, RunError, StoreError
 from releve.files import disk_error, file_sha256, write_json
 from releve.ingest import (
+    Covariates,
     PatchSource,
     Release,
     SeriesSource,
@@ -26,10 +27,11 @@ from releve.ingest import (
     read_surveys,
     series_source,
 )
+from releve.metrics import Lists
 from releve.prepare.clean import CleanConfig
 from releve.prepare.pseudoplots import PseudoplotConfig
 from releve.prepare.records import prepare_records
-from releve.prepare.split import SplitConfig, assign_folds, measure_leakage
+from releve.prepare.split import Groups, SplitConfig, assign_folds, has_group, measure_leakage
 from releve.store import journal, write
 from releve.store.chunks import Source
 from releve.store.journal import Journal
@@ -133,16 +135,17 @@ def build_store(
     place = Path(out).resolve()
     if store := _reuse(Path(out), key, overwrite=overwrite):
         return store
-    folds, leakage = _fold(table, split, data.records, seed)
+    covariates: dict[str, Covariates] = {}
+    if "covariates" in data.modalities:
+        for name, s in surveys.items():
+            covariates[name] = read_covariates(release, name, s.table["survey_id"].to_numpy())
+    folds, leakage = _fold(table, labels, list(covariates.values()), split, data.records, seed)
     part = place.with_name(place.name + ".part")
     try:
         notes = Journal(part, key | {"releve": releve.__version__, "chunk_size": write.CHUNK_SIZE})
         writer = Writer(part, notes, table, data.num_workers)
         dropped = {name: s.dropped for name, s in surveys.items()}
-        if "covariates" in data.modalities:
-            covariates = {
-                name: read_covariates(release, name, s.table["survey_id"].to_numpy()) for name, s in surveys.items()
-            }
+        if covariates:
             writer.write_covariates(list(covariates.values()))
             dropped |= {f"{name} covariates": c.masked for name, c in covariates.items() if c.groups}
         for name, name_jobs in jobs.items():
@@ -312,7 +315,12 @@ def _single_files(source: Source) -> Iterator[str]:
 
 
 def _fold(
-    table: pl.DataFrame, split: SplitConfig | None, records: str | None, seed: int
+    table: pl.DataFrame,
+    labels: pl.DataFrame,
+    covariates: list[Covariates],
+    split: SplitConfig | None,
+    records: str | None,
+    seed: int,
 ) -> tuple[NDArray[np.int8], list[dict[str, float]]]:
     """Return the fold of each row, balanced over the plots where there are any, and how far the folds are apart."""
     if split is None:
@@ -320,8 +328,24 @@ def _fold(
     lon, lat = table["lon"].to_numpy(), table["lat"].to_numpy()
     is_plot = (table["split"] != records).to_numpy() if records else np.ones(len(table), bool)
     counted = is_plot if is_plot.any() else ~is_plot
-    folds = assign_folds(lon, lat, split, rng=np.random.default_rng(seed), counted=counted)
-    return folds, [asdict(row) for row in measure_leakage(folds, lon, lat, split, counted=counted)]
+    species = labels["species_id"].rank("dense").to_numpy().astype(np.int64) - 1
+    sets = Lists.from_pairs(labels["row"].to_numpy(), species, len(table))
+    groups = _groups(table, covariates, split)
+    folds = assign_folds(lon, lat, split, rng=np.random.default_rng(seed), counted=counted, labels=sets, groups=groups)
+    has = has_group(split, groups, len(table))
+    leakage = measure_leakage(folds, lon, lat, split, counted, labels=sets, has_group=has)
+    return folds, [asdict(row) for row in leakage]
+
+
+def _groups(table: pl.DataFrame, covariates: list[Covariates], split: SplitConfig) -> Groups:
+    """Return what the rows are folded by, where that is not squares on the ground."""
+    if split.method in ("country", "region") and split.method in table.columns:
+        return Groups(names=table[split.method].to_list())
+    if split.method == "environment" and covariates:
+        categorical = {name for part in covariates for name in part.categorical}
+        values = pl.concat([part.table for part in covariates], how="diagonal").drop("survey_id", *categorical)
+        return Groups(covariates=values.fill_null(float("nan")).to_numpy())
+    return Groups()
 
 
 def _check_files(part: Path, names: list[str]) -> dict[str, FileCheck]:

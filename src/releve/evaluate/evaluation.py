@@ -1,0 +1,189 @@
+"""Score a run and the reference models on the same held-out rows: entries and tables."""
+
+# N surveys, S species
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from releve.errors import nearest
+from releve.evaluate import tables
+from releve.evaluate.entry import Entry, rank_row, rank_within_folds, score_model
+from releve.evaluate.facts import FoldFacts, bootstrap_blocks, measure_folds
+from releve.evaluate.held_out import held_out_baseline, predict_baseline
+from releve.metrics import Lists, bootstrap_interval, mean_defined
+from releve.models.baselines import BASELINES, SAMPLED_BASELINES
+from releve.progress import console
+from releve.store import Store
+
+
+class EvaluateConfig(BaseModel):
+    """What a run is compared with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    baselines: tuple[str, ...] = tuple(BASELINES)
+    """Reference models fitted on the same folds."""
+
+    @field_validator("baselines")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        known = BASELINES | SAMPLED_BASELINES
+        for name in names:
+            if name not in known:
+                raise ValueError(f"unknown baseline {name!r}, {nearest(name, known)}")
+        return names
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Scores of a model and of the reference models on the same held-out rows."""
+
+    entries: list[Entry]
+    surveys: pl.DataFrame
+    """One row a held-out survey: id, place, fold, F1, counts, distance to the nearest training plot, novelty."""
+    species: pl.DataFrame
+    """One row a species: id, frequency, counts, precision, recall, F1, AUC and more."""
+    reliability: pl.DataFrame
+    """Predicted against observed frequency."""
+    tables: dict[str, pl.DataFrame] = field(default_factory=dict)
+    """All tables by name, as written to files: scores, surveys, species, frequency_classes, countries, regions,
+    distances, novelties, reliability, calibration, folds, examples."""
+
+    def table(self) -> pl.DataFrame:
+        """Return one row a model that makes lists, the best first."""
+        return self.tables["scores"].filter(pl.col("sample_f1").is_not_null())
+
+
+def evaluate_held_out(
+    store: Store,
+    rows: NDArray[np.int64],
+    probs: torch.Tensor,
+    lists: Lists,
+    config: EvaluateConfig,
+    *,
+    buffer_km: float,
+    seed: int,
+    name: str = "model",
+) -> Evaluation:
+    """Return the scores of held-out predictions, and of the reference models fitted on the same folds.
+
+    Parameters
+    ----------
+    store
+        The labelled store.
+    rows
+        Positions of the held-out rows.
+    probs
+        (N, S) calibrated probabilities of these rows, each by members not trained on it.
+    lists
+        Their species lists.
+    config
+        The reference models.
+    buffer_km
+        As in training.
+    seed
+        Seed of reference models and bootstrap.
+    name
+        What to call the model in the tables.
+
+    Raises
+    ------
+    TableError
+        If a probability is NaN or outside [0, 1].
+    """
+    truth = store.labels.take(rows)
+    blocks = bootstrap_blocks(store.lon[rows], store.lat[rows])
+    facts = measure_folds(store, rows, buffer_km)
+    model = score_model(name, probs, lists, truth, blocks, seed, facts)
+    entries, sampled = [model], []
+    for baseline in config.baselines:
+        if baseline in SAMPLED_BASELINES:
+            sampled += _rank_sampled(store, rows, baseline, truth, facts, model, buffer_km=buffer_km, seed=seed)
+        else:
+            base_probs, base_lists = held_out_baseline(store, rows, baseline, buffer_km=buffer_km, seed=seed)
+            entries.append(score_model(baseline, base_probs, base_lists, truth, blocks, seed, facts))
+    surveys = tables.survey_table(store, rows, model, facts)
+    species = tables.species_table(store, model, facts)
+    assert model.cells is not None
+    reliability, calibration = tables.cell_tables(model.cells)
+    everything = {
+        "scores": score_table(entries, sampled, blocks, seed),
+        "surveys": surveys,
+        "species": species,
+        "frequency_classes": tables.frequency_table(species, model, lists, truth, blocks, seed),
+        **tables.survey_groups(surveys, blocks, seed),
+        "reliability": reliability,
+        "calibration": calibration,
+        "folds": facts.table,
+        "examples": tables.example_table(surveys, store.species_ids, probs, lists, truth),
+    }
+    return Evaluation(entries, surveys, species, model.cells.reliability(), everything)
+
+
+def score_table(
+    entries: list[Entry], sampled: list[dict[str, float | str]], blocks: NDArray[np.int64], seed: int
+) -> pl.DataFrame:
+    """Return one row a model, the best first, those that score a sample of species last.
+
+    ``gain`` is the run's sF1 minus that of the row's model on the same surveys, with the interval over the same
+    resampled blocks, so that what makes a survey hard for every model cancels out. ``auc_of_run`` is the run's AUC on
+    the species that the row's model has an AUC for.
+    """
+    model = entries[0]
+    rows = []
+    for entry in entries:
+        row = entry.row() | {"is_model": entry is model, "auc_of_run": _auc_on_same(model, entry.ranks.auc_S)}
+        if entry is not model:
+            gain = model.sets.per_survey_f1 - entry.sets.per_survey_f1
+            low, high = bootstrap_interval(gain, blocks, np.random.default_rng(seed))
+            row |= {"gain": float(gain.mean()), "gain_low": low, "gain_high": high}
+        rows.append(row)
+    rows = sorted(rows, key=lambda row: -float(row["sample_f1"])) + sampled
+    first = ["model", "is_model", *(f"sample_f1{end}" for end in ("", "_low", "_high"))]
+    table = pl.DataFrame(rows, infer_schema_length=None)
+    missing = [name for name in ("gain", "gain_low", "gain_high") if name not in table.columns]
+    table = table.with_columns(pl.lit(None, pl.Float64).alias(name) for name in missing)
+    return table.select(*first, pl.exclude(first))
+
+
+def _auc_on_same(model: Entry, auc_S: NDArray[np.float64]) -> float:
+    return mean_defined(np.where(np.isfinite(auc_S), model.ranks.auc_S, np.nan))
+
+
+def _rank_sampled(
+    store: Store,
+    rows: NDArray[np.int64],
+    name: str,
+    truth: Lists,
+    facts: FoldFacts,
+    model: Entry,
+    *,
+    buffer_km: float,
+    seed: int,
+) -> list[dict[str, float | str]]:
+    """Return the row of a model that is fitted to a sample of species; none, and a note, where it cannot run."""
+    try:
+        probs = predict_baseline(store, rows, name, buffer_km=buffer_km, seed=seed)
+    except ImportError as error:
+        console.print(f"the reference model {name} is left out: {error}")
+        return []
+    columns = np.flatnonzero(np.isfinite(probs).all(axis=0))
+    if not len(columns):
+        console.print(f"the reference model {name} is left out: no species has enough training plots in every fold")
+        return []
+    at = np.full(max(probs.shape[1], int(truth.indices.max(initial=0)) + 1), -1)
+    at[columns] = np.arange(len(columns))
+    kept = at[truth.indices] >= 0
+    part = Lists.from_pairs(truth.surveys()[kept], at[truth.indices[kept]], truth.num_surveys)
+    ranks = rank_within_folds(probs[:, columns], part, facts.fold_of_row)
+    auc_S = np.full(probs.shape[1], np.nan)
+    auc_S[columns] = ranks.auc_S
+    label: dict[str, float | str] = {"model": f"{name} ({len(columns)} species)", "is_model": False}
+    return [label | rank_row(ranks) | {"auc_of_run": _auc_on_same(model, auc_S)}]

@@ -10,7 +10,7 @@ import releve
 ORDER = [
     *("errors", "files", "progress", "geo", "metrics", "submission", "ingest", "prepare", "decide", "store", "data"),
     *("losses", "models", "evaluate", "regimes", "checkpoint", "members", "train", "config", "runs", "predict"),
-    *("report", "pipeline", "compare", "select", "nceas", "simulate", "demo"),
+    *("report", "pipeline", "ensemble", "compare", "select", "nceas", "simulate", "demo"),
     "cli",
 ]
 ROOT = Path(releve.__file__).parent

@@ -24,8 +24,8 @@ def write_run(folder: Path, f1: np.ndarray, *, regime: str = "pa", first_id: int
     scores = {"sample_f1": f1.mean(), "sample_f1_low": 0.1, "sample_f1_high": 0.9, "macro_f1": 0.1, "auc_macro": 0.7}
     table = [{"model": "frequency", **dict.fromkeys(scores, 0.99)}, {"model": title, **scores}]
     (folder / "evaluation/scores.json").write_text(json.dumps(table))
-    lon = np.repeat(np.arange(len(f1) // 4), 4) * 1.5  # blocks of four plots
-    surveys = {"survey_id": first_id + np.arange(len(f1)), "lon": lon, "lat": np.full(len(f1), 50.0), "f1": f1}
+    ids = first_id + np.arange(len(f1))
+    surveys = {"survey_id": ids, "lon": ids // 4 * 1.5, "lat": np.full(len(f1), 50.0), "f1": f1}
     pl.DataFrame(surveys).write_csv(folder / "evaluation/surveys.csv")
     return folder
 
@@ -51,6 +51,15 @@ def test_only_shared_plots_count(tmp_path: Path) -> None:
     assert row["num_plots"] == 20
     assert row["gain"] == pytest.approx((values[:20] - values[20:]).mean())
     assert row["sample_f1"] == pytest.approx(values[:20].mean())  # not of all the plots that b has
+
+
+def test_equal_ids_at_other_places_are_not_the_same_plots(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 8)
+    paths = [write_run(tmp_path / "a", values), write_run(tmp_path / "b", values)]
+    file = paths[1] / "evaluation/surveys.csv"
+    pl.read_csv(file).with_columns(pl.col("lat") + 1).write_csv(file)
+    with pytest.raises(RunError, match="no held-out plot in common"):
+        compare_runs(paths)
 
 
 def test_a_run_from_before_there_were_regimes_is_one_of_plots(tmp_path: Path) -> None:

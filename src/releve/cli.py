@@ -315,6 +315,28 @@ def compare(
 
 
 @app.command()
+def ensemble(
+    runs: Annotated[list[Path], typer.Argument(help="Two or more runs on one release")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the ensemble")],
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Combine runs into one, weighted by what held-out plots say, and evaluate it.
+
+    Other seeds, other regimes, other settings, such as a run that does not see coordinates. The ensemble refers to the
+    runs; `releve evaluate`, `compare`, `report` and `predict` take it like a run.
+    """
+    from releve import pipeline
+    from releve.ensemble import make_ensemble
+
+    made = make_ensemble(runs, out, seed=seed, overwrite=overwrite)
+    evaluation = pipeline.evaluate(made)
+    facts = {kind: f"share {fitted.share:.2f}" for kind, fitted in made.decision.kinds.items()}
+    _print_facts(f"ensemble in {out}", facts)
+    _print_scores(evaluation.table().to_dicts())
+
+
+@app.command()
 def select(
     recipe: Recipe,
     store: Annotated[Path, typer.Option("--store", help="Store made by releve prepare")],

@@ -63,7 +63,8 @@ def compare_runs(paths: list[Path], solution: Path | None = None, *, seed: int =
     runs = [read_scored(path) for path in paths]
     shared = runs[0].surveys.select("survey_id", "lon", "lat")
     for i, run in enumerate(runs):
-        shared = shared.join(run.surveys.select("survey_id", pl.col("f1").alias(f"f1_{i}")), on="survey_id")
+        theirs = run.surveys.select("survey_id", "lon", "lat", pl.col("f1").alias(f"f1_{i}"))
+        shared = shared.join(theirs, on=("survey_id", "lon", "lat"))  # ids of another release may be the same
     if len(shared) == 0:
         raise RunError(
             f"{', '.join(str(run.path) for run in runs)} have no held-out plot in common",

@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -42,12 +42,15 @@ PACKAGES = ("torch", "timm", "numpy", "polars", "scikit-learn", "rasterio", "pyd
 
 @dataclass(frozen=True)
 class Run:
-    """A trained run."""
+    """A trained run, or an ensemble of runs."""
 
     path: Path
     config: Config
     seed: int
     members: tuple[Member, ...]
+    """The run's own; an ensemble has none."""
+    parts: tuple[Run, ...] = ()
+    """The runs of an ensemble, told apart by the names of their folders."""
 
     @cached_property
     def decision(self) -> Decision:
@@ -57,6 +60,8 @@ class Run:
     @cached_property
     def store(self) -> Store:
         """The store the run was trained on."""
+        if self.parts:
+            return self.parts[0].store
         record = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
         store = open_store((self.path / record["store"]).resolve())
         if file_sha256(store.path / "manifest.json") != record["inputs"]["store"]:
@@ -73,8 +78,15 @@ class Run:
 
     @cached_property
     def models(self) -> tuple[SpeciesModel | ForestModel, ...]:
-        """The trained models, in the order of the members."""
+        """The trained models, in the order of the members; of an ensemble, those of all its runs."""
+        if self.parts:
+            return tuple(model for part in self.placed_parts for model in part.models)
         return tuple(load_member(self.path / m.name, self.config.model, self.device) for m in self.members)
+
+    @cached_property
+    def placed_parts(self) -> tuple[Run, ...]:
+        """The runs of an ensemble, on its device."""
+        return tuple(replace(part, config=place_on(part.config, self.config.train.device)) for part in self.parts)
 
     @cached_property
     def species_ids(self) -> NDArray[np.int64]:
@@ -97,20 +109,38 @@ def open_run(path: Path) -> Run:
     if not (path / "decision.json").is_file():
         raise RunError(f"run {path} is not trained to its end", action="Run releve train again with --resume")
     config = make_config(record["config"], origin=str(path / "run.json"))
-    return Run(path, config, record["seed"], tuple(Member(**member) for member in record["members"]))
+    parts = tuple(open_run((path / place).resolve()) for place in record.get("runs", []))
+    for part in parts:
+        if file_sha256(part.path / "decision.json") != record["inputs"]["runs"].get(part.path.name):
+            raise RunError(f"run {part.path} was trained anew since ensemble {path} was made", action="Make it again")
+    return Run(path, config, record["seed"], tuple(Member(**member) for member in record["members"]), parts)
+
+
+def place_on(config: Config, device: str) -> Config:
+    """Return a recipe that predicts on another device."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"device": device})})
 
 
 def predict_held_out(run: Run) -> tuple[NDArray[np.int64], dict[str, torch.Tensor]]:
     """Return the validation rows of all trained folds and, by kind of member, their (N, S) logits.
 
-    Each row is predicted by the members that had its fold held out; the logits of one kind are averaged.
+    Each row is predicted by the members that had its fold held out; the logits of one kind are averaged. The rows of
+    an ensemble are those that all its runs have held out, as positions in the first one's store.
+
+    Raises
+    ------
+    RunError
+        If the runs of an ensemble have held out no survey in common, or a survey id is repeated.
     """
+    if run.parts:
+        return _join_held_out(run)
     rows: list[NDArray[np.int64]] = []
     logits: dict[str, list[torch.Tensor]] = {}
+    groups = models_of(run)
     for fold in sorted({member.fold for member in run.members if member.fold is not None}):
         in_fold = np.flatnonzero((run.store.folds == fold) & run.store.is_scored)
         rows.append(in_fold)
-        for (held_out, kind), models in models_of(run).items():
+        for (held_out, kind), models in groups.items():
             if held_out != fold:
                 continue
             gatherers = [gatherer_for(model, run.store) for model in models]
@@ -122,10 +152,38 @@ def predict_held_out(run: Run) -> tuple[NDArray[np.int64], dict[str, torch.Tenso
     return np.concatenate(rows), {kind: torch.cat(parts) for kind, parts in logits.items()}
 
 
+def _join_held_out(ensemble: Run) -> tuple[NDArray[np.int64], dict[str, torch.Tensor]]:
+    found = [(part, *predict_held_out(part)) for part in ensemble.placed_parts]
+    ids = [part.store.surveys["survey_id"].to_numpy()[rows] for part, rows, _ in found]
+    shared = np.array(sorted(set(ids[0].tolist()).intersection(*ids)), np.int64)
+    if not len(shared) or any(len(np.unique(values)) < len(values) for values in ids):
+        raise RunError(
+            f"the runs of ensemble {ensemble.path} have {len(shared)} held-out surveys in common, or repeat their ids",
+            expected="runs on the same release, scored on plots, with the same split section and seed",
+        )
+    order = ids[0][np.isin(ids[0], shared)]
+    rows = found[0][1][np.isin(ids[0], shared)]
+    truth = ensemble.store.labels.take(rows)
+    joined: dict[str, torch.Tensor] = {}
+    for (part, held_out, logits), values in zip(found, ids, strict=True):
+        by_id = np.argsort(values)
+        at = by_id[np.searchsorted(values, order, sorter=by_id)]
+        joined |= {f"{part.path.name}/{kind}": table[at] for kind, table in logits.items()}
+        theirs = part.store.labels.take(held_out[at])
+        if not np.array_equal(theirs.indices, truth.indices):
+            raise RunError(
+                f"runs {ensemble.parts[0].path.name} and {part.path.name} observed other species on the same surveys",
+                expected="runs on the same release",
+            )
+    return rows, joined
+
+
 def models_of(run: Run) -> dict[tuple[int | None, str], list[SpeciesModel | ForestModel]]:
     """Return the models by (fold, kind); those that held out nothing have no fold."""
     groups: dict[tuple[int | None, str], list[SpeciesModel | ForestModel]] = {}
-    for member, model in zip(run.members, run.models, strict=True):
+    for part in run.placed_parts:
+        groups |= {(fold, f"{part.path.name}/{kind}"): models for (fold, kind), models in models_of(part).items()}
+    for member, model in zip(run.members, () if run.parts else run.models, strict=True):
         groups.setdefault((member.fold, member.kind), []).append(model)
     return groups
 

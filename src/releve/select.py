@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
@@ -30,6 +31,8 @@ from releve.store import Store
 from releve.train import predict_logits, train_member
 
 CHOSEN = ("model", "records", "train")
+BETWEEN_VALUES = re.compile(r",(?![^\[]*\])")
+"""A comma that is not inside brackets."""
 MEMBERS = ("train.regime", "train.num_folds", "train.seeds_per_fold", "train.forests_per_fold")
 """Fields that say what is trained; a candidate is one network a fold."""
 
@@ -50,7 +53,7 @@ def select_settings(
     store
         Its store.
     trials
-        ``section.field=value,value`` texts; the candidates are all combinations.
+        ``section.field=value,value`` texts, lists in brackets; the candidates are all combinations.
     num_folds
         Spatial folds that are held out in turn.
     seed
@@ -109,7 +112,7 @@ def plan_candidates(config: Config, trials: list[str]) -> Iterator[tuple[dict[st
                 f"--try {text!r}",
                 expected=f"section.field=value,value of the sections {', '.join(CHOSEN)}, but none of {list(MEMBERS)}",
             )
-        choices.append([(field.strip(), value.strip()) for value in values.split(",")])
+        choices.append([(field.strip(), value.strip()) for value in BETWEEN_VALUES.split(values)])
     for combination in product(*choices):
         content = config.model_dump(mode="json")
         for field, value in combination:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from releve.data.statistics import ArrayStatistics
 from releve.errors import ConfigError
-from releve.models.patches import PatchEncoder, adapt_first_layer, make_backbone, turn
+from releve.models.patches import PatchEncoder, adapt_first_layer, make_backbone, turn, view
 
 DATE = (torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
 TINY = "test_resnet"
@@ -135,3 +135,20 @@ def test_all_eight_turns_are_drawn() -> None:
     torch.manual_seed(0)
     patch = torch.arange(9.0).reshape(1, 1, 3, 3)
     assert len({tuple(turn(patch).flatten().tolist()) for _ in range(200)}) == 8
+
+
+def test_the_eight_views_are_those_of_the_square_and_predictions_over_them_do_not_mind_a_turn() -> None:
+    square = patches(1)
+    seen = {view(square, kind).numpy().tobytes() for kind in range(8)}
+    assert len(seen) == 8 and square.numpy().tobytes() in seen
+    assert torch.equal(view(square, 0), square)
+    torch.manual_seed(0)
+    plain = PatchEncoder(STATISTICS, backbone=TINY).eval()
+    every = PatchEncoder(STATISTICS, backbone=TINY, views=8).eval()
+    every.load_state_dict(plain.state_dict())
+    with torch.inference_mode():
+        one_by_one = [plain(view(square, kind), *DATE) for kind in range(8)]
+        together = every(square, *DATE)
+        torch.testing.assert_close(together, torch.stack(one_by_one).mean(dim=0))
+        torch.testing.assert_close(every(view(square, 5), *DATE), together)
+    assert not torch.allclose(one_by_one[0], one_by_one[1])

@@ -42,6 +42,8 @@ class ModelConfig(BaseModel):
     """Bands of the patch to use: 3 for RGB, 4 for RGB + NIR; all by default."""
     patch_pool: int = Field(1, ge=1, le=16)
     """Average this many pixels a side before the network; 1 keeps the full resolution."""
+    patch_views: Literal[1, 8] = 1
+    """8: predictions see a patch under all turns and mirrors and take the mean, at eight times the cost."""
     pretrained: str | None = None
     """Weights of the backbone: a local file, or ``hub``."""
     observation_dim: int = Field(32, ge=1, le=512)

@@ -35,6 +35,7 @@ def build_encoder(statistics: Statistics, config: ModelConfig, name: Modality) -
                 num_bands=config.patch_bands,
                 pretrained=config.pretrained,
                 pool=config.patch_pool,
+                views=config.patch_views,
             )
         case _:
             raise AssertionError(f"no encoder for {name}")

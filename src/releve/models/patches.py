@@ -32,6 +32,7 @@ class PatchEncoder(nn.Module):
         num_bands: int | None = None,
         pretrained: str | None = None,
         pool: int = 1,
+        views: int = 1,
     ) -> None:
         """Build the network.
 
@@ -48,6 +49,8 @@ class PatchEncoder(nn.Module):
             convolution is adapted to the number of bands (3-band weights are repeated and rescaled, as timm does).
         pool
             Average this many pixels a side first.
+        views
+            1, or 8: when not training, the mean of the features of all turns and mirrors.
 
         Raises
         ------
@@ -61,7 +64,7 @@ class PatchEncoder(nn.Module):
                 f"model.patch_bands is {self.num_bands}",
                 expected=f"at most the {statistics.shape[0]} stored bands",
             )
-        self.fill, self.pool = statistics.fill, pool
+        self.fill, self.pool, self.views = statistics.fill, pool, views
         self.register_buffer("mean", torch.tensor(statistics.mean[: self.num_bands])[:, None, None])
         self.register_buffer("std", torch.tensor(statistics.std[: self.num_bands])[:, None, None])
         self.network = make_backbone(backbone, self.num_bands, pretrained)
@@ -75,9 +78,13 @@ class PatchEncoder(nn.Module):
             patch = torch.where(raw == self.fill, 0.0, patch)
         if self.pool > 1:
             patch = functional.avg_pool2d(patch, self.pool)
+        patch = patch.contiguous(memory_format=torch.channels_last)
         if self.training:
-            patch = turn(patch)
-        return self.network(patch.contiguous(memory_format=torch.channels_last))
+            return self.network(turn(patch))
+        features = self.network(patch)
+        for kind in range(1, self.views):
+            features = features + self.network(view(patch, kind))
+        return features / self.views
 
 
 def turn(patch_BCHW: Tensor) -> Tensor:
@@ -88,9 +95,14 @@ def turn(patch_BCHW: Tensor) -> Tensor:
     parts = patch_BCHW.chunk(8)
     turned = []
     for part, kind in zip(parts, torch.randperm(8)[: len(parts)].tolist(), strict=True):
-        part = torch.rot90(part, kind % 4, dims=(2, 3))
-        turned.append(part.flip(3) if kind >= 4 else part)
+        turned.append(view(part, kind))
     return torch.cat(turned)
+
+
+def view(patch_BCHW: Tensor, kind: int) -> Tensor:
+    """Return the patches under one of the eight turns and mirrors of the square, 0 to 7; 0 is as they are."""
+    patch_BCHW = torch.rot90(patch_BCHW, kind % 4, dims=(2, 3))
+    return patch_BCHW.flip(3) if kind >= 4 else patch_BCHW
 
 
 def make_backbone(name: str, num_bands: int, pretrained: str | None) -> nn.Module:

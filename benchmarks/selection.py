@@ -1,11 +1,11 @@
 """Does the selector pick the setting that is truly best? Twenty worlds with a country shift; the truth is known there.
 
-    python benchmarks/select.py [--folder KEEP] [--worlds 20]
+    python benchmarks/selection.py [--folder KEEP] [--worlds 20]
 
 In each world the candidates are cross-validated as `releve select` does, by spatial blocks and, as a warning, at
 random; then each is trained as a recipe would and scored on test plots in countries without a training plot: which is
 best there is the truth. Two selections: presence-only models (background and whether coordinates are seen, scored on
-held-out target-group sites), and models of plots. Writes select.md beside this file. With ``--folder`` a stopped
+held-out target-group sites), and models of plots. Writes selection.md beside this file. With ``--folder`` a stopped
 benchmark goes on.
 """
 
@@ -149,7 +149,7 @@ def render(table: pl.DataFrame, seconds: float) -> str:
     lines = [
         "# Choosing settings: spatial against random cross-validation",
         "",
-        f"`python benchmarks/select.py`: {worlds} virtual worlds of {WORLD['num_plots']} plots and "
+        f"`python benchmarks/selection.py`: {worlds} virtual worlds of {WORLD['num_plots']} plots and "
         f"{WORLD['num_records']:,} records, {WORLD['num_species']} species. The truth is the AUC (mean over species) "
         f"on test plots in countries that hold no training plot, of each candidate trained as its recipe would. "
         f"{FOLDS} folds each way. {seconds / 60:.0f} minutes. {describe_machine()}.",

@@ -25,7 +25,7 @@ def write(path: Path, tables: dict[str, pl.DataFrame], *, parquet: bool = True, 
 
 def test_the_page_says_the_score_with_its_interval_and_what_it_was_measured_on(tmp_path: Path) -> None:
     page = write(tmp_path, make_tables(copies=3))
-    assert "On 12 plots in regions held out" in page.text
+    assert "On 12 plots in square blocks of 50 km held out" in page.text
     assert "sF1 0.583 (95 % interval 0.550 to 0.650 )" in page.text
     assert "2.9.9" in page.text and "abcdef0123" in page.text and "--seed 42" in page.text
 

@@ -78,8 +78,9 @@ class Facts:
 
     @cached_property
     def rival(self) -> dict[str, Any] | None:
-        """The scores of the best reference model, with the run's gain over it; None without reference models."""
-        return next((row for row in self.scores if not row["is_model"]), None)
+        """The scores of the best reference model that makes lists, with the run's gain over it; None without one."""
+        others = (row for row in self.scores if not row["is_model"] and row["sample_f1"] is not None)
+        return next(others, None)
 
     @cached_property
     def num_plots(self) -> int:

@@ -166,9 +166,7 @@ def draw_reliability(
     with mpl.rc_context(STYLE):
         figure = new_figure(4.2)
         axes = figure.add_subplot()
-        axes.set(xscale="log", yscale="log", xlim=(floor, 1.25), ylim=(floor, 1.25), aspect="equal")
-        axes.grid()
-        axes.plot([floor, 1], [floor, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+        _draw_identity(axes, floor)
         axes.vlines(probs, np.maximum(low, floor), high, color=ACCENT, linewidth=1.2, alpha=0.6)
         seen = shares > 0
         axes.plot(probs[seen], shares[seen], "o-", color=ACCENT, markersize=5, linewidth=1)
@@ -199,9 +197,7 @@ def draw_reliability_by(
     with mpl.rc_context(STYLE):
         figure = new_figure(4.2)
         axes = figure.add_subplot()
-        axes.set(xscale="log", yscale="log", xlim=(floor, 1.25), ylim=(floor, 1.25), aspect="equal")
-        axes.grid()
-        axes.plot([floor, 1], [floor, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+        _draw_identity(axes, floor)
         for (label, probs, shares), colour in zip(parts, category_colours(len(parts)), strict=True):
             axes.plot(probs, shares, "o-", color=colour, markersize=3.6, linewidth=1.1, label=escape_math(label))
         axes.set(xlabel="predicted probability", ylabel="observed share of plots")
@@ -317,6 +313,16 @@ def add_legend_below(axes: Axes, count: int) -> None:
         columnspacing=1.2,
         markerscale=1.6,
     )
+
+
+def _draw_identity(axes: Axes, floor: float) -> None:
+    """Draw log axes from a floor to 1 with the line on which both are equal; ticks are plain numbers."""
+    axes.set(xscale="log", yscale="log", xlim=(floor, 1.25), ylim=(floor, 1.25), aspect="equal")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda tick, _: np.format_float_positional(tick, trim="-"))
+        axis.set_minor_formatter(mpl.ticker.NullFormatter())
+    axes.grid()
+    axes.plot([floor, 1], [floor, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
 
 
 def _column(logs: Sequence[dict[str, Any]], key: str) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from releve.report.page import format_interval, format_score, is_number
 
 WIDTH, HEIGHT = 132.0, 16.0
 MAX_ROWS = 24
-MAX_COLUMNS = 3
+MAX_COLUMNS = 2
 """Scores beside the one that is plotted."""
 NAMES = {
     "sample_f1": "sF1",
@@ -84,7 +84,7 @@ def make_table(
     ----------
     table
         ``group``, a count whose name starts with ``num_``, and scores of ``NAMES``, some with ``_low`` and ``_high``.
-        The first score of ``NAMES`` that has a value is plotted, beside at most three others.
+        The first score of ``NAMES`` that has a value is plotted, beside at most two others.
     name, title, caption
         As in :class:`GroupTable`.
     marks

@@ -17,9 +17,18 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def render_page(template: str, **facts: Any) -> str:
     """Return a page as HTML text; every fact is escaped unless it is ``Markup``."""
+    return _render(template, facts, autoescape=True)
+
+
+def render_text(template: str, **facts: Any) -> str:
+    """Return a plain text; nothing is escaped."""
+    return _render(template, facts, autoescape=False)
+
+
+def _render(template: str, facts: dict[str, Any], *, autoescape: bool) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
+        autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

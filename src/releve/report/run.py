@@ -35,11 +35,9 @@ MAX_NAMES = 24
 """Species of one column of an example."""
 COLUMNS = (
     ("macro_f1", "macro F1", 3),
-    ("micro_f1", "micro F1", 3),
     ("precision", "precision", 3),
     ("recall", "recall", 3),
     ("auc_macro", "AUC", 3),
-    ("ap_macro", "AP", 3),
     ("brier", "Brier", 4),
     ("calibration_slope", "slope", 2),
     ("richness_bias", "bias", 1),
@@ -133,13 +131,13 @@ def describe_gains(scores: Sequence[dict[str, Any]]) -> str:
 
     Examples
     --------
-    >>> others = [{"model": "kin", "gain_low": 0.1, "gain_high": 0.2}, {"model": "far", "gain_low": 0.3, "gain_high": 1}]
-    >>> describe_gains([{"model": "mine", "is_model": True}, *(row | {"is_model": False} for row in others)])
-    'It is better than kin and far.'
+    >>> gain = {"is_model": False, "sample_f1": 0.1, "gain_low": 0.1, "gain_high": 0.2}
+    >>> describe_gains([{"model": "mine", "is_model": True}, {"model": "a"} | gain, {"model": "b"} | gain])
+    'It is better than a and b.'
     """
     named: dict[str, list[str]] = {}
     for row in scores:
-        if not row["is_model"]:
+        if not row["is_model"] and row["sample_f1"] is not None:
             named.setdefault(describe_gain(row), []).append(row["model"])
     return " ".join(text.format(words.join_words(named[word])) for word, text in VERDICTS.items() if word in named)
 

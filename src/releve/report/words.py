@@ -44,6 +44,13 @@ REGIMES = {
     "environment shared by both",
     "classes": "The models were first trained on presence-only rows, then on plots",
 }
+HELD_OUT = {
+    "blocks": "square blocks",
+    "country": "countries",
+    "region": "regions",
+    "environment": "clusters of similar environments",
+}
+"""What is held out whole, by the method of the split."""
 GROUPINGS = {
     "single": "each record a row of its own",
     "survey": "the records of one survey id together",
@@ -100,7 +107,7 @@ def with_interval(row: dict[str, object], name: str, digits: int = 3) -> str:
     text = format_score(value, digits)  # type: ignore[arg-type]
     if not (is_number(low) and is_number(high)):
         return text
-    return f"{text} (95 % interval {format_interval(low, high, digits)})"  # type: ignore[arg-type]
+    return f"{text} (95 % interval {format_interval(low, high, digits)})"
 
 
 def describe_rows(facts: Facts) -> str:
@@ -161,8 +168,9 @@ def describe_predictors(facts: Facts) -> str:
 def describe_split(facts: Facts) -> str:
     """Return how plots are held out, and how far they lie from those trained on."""
     split = facts.config.split
+    units = name_units(facts)
     text = (
-        f"Square blocks of {split.block_size_km:g} km were dealt to {facts.manifest.num_folds} folds of nearly equal "
+        f"{units[0].upper()}{units[1:]} were dealt to {facts.manifest.num_folds} folds of nearly equal "
         f"size and held out whole; training rows nearer than {split.buffer_km:g} km to a held-out row were left out."
     )
     rows = [row for row in facts.leakage if int(row["fold"]) in facts.folds]
@@ -177,6 +185,12 @@ def describe_split(facts: Facts) -> str:
     return text
 
 
+def name_units(facts: Facts) -> str:
+    """Return what is held out whole, such as ``square blocks of 50 km``."""
+    split = facts.config.split
+    return HELD_OUT[split.method] + (f" of {split.block_size_km:g} km" if split.method == "blocks" else "")
+
+
 def describe_network(facts: Facts) -> str:
     """Return what the networks, and the forests, are made of."""
     model, forest = facts.config.model, facts.config.forest
@@ -188,11 +202,11 @@ def describe_network(facts: Facts) -> str:
         else:
             text = (
                 f"The network encoded each of {join_words(names)} to {model.embedding_dim} values, joined them and "
-                f"passed them through a layer of {model.hidden_dim} and {counted(model.num_layers, 'residual layer')}"
+                f"passed them through a layer of {model.hidden_dim} units and {counted(model.num_layers, 'residual layer')}"
             )
         patch = f"; patches went through {model.patch_backbone}" if "patch" in names else ""
         weights = "" if "patch" not in names else (" with pre-trained weights" if model.pretrained else " from scratch")
-        text += f" with one output a species{patch}{weights}."
+        text += f", with one output for each species{patch}{weights}."
         text += f" Dropout was {model.dropout:g}"
         if model.fusion != "direct":
             text += f", a column of a table was hidden at a rate of {model.input_dropout:g}"
@@ -241,7 +255,7 @@ def describe_members(facts: Facts) -> str:
     """Return which models there are, and how they are joined."""
     kinds = [counted(number, kind) for kind, number in facts.num_members.items()]
     seeds = facts.config.train.seeds_per_fold
-    text = f"{join_words(kinds)} {'were' if facts.num_members.total() > 1 else 'was'} trained, "
+    text = f"In all, {join_words(kinds)} {'were' if facts.num_members.total() > 1 else 'was'} trained, "
     if len(facts.folds) > 1:
         text += f"each with one of {len(facts.folds)} folds held out"
     else:
@@ -323,10 +337,11 @@ def _selection(facts: Facts) -> str:
     weights = "a running average of the weights" if train.ema_decay else "the weights"
     if not train.selection_share:
         return f"Of the last epoch, {weights} was kept." if train.ema_decay else "The last epoch's weights were kept."
+    share, patience = f"{100 * train.selection_share:g} %", counted(train.patience, "epoch")
     return (
-        f"Whole blocks with about {100 * train.selection_share:g} % of the rows outside the held-out fold were kept "
-        f"from fitting to choose the epoch by sF1; training stopped after {counted(train.patience, 'epoch')} without a "
-        f"better one, and {weights} of the best epoch {'was' if train.ema_decay else 'were'} kept{_best_epochs(facts)}."
+        f"Whole blocks with about {share} of the rows outside the held-out fold were kept from fitting to choose the epoch "
+        f"by sF1 (patience {patience}); {weights} of the best epoch {'was' if train.ema_decay else 'were'} "
+        f"kept{_best_epochs(facts)}."
     )
 
 

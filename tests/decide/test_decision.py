@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from releve.decide import Calibration, fit_calibration
 from releve.decide.decision import DecideConfig, Decision, KindDecision, fit_decision
 from releve.decide.methods import CALIBRATIONS, fit_by_class
-from releve.decide.rules import FITS, RULES
+from releve.decide.rules import FITS, RULES, RuleOptions
 from releve.decide.weights import fit_weights
 from releve.errors import ConfigError
 from releve.metrics import Lists, score_sets
@@ -34,7 +34,7 @@ def truth(logits: Logits) -> Lists:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rule_keeps_its_setting_and_its_lists_through_json(rule: str, logits: Logits, truth: Lists) -> None:
-    decision = fit_decision(logits, truth, DecideConfig(rule=rule))
+    decision = fit_decision(logits, truth, DecideConfig(rule=rule, coverage=0.6))
     again = Decision.model_validate_json(decision.model_dump_json())
     assert again == decision
     probs = decision.probs(logits)
@@ -47,10 +47,10 @@ def test_a_rule_keeps_its_setting_and_its_lists_through_json(rule: str, logits: 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_setting_is_the_one_that_the_rules_own_fit_finds(rule: str, logits: Logits, truth: Lists) -> None:
-    decision = fit_decision(logits, truth, DecideConfig(rule=rule))
-    expected = FITS[rule](decision.probs(logits), truth)
-    if expected is None:
-        assert decision.setting is None
+    decision = fit_decision(logits, truth, DecideConfig(rule=rule, coverage=0.6))
+    expected = FITS[rule](decision.probs(logits), truth, RuleOptions(coverage=0.6))
+    if expected is None or rule == "expected_f1_macro":
+        assert decision.setting == expected
     else:
         np.testing.assert_array_equal(np.asarray(decision.setting), expected)
     assert isinstance(decision.setting, list) == (rule == "species_threshold")
@@ -107,6 +107,22 @@ def test_a_fitted_length_beats_every_other_length_on_its_rows(logits: Logits, tr
         for k in range(1, 13)
     ]
     assert decision.setting == 1 + int(np.argmax(scores))
+
+
+@pytest.mark.parametrize("coverage", [0, 1, float("nan")])
+def test_a_coverage_that_no_or_every_list_keeps_is_refused_with_the_reason(coverage: float) -> None:
+    with pytest.raises(ValidationError, match="which only the list of all species or an empty one could keep"):
+        DecideConfig(coverage=coverage)
+    with pytest.raises(ValidationError):
+        DecideConfig(macro_weight=-1)
+
+
+def test_a_conformal_decision_covers_what_it_promises_on_its_own_rows(logits: Logits, truth: Lists) -> None:
+    for coverage in (0.5, 0.9):
+        decision = fit_decision(logits, truth, DecideConfig(rule="conformal", coverage=coverage))
+        lists = decision.lists(decision.probs(logits))
+        covered = [np.isin(truth.row(i), lists.row(i)).mean() for i in range(200)]
+        assert coverage <= np.mean(covered) <= coverage + 0.02
 
 
 def test_unknown_rules_are_refused(logits: Logits) -> None:

@@ -14,7 +14,8 @@ from releve.decide import (
     threshold_sets,
     top_k_sets,
 )
-from releve.decide.rules import THRESHOLDS_G, _cells
+from releve.decide.grid import THRESHOLDS_G, binned_cells
+from releve.decide.rules import RuleOptions
 from releve.errors import ConfigError, TableError
 from releve.metrics import score_sets
 
@@ -71,7 +72,7 @@ def test_on_calibrated_probabilities_no_fitted_rule_beats_expected_f1():
     assert RULES.keys() == FITS.keys()
     scores = {}
     for name, rule in RULES.items():
-        setting = FITS[name](probs[fit], truth.take(fit))
+        setting = FITS[name](probs[fit], truth.take(fit), RuleOptions())
         scores[name] = sf1(rule(probs[test], setting), truth.take(test))
     assert max(scores, key=scores.get) == "expected_f1"
 
@@ -120,9 +121,11 @@ def test_rare_species_are_shrunk_to_the_global_threshold():
 
 def test_blocks_of_rows_do_not_change_a_fit(world, monkeypatch):
     probs, truth = world
-    before = [np.asarray(fit(probs, truth), dtype=float) for name, fit in FITS.items() if name != "expected_f1"]
+    fits = {name: fit for name, fit in FITS.items() if name not in ("expected_f1", "expected_f1_macro")}
+    options = RuleOptions(coverage=0.4)
+    before = [np.asarray(fit(probs, truth, options), dtype=float) for fit in fits.values()]
     monkeypatch.setattr("releve.decide.blocks.BLOCK_CELLS", 999)
-    after = [np.asarray(fit(probs, truth), dtype=float) for name, fit in FITS.items() if name != "expected_f1"]
+    after = [np.asarray(fit(probs, truth, options), dtype=float) for fit in fits.values()]
     for one, other in zip(before, after, strict=True):
         np.testing.assert_allclose(one, other)
 
@@ -156,7 +159,7 @@ def test_every_value_falls_in_the_bin_of_the_highest_threshold_it_reaches():
     near = [THRESHOLDS_G, np.nextafter(THRESHOLDS_G, 0), np.nextafter(THRESHOLDS_G, 1), [0.0, 1.0]]
     random = np.random.default_rng(0).random(20_000) ** 4
     for values in (np.concatenate([*near, random]), np.concatenate([*near, random]).astype(np.float32)):
-        _, columns, bins = _cells(torch.from_numpy(values[None, :]))
+        _, columns, bins = binned_cells(torch.from_numpy(values[None, :]))
         expected = np.searchsorted(THRESHOLDS_G, values.astype(np.float64), side="right") - 1
         np.testing.assert_array_equal(columns, np.flatnonzero(expected >= 0))
         np.testing.assert_array_equal(bins, expected[expected >= 0])

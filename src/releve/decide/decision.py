@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from releve.decide.conformal import check_coverage
+from releve.decide.macro import MacroSetting
 from releve.decide.methods import CALIBRATIONS, AnyCalibration
-from releve.decide.rules import FITS, RULES
+from releve.decide.rules import FITS, RULES, RuleOptions
 from releve.decide.weights import fit_weights
-from releve.errors import pick
+from releve.errors import ConfigError, pick
 from releve.metrics import Lists
 
 
@@ -21,11 +23,37 @@ class DecideConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rule: Literal["expected_f1", "top_k", "threshold", "species_threshold"] = "expected_f1"
-    """``expected_f1`` gives each survey the list with the highest expected F1; the others use one fitted setting."""
+    rule: Literal[
+        "expected_f1",
+        "expected_f1_macro",
+        "top_k",
+        "threshold",
+        "species_threshold",
+        "conformal",
+        "miss_risk",
+        "false_risk",
+    ] = "expected_f1"
+    """``expected_f1`` gives each survey the list with the highest expected F1, ``expected_f1_macro`` adds rare species
+    by ``macro_weight``; ``top_k``, ``threshold`` and ``species_threshold`` have the length or thresholds with the best
+    sF1; ``conformal`` and ``miss_risk`` miss at most 1 - ``coverage`` of the observed species, on average or for 9 of
+    10 calibration sets; of the lists of ``false_risk``, at most 1 - ``coverage`` is not there, for 9 of 10."""
     calibration: Literal["platt", "temperature", "isotonic", "frequency_class", "none"] = "platt"
     """How each kind's logits are corrected on validation rows first: a slope and an intercept, a slope alone, any
     rising line, or a slope and an intercept for each class of species by frequency."""
+
+    coverage: float = 0.9
+    """The share that the rules ``conformal``, ``miss_risk`` and ``false_risk`` promise; between 0 and 1."""
+    macro_weight: float = Field(0.05, ge=0, allow_inf_nan=False)
+    """What macro F1 counts for in the rule ``expected_f1_macro``, sF1 being 1."""
+
+    @field_validator("coverage")
+    @classmethod
+    def _possible(cls, coverage: float) -> float:
+        try:
+            check_coverage(coverage)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return coverage
 
 
 class KindDecision(BaseModel):
@@ -43,7 +71,7 @@ class Decision(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rule: str
-    setting: float | list[float] | None
+    setting: float | list[float] | MacroSetting | None
     kinds: dict[str, KindDecision]
 
     def calibrated(self, kind: str, logits: torch.Tensor) -> torch.Tensor:
@@ -96,10 +124,10 @@ def fit_decision(
         for kind, calibration, share in zip(logits, calibrations, shares, strict=True)
     }
     decision = Decision(rule=config.rule, setting=None, kinds=kinds)
-    fit: Any = FITS[config.rule]
-    setting = fit(decision.probs(logits), truth)
+    options = RuleOptions(coverage=config.coverage, macro_weight=config.macro_weight)
+    setting = FITS[config.rule](decision.probs(logits), truth, options)
     if isinstance(setting, np.ndarray):
-        setting = setting.tolist()
-    elif setting is not None:
+        return decision.model_copy(update={"setting": setting.tolist()})
+    if isinstance(setting, int | float):
         setting = float(setting)
     return decision.model_copy(update={"setting": setting})

@@ -1,6 +1,6 @@
 """Rules that turn probabilities into species lists, and their settings fitted on validation surveys.
 
-A rule is ``rule(probs, setting) -> Lists``; ``FITS[name](probs, truth)`` finds the setting for
+A rule is ``rule(probs, setting) -> Lists``; ``FITS[name](probs, truth, options)`` finds the setting for
 ``RULES[name]``.
 """
 
@@ -10,21 +10,30 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from releve.decide.blocks import best_first, lists_of_pairs, map_blocks
+from releve.decide.conformal import false_risk_threshold, miss_rate_thresholds, miss_risk_threshold
 from releve.decide.expected_f1 import expected_f1_sets
+from releve.decide.grid import THRESHOLDS_G, binned_cells, counts_reached, log_odds, reached
+from releve.decide.macro import MacroSetting, expected_f1_macro_sets, fit_macro
 from releve.errors import ConfigError, TableError
 from releve.metrics import Lists
 
 Probs = np.ndarray | torch.Tensor
-Setting = float | np.ndarray | None
+Setting = float | np.ndarray | MacroSetting | None
 
-_log_odds = np.linspace(-1, 1, 1025) * np.log(0.9999 / 0.0001)
-THRESHOLDS_G = (1 / (1 + np.exp(-_log_odds))).astype(np.float32).astype(np.float64)
-"""(G,) thresholds tried, ascending, evenly spaced in log-odds from .0001 to .9999; exact in float32."""
+
+@dataclass(frozen=True)
+class RuleOptions:
+    """What a fit is asked for: see :class:`releve.decide.decision.DecideConfig`."""
+
+    coverage: float = 0.9
+    macro_weight: float = 0.05
+
 
 SHRINKAGE = 10.0
 """Observed presences at which a species' own threshold weighs as much as the global one."""
@@ -129,11 +138,26 @@ def _threshold(probs: Probs, setting: Setting) -> Lists:
     return threshold_sets(probs, np.asarray(setting, dtype=np.float64))
 
 
+def _over_threshold(probs: Probs, setting: Setting) -> Lists:
+    """Return the lists over the setting's threshold, empty where no species is."""
+    return threshold_sets(probs, np.asarray(setting, dtype=np.float64), min_size=0)
+
+
+def _expected_f1_macro(probs: Probs, setting: Setting) -> Lists:
+    """Return the lists with the highest expected F1 of surveys and species together."""
+    assert isinstance(setting, MacroSetting)
+    return expected_f1_macro_sets(probs, setting)
+
+
 RULES: dict[str, Callable[[Probs, Setting], Lists]] = {
     "expected_f1": _expected_f1,
     "top_k": _top_k,
     "threshold": _threshold,
     "species_threshold": _threshold,
+    "expected_f1_macro": _expected_f1_macro,
+    "conformal": _over_threshold,
+    "miss_risk": _over_threshold,
+    "false_risk": _over_threshold,
 }
 
 
@@ -211,15 +235,10 @@ def fit_threshold(probs: Probs, truth: Lists) -> float:
     _check_rows(probs, truth)
     known = truth.to_csr(probs.shape[1])
     observed_N = truth.lengths()
-    num_bins = len(THRESHOLDS_G)
 
     def work(first: int, block_BS: torch.Tensor) -> np.ndarray:
         truth_BS = known[first : first + len(block_BS)].toarray()
-        rows, columns, bins = _cells(block_BS)
-        hit = truth_BS[rows, columns] > 0
-        keys = rows * num_bins + bins
-        listed_BG = _reached(np.bincount(keys, minlength=truth_BS.shape[0] * num_bins).reshape(-1, num_bins))
-        hits_BG = _reached(np.bincount(keys[hit], minlength=truth_BS.shape[0] * num_bins).reshape(-1, num_bins))
+        listed_BG, hits_BG = counts_reached(block_BS, truth_BS)
         top_B1 = best_first(block_BS, 1)[1].cpu().numpy()
         hits_BG = np.where(listed_BG > 0, hits_BG, np.take_along_axis(truth_BS, top_B1, axis=1))
         observed_B1 = observed_N[first : first + len(block_BS), None]
@@ -265,7 +284,7 @@ def fit_species_thresholds(probs: Probs, truth: Lists) -> np.ndarray:
     lock = threading.Lock()
 
     def work(first: int, block_BS: torch.Tensor) -> None:
-        rows, columns, bins = _cells(block_BS)
+        rows, columns, bins = binned_cells(block_BS)
         hit = known[first : first + len(block_BS)].toarray()[rows, columns] > 0
         keys = torch.from_numpy(columns * num_bins + bins)
         with lock:
@@ -274,12 +293,12 @@ def fit_species_thresholds(probs: Probs, truth: Lists) -> np.ndarray:
 
     map_blocks(work, probs, probs=True)
     observed_S = np.bincount(truth.indices[truth.indices < num_species], minlength=num_species)
-    reached_SG = _reached(listed_SG.numpy()) + observed_S[:, None]
-    f1_SG = 2 * _reached(hits_SG.numpy()) / np.maximum(reached_SG, 1)
+    reached_SG = reached(listed_SG.numpy()) + observed_S[:, None]
+    f1_SG = 2 * reached(hits_SG.numpy()) / np.maximum(reached_SG, 1)
     own_S = _middle_of_best(f1_SG)
     weight_S = np.where(f1_SG.max(axis=1) > 0, observed_S, 0)
-    log_odds = (weight_S * _logit(own_S) + SHRINKAGE * _logit(general)) / (weight_S + SHRINKAGE)
-    return 1 / (1 + np.exp(-log_odds))
+    shrunk_S = (weight_S * log_odds(own_S) + SHRINKAGE * log_odds(general)) / (weight_S + SHRINKAGE)
+    return 1 / (1 + np.exp(-shrunk_S))
 
 
 def _middle_of_best(f1_SG: np.ndarray) -> np.ndarray:
@@ -291,26 +310,6 @@ def _middle_of_best(f1_SG: np.ndarray) -> np.ndarray:
     return THRESHOLDS_G[(first_S + last_S + 1) // 2]
 
 
-def _cells(block_BS: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return row, column and index of the highest threshold reached, of the cells that reach the lowest."""
-    rows, columns = (x.cpu().numpy() for x in (block_BS >= THRESHOLDS_G[0]).nonzero(as_tuple=True))
-    values = np.minimum(block_BS.cpu().numpy()[rows, columns], THRESHOLDS_G[-1], dtype=np.float64)
-    last, step = len(THRESHOLDS_G) - 1, _log_odds[1] - _log_odds[0]
-    bins = ((_logit(values) - _log_odds[0]) / step).astype(np.int64).clip(0, last)  # right, or next to it
-    bins -= values < THRESHOLDS_G[bins]
-    bins += (bins < last) & (values >= THRESHOLDS_G[np.minimum(bins + 1, last)])
-    return rows, columns, bins
-
-
-def _reached(counts: np.ndarray) -> np.ndarray:
-    """Return how many cells reach each threshold, from how many have it as their highest."""
-    return counts[:, ::-1].cumsum(axis=1, dtype=counts.dtype)[:, ::-1]
-
-
-def _logit(probs: np.ndarray | float) -> np.ndarray:
-    return np.log(probs) - np.log1p(-np.asarray(probs))
-
-
 def _check_rows(probs: Probs, truth: Lists) -> None:
     if len(probs) != truth.num_surveys or not len(probs):
         raise TableError(
@@ -319,13 +318,13 @@ def _check_rows(probs: Probs, truth: Lists) -> None:
         )
 
 
-def _no_setting(probs: Probs, truth: Lists) -> None:
-    """Return the setting of a rule that has none."""
-
-
-FITS: dict[str, Callable[[Probs, Lists], Setting]] = {
-    "expected_f1": _no_setting,
-    "top_k": fit_top_k,
-    "threshold": fit_threshold,
-    "species_threshold": fit_species_thresholds,
+FITS: dict[str, Callable[[Probs, Lists, RuleOptions], Setting]] = {
+    "expected_f1": lambda probs, truth, options: None,
+    "top_k": lambda probs, truth, options: fit_top_k(probs, truth),
+    "threshold": lambda probs, truth, options: fit_threshold(probs, truth),
+    "species_threshold": lambda probs, truth, options: fit_species_thresholds(probs, truth),
+    "expected_f1_macro": lambda probs, truth, options: fit_macro(probs, options.macro_weight),
+    "conformal": lambda probs, truth, options: float(miss_rate_thresholds(probs, truth, options.coverage)[0]),
+    "miss_risk": lambda probs, truth, options: miss_risk_threshold(probs, truth, options.coverage),
+    "false_risk": lambda probs, truth, options: false_risk_threshold(probs, truth, options.coverage),
 }

@@ -49,8 +49,8 @@ WORLD: dict[str, Any] = {
 }
 BASE: dict[str, dict[str, Any]] = {
     "data": {"modalities": ["covariates"], "records": "po"},
-    "split": {"num_folds": 4, "block_size_km": 150, "buffer_km": 5},
-    "model": {"modalities": ["covariates"], "embedding_dim": 64, "hidden_dim": 128, "dropout": 0.2},
+    "split": {"num_folds": 4, "block_size_km": 250, "buffer_km": 5},
+    "model": {"modalities": ["covariates"], "embedding_dim": 64, "hidden_dim": 128, "location_waves": 8},
     "pseudoplots": {"method": "grid", "size_m": 1000},
     "records": {"observation_head": False},
     "train": {"batch_size": 64, "patience": 4, "device": "cpu"},
@@ -58,7 +58,7 @@ BASE: dict[str, dict[str, Any]] = {
 PLACES = "model.modalities=['covariates'],['covariates','location']"
 TRIALS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "po": ({"regime": "po", "epochs": 10, "batch_size": 128}, [PLACES, "records.background=target_group,random"]),
-    "pa": ({"regime": "pa", "epochs": 20}, [PLACES, "model.location_waves=1,8"]),
+    "pa": ({"regime": "pa"}, [PLACES, "train.epochs=8,32"]),
 }
 """By regime, the training and the fields that candidates differ in."""
 FOLDS = 2

@@ -77,7 +77,9 @@ def select_settings(
     num_folds = min(num_folds, store.manifest.num_folds)
     if config.train.regime == "po":
         store = store.take(np.flatnonzero(~store.is_plot))
-        dealt = assign_folds(store.lon, store.lat, config.split, rng=np.random.default_rng(seed))
+        squares = config.split.model_copy(update={"method": "blocks"})  # records name no country
+        rng = np.random.default_rng(seed)
+        dealt = assign_folds(store.lon, store.lat, squares, rng=rng, labels=store.labels)
         store = _with_folds(store, dealt)
     shuffled = np.random.default_rng(seed).permutation(store.folds)
     stores = {"": store} | ({"random_": _with_folds(store, shuffled)} if random_cv else {})

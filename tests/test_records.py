@@ -10,11 +10,13 @@ import polars as pl
 import pytest
 
 from commands import Commands
+from releve.config import Config
 from releve.errors import ReleaseError
 from releve.ingest import open_release, read_occurrences
 from releve.prepare.clean import CleanConfig
 from releve.prepare.pseudoplots import PseudoplotConfig
 from releve.prepare.records import land_cover_of, prepare_records
+from releve.select import plan_candidates
 from releve.simulate import SimulateConfig, simulate_release
 from releve.store import DataConfig, build_store, open_store
 from releve.store.build import SplitConfig
@@ -219,6 +221,18 @@ def test_select_ranks_backgrounds_on_held_out_target_group_sites(
     assert [row["auc"] for row in rows] == sorted((row["auc"] for row in rows), reverse=True)
     assert all(0.3 < row["auc"] < 1 and 0 < row["random_auc"] < 1 for row in rows)
     assert pl.read_csv(tmp_path / "table.csv").height == 2
+
+
+def test_candidates_are_all_combinations_and_lists_stay_whole() -> None:
+    trials = ["model.modalities=['covariates'],['covariates','location']", "train.epochs=3,5"]
+    planned = list(plan_candidates(Config(), trials))
+    assert [(config.model.modalities, config.train.epochs) for _, config in planned] == [
+        (("covariates",), 3),
+        (("covariates",), 5),
+        (("covariates", "location"), 3),
+        (("covariates", "location"), 5),
+    ]
+    assert planned[2][0] == {"model.modalities": "['covariates','location']", "train.epochs": "3"}
 
 
 @pytest.mark.parametrize(

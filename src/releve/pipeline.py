@@ -180,10 +180,11 @@ def evaluate(run: Run) -> Evaluation:
     )
     folder = run.path / "evaluation"
     folder.mkdir(exist_ok=True)
-    for name in ("surveys", "species", "reliability"):
-        write_text(folder / f"{name}.csv", getattr(evaluation, name).write_csv())
-    write_text(folder / "scores.csv", evaluation.table().write_csv())
-    write_json(folder / "scores.json", evaluation.table().to_dicts())
+    for name, table in evaluation.tables.items():
+        write_text(folder / f"{name}.csv", table.write_csv())
+        with atomic_path(folder / f"{name}.parquet") as part:
+            write_parquet(part, table)
+    write_json(folder / "scores.json", evaluation.tables["scores"].to_dicts())
     write_run_report(run, evaluation, run.path / "report.html")
     add_step(run.path, "evaluate", started)
     return evaluation

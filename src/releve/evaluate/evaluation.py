@@ -57,8 +57,9 @@ class Evaluation:
     distances, novelties, reliability, calibration, folds, examples."""
 
     def table(self) -> pl.DataFrame:
-        """Return one row a model that makes lists, the best first."""
-        return self.tables["scores"].filter(pl.col("sample_f1").is_not_null())
+        """Return one row a model that makes lists, the best first, to be printed: NaN for what is not defined."""
+        scores = self.tables["scores"].filter(pl.col("sample_f1").is_not_null())
+        return scores.with_columns(pl.col(pl.Float64).fill_null(float("nan")))
 
 
 def evaluate_held_out(
@@ -150,7 +151,7 @@ def score_table(
     table = pl.DataFrame(rows, infer_schema_length=None)
     missing = [name for name in ("gain", "gain_low", "gain_high") if name not in table.columns]
     table = table.with_columns(pl.lit(None, pl.Float64).alias(name) for name in missing)
-    return table.select(*first, pl.exclude(first))
+    return tables.without_nan(table.select(*first, pl.exclude(first)))
 
 
 def _auc_on_same(model: Entry, auc_S: NDArray[np.float64]) -> float:

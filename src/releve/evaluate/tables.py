@@ -39,7 +39,7 @@ def survey_table(store: Store, rows: NDArray[np.int64], model: Entry, facts: Fol
     ]
     scores = model.sets.per_survey.select("f1", "num_observed", "num_predicted", "num_hit")
     near = pl.DataFrame({"distance_km": facts.distance_km, "novelty": facts.novelty})
-    return pl.concat([surveys.select(columns), scores, _without_nan(near)], how="horizontal")
+    return pl.concat([surveys.select(columns), scores, without_nan(near)], how="horizontal")
 
 
 def species_table(store: Store, model: Entry, facts: FoldFacts) -> pl.DataFrame:
@@ -65,7 +65,7 @@ def species_table(store: Store, model: Entry, facts: FoldFacts) -> pl.DataFrame:
         }
     )
     joined = own.join(model.sets.per_species, on="species_index", how="left").join(ranks, on="species_index")
-    return _without_nan(joined.sort("species_index"))
+    return without_nan(joined.sort("species_index"))
 
 
 def frequency_table(
@@ -102,7 +102,7 @@ def frequency_table(
             | {key: part[key].mean() for key in ("average_precision", "boyce", "tss", "brier")}
             | {"ece": cells.ece(name), "calibration_slope": slope, "calibration_intercept": intercept}
         )
-    return _without_nan(pl.DataFrame(rows, infer_schema_length=None))
+    return without_nan(pl.DataFrame(rows, infer_schema_length=None))
 
 
 def group_table(
@@ -146,7 +146,7 @@ def group_table(
         for key, value_N in values.items():
             row |= _scored(key, value_N.mean(), _mean_interval(value_N, own, seed))
         rows.append(row | _ratio("micro_f1", 2 * hits, listed + observed, own, seed))
-    return _without_nan(pl.DataFrame(rows, infer_schema_length=None))
+    return without_nan(pl.DataFrame(rows, infer_schema_length=None))
 
 
 def survey_groups(surveys: pl.DataFrame, blocks: NDArray[np.int64], seed: int) -> dict[str, pl.DataFrame]:
@@ -180,11 +180,11 @@ def cell_tables(cells: CellScores) -> tuple[pl.DataFrame, pl.DataFrame]:
         table = cells.reliability(name)
         if table.is_empty():
             continue
-        reliability.append(table.select(pl.lit(name).alias("frequency_class"), pl.all()))
+        reliability.append(table.select(pl.lit(name).alias("prevalence_class"), pl.all()))
         slope, intercept = cells.calibration(name)
         calibration.append(
             {
-                "frequency_class": name,
+                "prevalence_class": name,
                 "num_species": int((cells.class_of_species == cells.classes.index(name)).sum())
                 if name != "all"
                 else len(cells.class_of_species),
@@ -195,7 +195,7 @@ def cell_tables(cells: CellScores) -> tuple[pl.DataFrame, pl.DataFrame]:
                 "brier": cells.brier(name),
             }
         )
-    return pl.concat(reliability), _without_nan(pl.DataFrame(calibration, infer_schema_length=None))
+    return pl.concat(reliability), without_nan(pl.DataFrame(calibration, infer_schema_length=None))
 
 
 def example_table(
@@ -260,6 +260,6 @@ def _scored(name: str, value: object, interval: tuple[float, float]) -> dict[str
     return {name: number, f"{name}_low": interval[0], f"{name}_high": interval[1]}
 
 
-def _without_nan(table: pl.DataFrame) -> pl.DataFrame:
+def without_nan(table: pl.DataFrame) -> pl.DataFrame:
     """Return the table with null for what is not defined, as everywhere in tables."""
     return table.with_columns(pl.col(pl.Float64, pl.Float32).fill_nan(None))

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from releve.models.baselines.design import gather_labels, standardised_covariates
 from releve.store import Store
@@ -33,23 +35,33 @@ def predict_logistic(
     x_NK, x_MK = (torch.from_numpy(part) for part in make_features(known, table))
     labels = gather_labels(store, train)
     share_S = torch.from_numpy(np.asarray(labels.mean(axis=0), np.float32).ravel())
-    weight_KS = torch.zeros(x_NK.shape[1], labels.shape[1], requires_grad=True)
-    bias_S = torch.logit(share_S, eps=1e-6).requires_grad_()
+    weight_KS, bias_S = torch.zeros(x_NK.shape[1], labels.shape[1]), torch.logit(share_S, eps=1e-6)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam([weight_KS, bias_S], LEARNING_RATE)
     num_steps = EPOCHS * -(-len(train) // BATCH_SIZE)
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / num_steps)
-    for _ in range(EPOCHS):
-        for batch in torch.randperm(len(train), generator=generator).split(BATCH_SIZE):
-            y_BS = torch.from_numpy(labels[batch.numpy()].toarray())
-            loss = binary_cross_entropy_with_logits(x_NK[batch] @ weight_KS + bias_S, y_BS, reduction="sum")
-            loss = loss / len(batch) + PENALTY / (2 * len(train)) * weight_KS.square().sum()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            decay.step()
-    with torch.inference_mode():
+    with one_thread(), torch.inference_mode():
+        for _ in range(EPOCHS):
+            for batch in torch.randperm(len(train), generator=generator).split(BATCH_SIZE):
+                y_BS = torch.from_numpy(labels[batch.numpy()].toarray())
+                x_BK = x_NK[batch]
+                error_BS = torch.sigmoid(torch.addmm(bias_S, x_BK, weight_KS)).sub_(y_BS).div_(len(batch))
+                weight_KS.grad = torch.addmm(weight_KS, x_BK.T, error_BS, beta=PENALTY / len(train))
+                bias_S.grad = error_BS.sum(dim=0)
+                optimizer.step()
+                decay.step()
         return torch.sigmoid(x_MK @ weight_KS + bias_S).numpy()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch work in one thread: on a shared machine threads within small operations wait for one another."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def make_features(known: NDArray[np.float32], table: NDArray[np.float32]) -> tuple[NDArray, NDArray]:

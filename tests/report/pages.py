@@ -16,7 +16,6 @@ from releve.config import make_config
 from releve.members import Member
 from releve.report import DemoResult
 from releve.runs import Run
-
 from stores import make_mixed_store, make_store
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
@@ -120,7 +119,9 @@ def make_tables(name: str = "tiny", *, baselines: bool = True, copies: int = 1) 
             {"mean_prob": [0.1, 0.5, 0.1], "observed_share": [0.2, 0.45, 0.3], "num_cells": [100, 60, 40]}
             | {"prevalence_class": ["all", "all", "1-10"]}
         ),
-        "calibration": pl.DataFrame({"prevalence_class": ["all", "1-10"], "slope": [0.97, 0.61], "brier": [0.01, 0.02]}),
+        "calibration": pl.DataFrame(
+            {"prevalence_class": ["all", "1-10"], "slope": [0.97, 0.61], "brier": [0.01, 0.02]}
+        ),
         "examples": pl.DataFrame(
             {"survey_id": [1, 1, 1, 1], "species_id": [1001, 1002, 1003, 1004]}
             | {"probability": [0.9, 0.2, 0.61, 0.72], "is_observed": [True, True, False, False]}
@@ -184,7 +185,9 @@ def make_run(
         "origin": "GeoLifeCLEF <2024>",
         "leakage": [{"fold": f} | LEAKAGE for f in range(3)],
         "dropped": {"train": {"duplicate survey-species pair": 6754, "nothing to drop": 0}},
-        "problems": [{"split": "train", "modality": "patch", "survey_id": 77, "path": "a/<b>.tif", "what": "truncated"}],
+        "problems": [
+            {"split": "train", "modality": "patch", "survey_id": 77, "path": "a/<b>.tif", "what": "truncated"}
+        ],
         "fingerprint": "f" * 64,
         "recipe": {"data": {"records": "po"}} if records else {},
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -44,14 +45,14 @@ def _render(template: str, facts: dict[str, Any], *, autoescape: bool) -> str:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Return whether a value is a finite number; None, NaN and infinity are not.
+    """Return whether a value is a finite number; None, NaN, infinity and what is no number are not.
 
     Examples
     --------
-    >>> [is_number(value) for value in (0.5, None, float("nan"))]
-    [True, False, False]
+    >>> [is_number(value) for value in (0.5, None, float("nan"), {})]
+    [True, False, False, False]
     """
-    return value is not None and math.isfinite(value)
+    return isinstance(value, Real) and math.isfinite(value)
 
 
 def format_score(value: float | None, digits: int = 3, *, signed: bool = False) -> str:

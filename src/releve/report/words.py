@@ -58,13 +58,23 @@ GROUPINGS = {
     "radius": "clusters",
     "patch": "cells as large as a satellite patch",
 }
+EXPECTED_F1 = (
+    "the list with the highest expected F1 under the calibrated probabilities, found exactly (Ye et al. 2012; "
+    "Dembczynski et al. 2013)"
+)
 RULES = {
-    "expected_f1": "the list with the highest expected F1 under the calibrated probabilities, found exactly "
-    "(Ye et al. 2012; Dembczynski et al. 2013)",
+    "expected_f1": EXPECTED_F1,
+    "expected_f1_macro": EXPECTED_F1 + ", with rare species added for macro F1 (weight {macro_weight:g})",
     "top_k": "the same number of most probable species for every plot",
     "threshold": "every species above one threshold",
     "species_threshold": "every species above a threshold of its own",
+    "conformal": "a conformal list, meant to hold {coverage:.0%} of the recorded species on average",
+    "miss_risk": "a risk-controlled list, meant to hold {coverage:.0%} of the recorded species for 9 of 10 sets of "
+    "calibration plots",
+    "false_risk": "a risk-controlled list, of whose species {coverage:.0%} are meant to be recorded, for 9 of 10 sets "
+    "of calibration plots",
 }
+"""List rules, with the settings of the recipe's ``decide`` section."""
 CALIBRATIONS = {
     "temperature": "temperature scaling (Guo et al. 2017)",
     "platt": "Platt scaling, a slope and an intercept of the logits (Platt 1999)",
@@ -177,7 +187,8 @@ def describe_split(facts: Facts) -> str:
     nearest = [row["nearest_train_km"] for row in rows if is_number(row.get("nearest_train_km"))]
     median = [row["median_train_km"] for row in rows if is_number(row.get("median_train_km"))]
     if nearest and median:
-        ends = f"{min(median):.1f}" if len(median) == 1 else f"{min(median):.1f} to {max(median):.1f}"
+        low, high = f"{min(median):.1f}", f"{max(median):.1f}"
+        ends = low if low == high else f"{low} to {high}"
         text += (
             f" The median distance from a held-out to the nearest training row was {ends} km, "
             f"the smallest {min(nearest):.1f} km."
@@ -202,7 +213,7 @@ def describe_network(facts: Facts) -> str:
         else:
             text = (
                 f"The network encoded each of {join_words(names)} to {model.embedding_dim} values, joined them and "
-                f"passed them through a layer of {model.hidden_dim} units and {counted(model.num_layers, 'residual layer')}"
+                f"passed them through {model.hidden_dim} units and {counted(model.num_layers, 'residual layer')}"
             )
         patch = f"; patches went through {model.patch_backbone}" if "patch" in names else ""
         weights = "" if "patch" not in names else (" with pre-trained weights" if model.pretrained else " from scratch")
@@ -284,9 +295,15 @@ def describe_decision(facts: Facts) -> str:
     else:
         words = CALIBRATIONS.get(kind, f"the method {kind!r}")
         text = f"Logits of held-out plots were calibrated by {words}, for each kind of model on its own."
-    rule = str(facts.decision.get("rule", decide.get("rule")))
-    text += f" The predicted list of a plot is {RULES.get(rule, f'made by the rule {rule!r}')}."
+    text += f" The predicted list of a plot is {describe_rule(facts)}."
     return f"{text} {_roles(facts)}"
+
+
+def describe_rule(facts: Facts) -> str:
+    """Return what the predicted list of a plot is."""
+    decide = facts.config.decide.model_dump()
+    rule = str(facts.decision.get("rule", decide["rule"]))
+    return RULES.get(rule, f"made by the rule {rule!r}").format(**decide).replace("%", " %")
 
 
 def describe_scores(facts: Facts) -> str:
@@ -339,8 +356,8 @@ def _selection(facts: Facts) -> str:
         return f"Of the last epoch, {weights} was kept." if train.ema_decay else "The last epoch's weights were kept."
     share, patience = f"{100 * train.selection_share:g} %", counted(train.patience, "epoch")
     return (
-        f"Whole blocks with about {share} of the rows outside the held-out fold were kept from fitting to choose the epoch "
-        f"by sF1 (patience {patience}); {weights} of the best epoch {'was' if train.ema_decay else 'were'} "
+        f"Whole blocks with about {share} of the rows outside the held-out fold were kept from fitting to choose the "
+        f"epoch by sF1 (patience {patience}); {weights} of the best epoch {'was' if train.ema_decay else 'were'} "
         f"kept{_best_epochs(facts)}."
     )
 

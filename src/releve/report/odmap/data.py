@@ -31,7 +31,8 @@ RASTERS = "longitude −32.26 to 35.58, latitude 26.63 to 72.18"
 
 
 def _location(facts: Facts) -> str:
-    return ", ".join(f"{name} ({format_count(count)} plots)" for name, count in facts.countries)
+    names = [f"{name} {format_count(count)}" for name, count in facts.countries]
+    return f"Surveys by country: {', '.join(names)}." if names else ""
 
 
 def _extent(facts: Facts) -> str:

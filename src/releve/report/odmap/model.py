@@ -60,10 +60,9 @@ def _nested(facts: Facts) -> str:
 
 
 def _threshold(facts: Facts) -> str:
-    rule = str(facts.decision.get("rule", facts.config.decide.rule))
-    text = words.RULES.get(rule, f"the rule {rule!r}")
+    text = words.describe_rule(facts)
     setting = facts.decision.get("setting")
-    return f"{text[0].upper()}{text[1:]}" + (f" ({setting:g})." if is_number(setting) else ".") if text else ""
+    return f"{text[0].upper()}{text[1:]}" + (f" ({setting:g})." if is_number(setting) else ".")
 
 
 def _training_scores(facts: Facts) -> str:

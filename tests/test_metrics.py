@@ -5,8 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import (
     average_precision_score,
+    brier_score_loss,
     f1_score,
     jaccard_score,
     precision_score,
@@ -15,7 +18,17 @@ from sklearn.metrics import (
 )
 
 from releve.errors import TableError
-from releve.metrics import Lists, bootstrap_interval, rank_scores, score_sets
+from releve.metrics import (
+    Lists,
+    bootstrap_interval,
+    boyce_index,
+    rank_scores,
+    ratio_interval,
+    resample_species_f1,
+    score_cells,
+    score_sets,
+)
+from releve.metrics import blocks as metric_blocks
 
 
 def lists_of(dense):
@@ -231,3 +244,148 @@ def test_a_hundred_thousand_surveys_need_no_dense_table():
     surveys = np.repeat(np.arange(100_000), 20)
     truth = Lists.from_pairs(surveys, rng.integers(0, 10_000, len(surveys)), 100_000)
     assert score_sets(truth, truth, 10_000).sample_f1 == 1
+
+
+@pytest.fixture
+def calibrated():
+    """Probabilities of 300 surveys and 12 species, rare to common, and a truth drawn from them."""
+    rng = np.random.default_rng(0)
+    probs = 1 / (1 + np.exp(-(rng.normal(0, 1.5, (300, 12)) + np.linspace(-4, 1, 12))))
+    return probs.astype(np.float32), rng.random((300, 12)) < probs
+
+
+def test_brier_scores_equal_scikit_learn(calibrated):
+    probs, truth = calibrated
+    cells = score_cells(probs, lists_of(truth))
+    expected = [brier_score_loss(truth[:, s], probs[:, s]) for s in range(12)]
+    np.testing.assert_allclose(cells.brier_S(), expected, rtol=1e-5)
+    assert cells.brier() == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_calibration_slope_and_intercept_equal_an_unpenalised_logistic_regression(calibrated):
+    probs, truth = calibrated
+    too_bold = 1 / (1 + np.exp(-(2 * np.log(probs / (1 - probs)) + 0.5)))
+    z = np.log(too_bold / (1 - too_bold)).reshape(-1, 1)
+    model = LogisticRegression(C=1e9).fit(z, truth.ravel())
+    slope, intercept = score_cells(too_bold, lists_of(truth)).calibration()
+    assert (slope, intercept) == pytest.approx((model.coef_.item(), model.intercept_.item()), abs=2e-3)
+    assert slope == pytest.approx(0.5, abs=0.05)
+
+
+def test_calibration_error_and_reliability_by_hand():
+    """Log-odds 0 and log 3: bins of width 1 from 0 and from 1. Gaps |1/2 - 1/2| and |3/4 - 0|, 4 and 2 cells."""
+    probs = np.array([[0.5, 0.75], [0.5, 0.75], [0.5, 0.5]])
+    cells = score_cells(probs, Lists.from_rows([[0], [], [0]]))
+    assert cells.reliability().rows() == [(0.5, 0.5, 4), (0.75, 0.0, 2)]
+    assert cells.ece() == pytest.approx((4 * 0 + 2 * 0.75) / 6)
+
+
+def test_classes_of_species_have_scores_of_their_own(calibrated):
+    probs, truth = calibrated
+    class_of = np.arange(12) // 6
+    cells = score_cells(probs, lists_of(truth), class_of_species=class_of, classes=("rare", "common", "none"))
+    for i, name in enumerate(("rare", "common")):
+        alone = score_cells(probs[:, class_of == i], lists_of(truth[:, class_of == i]))
+        np.testing.assert_allclose(cells.reliability(name).to_numpy(), alone.reliability().to_numpy(), rtol=1e-6)
+        assert cells.calibration(name) == pytest.approx(alone.calibration())
+        assert (cells.brier(name), cells.ece(name)) == pytest.approx((alone.brier(), alone.ece()))
+    assert cells.reliability("none").is_empty()
+    assert np.isnan([cells.brier("none"), cells.ece("none"), *cells.calibration("none")]).all()
+
+
+def test_tss_by_hand_at_a_threshold_for_each_fold():
+    """Fold 0 from .3, fold 1 from .7. Species 0: hits 1 of 2, false 1 of 2. Species 1 is present everywhere."""
+    probs = np.array([[0.4, 0.9], [0.2, 0.9], [0.6, 0.9], [0.8, 0.9]])
+    truth = Lists.from_rows([[0, 1], [1], [0, 1], [1]])
+    thresholds = np.array([[0.3, 0.5], [0.7, 0.5]])
+    cells = score_cells(probs, truth, thresholds_FS=thresholds, fold_of_row=np.array([0, 0, 1, 1]))
+    assert cells.tss_S()[0] == pytest.approx(1 / 2 + 1 / 2 - 1)
+    assert np.isnan(cells.tss_S()[1])
+
+
+def test_blocks_of_rows_give_the_same_sums(calibrated, monkeypatch):
+    probs, truth = calibrated
+    whole = score_cells(probs, lists_of(truth))
+    ranks = rank_scores(probs, lists_of(truth))
+    monkeypatch.setattr(metric_blocks, "ROW_CELLS", 100)
+    monkeypatch.setattr(metric_blocks, "COLUMN_CELLS", 1000)
+    parts = score_cells(probs, lists_of(truth))
+    np.testing.assert_allclose(parts.squared_error_S, whole.squared_error_S, rtol=1e-5)
+    np.testing.assert_array_equal(parts.count_CM, whole.count_CM)
+    again = rank_scores(probs, lists_of(truth))
+    np.testing.assert_array_equal(again.auc_S, ranks.auc_S)
+    assert again.top_k_accuracy == ranks.top_k_accuracy
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_memory_map_scores_as_the_array_does(calibrated, tmp_path, dtype, monkeypatch):
+    probs, truth = calibrated
+    monkeypatch.setattr(metric_blocks, "MAPPED_CELLS", 1500)
+    mapped = np.memmap(tmp_path / "probs", dtype, "w+", shape=probs.shape)
+    mapped[:] = probs
+    mapped = np.memmap(tmp_path / "probs", dtype, "r", shape=probs.shape)
+    array = np.array(mapped)
+    np.testing.assert_array_equal(rank_scores(mapped, lists_of(truth)).ap_S, rank_scores(array, lists_of(truth)).ap_S)
+    cells, same = score_cells(mapped[50:], lists_of(truth[50:])), score_cells(array[50:], lists_of(truth[50:]))
+    np.testing.assert_array_equal(cells.squared_error_S, same.squared_error_S)
+    private = np.memmap(tmp_path / "probs", dtype, "c", shape=probs.shape)
+    private[0, 0] = 0.5
+    rank_scores(private, lists_of(truth))
+    assert private[0, 0] == 0.5  # what was changed in a private copy is not let go of
+
+
+@pytest.mark.parametrize("bad", [np.nan, -0.1, 1.5])
+def test_values_that_are_no_probabilities_are_refused(bad):
+    with pytest.raises(TableError, match="among the probabilities of 2 surveys from row 0"):
+        score_cells(np.array([[0.5, bad], [0.1, 0.2]]), Lists.from_rows([[0], [1]]))
+    with pytest.raises(TableError, match="one or more surveys"):
+        score_cells(np.zeros((0, 3)), Lists.from_rows([]))
+
+
+def test_the_boyce_index_equals_windows_counted_one_by_one():
+    rng = np.random.default_rng(2)
+    scores = rng.beta(1, 5, 400)
+    present = rng.random(400) < scores
+    low, high = scores.min(), scores.max()
+    width = (high - low) / 10
+    ratios = []
+    for start in np.linspace(low, high - width, 101):
+        inside = (scores >= start) & (scores <= start + width + 1e-15)
+        if inside.any():
+            ratios.append(present[inside].sum() / inside.sum())
+    kept = [r for i, r in enumerate(ratios) if i == 0 or r != ratios[i - 1]]
+    expected = spearmanr(kept, np.arange(len(kept))).statistic
+    assert boyce_index(scores, present) == pytest.approx(expected, abs=0.01)
+    ranks = rank_scores(scores[:, None], lists_of(present[:, None]))
+    assert ranks.boyce_S[0] == boyce_index(scores, present)
+
+
+def test_the_boyce_index_is_undefined_for_few_presences_and_constant_scores():
+    scores = np.linspace(0, 1, 50)
+    assert np.isnan(boyce_index(scores, np.arange(50) < 9))
+    assert np.isnan(boyce_index(np.ones(50), np.arange(50) < 20))
+    assert np.isnan(boyce_index(scores, np.ones(50, bool)))
+
+
+def test_a_ratio_is_resampled_with_its_own_denominator():
+    """One survey in each of two blocks: 1/4 or 3/4 where one is drawn twice, else 4/8."""
+    top, bottom = np.array([1, 3]), np.array([4, 4])
+    assert ratio_interval(top, bottom, np.arange(2), np.random.default_rng(0)) == (0.25, 0.75)
+    means = np.random.default_rng(1).random(40)
+    same = ratio_interval(means, np.ones(40), np.arange(40) // 4, np.random.default_rng(3))
+    assert same == bootstrap_interval(means, np.arange(40) // 4, np.random.default_rng(3))
+    assert np.isnan(ratio_interval(np.zeros(2), np.zeros(2), np.arange(2), np.random.default_rng(0))).all()
+
+
+def test_resampled_macro_f1_lies_about_macro_f1_though_most_species_are_rare():
+    rng = np.random.default_rng(0)
+    truth = rng.random((400, 300)) < rng.beta(0.3, 30, 300)
+    predicted = truth & (rng.random((400, 300)) < 0.5) | (rng.random((400, 300)) < 0.005)
+    blocks = np.arange(400) // 8
+    f1_RS = resample_species_f1(lists_of(predicted), lists_of(truth), 300, blocks, rng, num_resamples=300)
+    seen = truth.any(axis=0)
+    assert (np.isfinite(f1_RS).all(axis=0) == seen).all()
+    macro = score_sets(lists_of(predicted), lists_of(truth), 300).macro_f1
+    low, high = np.quantile(f1_RS[:, seen].mean(axis=1), [0.025, 0.975])
+    assert low < macro < high and high - low < 0.2
+    assert np.isnan(resample_species_f1(lists_of(predicted), lists_of(truth), 300, np.zeros(400), rng)).all()

@@ -5,7 +5,17 @@ import pytest
 
 from releve.errors import ReleveError
 from releve.geo import block_ids, equal_area_crs, nearest_km, project
-from releve.prepare.split import SplitConfig, assign_folds, measure_leakage, selection_rows, split_rows
+from releve.metrics import Lists
+from releve.prepare.balance import deal_blocks, imbalance
+from releve.prepare.split import (
+    Groups,
+    SplitConfig,
+    assign_folds,
+    has_group,
+    measure_leakage,
+    selection_rows,
+    split_rows,
+)
 
 
 @pytest.fixture
@@ -109,3 +119,118 @@ def test_what_cannot_be_selected_on_is_refused() -> None:
         selection_rows(rows[:2], lon, lat, SplitConfig(), share=0.1, rng=rng)
     with pytest.raises(ReleveError, match="no training row lies 500 km from"):
         selection_rows(rows, lon, lat, SplitConfig(buffer_km=500.0), share=0.1, rng=rng)
+
+
+def make_regional_labels(lon: np.ndarray, lat: np.ndarray) -> Lists:
+    """Return sets of 60 species that each grow about a place of their own, several in every survey."""
+    rng = np.random.default_rng(5)
+    places = rng.uniform((2, 44), (14, 54), (60, 2))
+    distance = np.hypot(lon[:, None] - places[:, 0], lat[:, None] - places[:, 1])
+    return Lists.from_pairs(*np.nonzero(rng.random(distance.shape) < np.exp(-((distance / 2) ** 2))), len(lon))
+
+
+def deal_by_size_alone(sizes: np.ndarray, num_folds: int) -> np.ndarray:
+    """Return the fold of each block when the largest goes to the emptiest fold, whatever grows there."""
+    loads, folds = np.zeros(num_folds), np.zeros(len(sizes), int)
+    for block in np.argsort(-sizes, kind="stable"):
+        folds[block] = loads.argmin()
+        loads[folds[block]] += sizes[block]
+    return folds
+
+
+def test_species_are_shared_more_evenly_than_by_dealing_surveys_alone(places: tuple[np.ndarray, np.ndarray]) -> None:
+    lon, lat = places
+    labels, config = make_regional_labels(lon, lat), SplitConfig()
+    blocks = block_ids(project(lon, lat, equal_area_crs(lon, lat)), 50)
+    before = imbalance(deal_by_size_alone(np.bincount(blocks), 5)[blocks], labels, 5)
+    folds = assign_folds(lon, lat, config, rng=np.random.default_rng(0), labels=labels)
+    after = imbalance(folds, labels, 5)
+    assert after[1] < 0.7 * before[1] and after[0] < 0.03
+    again = assign_folds(lon, lat, config, rng=np.random.default_rng(0), labels=labels)
+    np.testing.assert_array_equal(folds, again)
+
+
+def test_no_move_or_swap_of_blocks_betters_what_was_dealt() -> None:
+    rng = np.random.default_rng(1)
+    sizes, sites = rng.integers(1, 20, 12), rng.integers(0, 5, (12, 4)) + 1
+    folds = deal_blocks(sizes, sites, 3, np.random.default_rng(0))
+
+    def total(dealt: np.ndarray) -> float:
+        share = np.column_stack([sizes, sites]) * 3 / np.append(sizes.sum(), sites.sum(axis=0))
+        share[:, 0] *= np.sqrt(4)
+        target = np.append(np.sqrt(4), np.ones(4))
+        return sum(((share[dealt == fold].sum(axis=0) - target) ** 2).sum() for fold in range(3))
+
+    found = total(folds)
+    for a in range(12):
+        for fold in range(3):
+            moved = folds.copy()
+            moved[a] = fold
+            assert total(moved) >= found - 1e-9
+        for b in range(a):
+            swapped = folds.copy()
+            swapped[[a, b]] = folds[[b, a]]
+            assert total(swapped) >= found - 1e-9
+
+
+@pytest.mark.parametrize("method", ["country", "region"])
+def test_with_as_many_folds_as_countries_each_is_left_out(places: tuple[np.ndarray, np.ndarray], method: str) -> None:
+    lon, lat = places
+    names = np.array(["A", "B", "C"])[np.digitize(lon, [6, 10])].tolist()
+    config = SplitConfig(method=method, num_folds=3)  # type: ignore[arg-type]
+    folds = assign_folds(lon, lat, config, rng=np.random.default_rng(0), groups=Groups(names=names))
+    assert {len(set(folds[np.array(names) == name])) for name in "ABC"} == {1}
+    assert sorted(set(folds.tolist())) == [0, 1, 2]
+    with pytest.raises(ReleveError, match=r"lie in 3 (countries|regions). expected at least 4"):
+        more = config.model_copy(update={"num_folds": 4})
+        assign_folds(lon, lat, more, rng=np.random.default_rng(0), groups=Groups(names=names))
+    with pytest.raises(ReleveError, match=f"no row has a value of {method}"):
+        assign_folds(lon, lat, config, rng=np.random.default_rng(0))
+
+
+def test_a_row_without_a_country_follows_the_nearest_that_has_one_and_is_counted() -> None:
+    lon, lat = np.array([0.0, 0.1, 5.0, 5.1, 4.0]), np.full(5, 45.0)
+    config, groups = SplitConfig(method="country", num_folds=2), Groups(names=["A", None, "B", "", None])
+    folds = assign_folds(lon, lat, config, rng=np.random.default_rng(0), groups=groups)
+    assert folds[0] == folds[1] != folds[2] and folds[2] == folds[3] == folds[4]
+    leakage = measure_leakage(folds, lon, lat, config, has_group=has_group(config, groups, 5))
+    by_fold = {row.fold: row.num_without_group for row in leakage}
+    assert (by_fold[folds[0]], by_fold[folds[2]]) == (1, 2)
+
+
+def test_a_country_of_records_alone_is_never_validated_on() -> None:
+    lon, lat = np.array([0.0, 5.0, 9.0, 9.1]), np.full(4, 45.0)
+    counted = np.array([True, True, False, False])
+    config, groups = SplitConfig(method="country", num_folds=2), Groups(names=["A", "B", "C", "A"])
+    folds = assign_folds(lon, lat, config, rng=np.random.default_rng(0), counted=counted, groups=groups)
+    assert folds[2] == -1 and folds[3] == folds[0]
+
+
+def test_environments_are_held_out_whole_wherever_they_lie(places: tuple[np.ndarray, np.ndarray]) -> None:
+    lon, lat = places
+    rng = np.random.default_rng(0)
+    kinds = rng.integers(0, 8, len(lon))
+    covariates = np.eye(8)[kinds] * 100 + rng.normal(0, 0.01, (len(lon), 8))
+    covariates[::50, 0] = np.nan
+    covariates[7] = np.nan
+    config = SplitConfig(method="environment", num_folds=2)
+    groups = Groups(covariates=covariates)
+    folds = assign_folds(lon, lat, config, rng=np.random.default_rng(0), groups=groups)
+    whole = np.isfinite(covariates).all(axis=1)
+    assert all(len(set(folds[whole & (kinds == kind)])) == 1 for kind in range(8))
+    sizes = np.bincount(folds)
+    assert abs(sizes[0] - sizes[1]) < np.bincount(kinds).max()
+    others = np.flatnonzero(np.isfinite(covariates).any(axis=1))
+    nearest = others[np.hypot(lon[others] - lon[7], (lat[others] - lat[7]) * 1.5).argmin()]
+    assert folds[7] == folds[nearest] and has_group(config, groups, len(lon)).sum() == len(lon) - 1
+    with pytest.raises(ReleveError, match="no row has a value of covariates"):
+        assign_folds(lon, lat, config, rng=np.random.default_rng(0))
+
+
+def test_leakage_counts_the_species_that_no_training_row_holds() -> None:
+    lon, lat = np.array([0.0, 1.0, 2.0, 3.0]), np.zeros(4)
+    labels = Lists.from_rows([[0, 1], [0, 2], [0], [3]])
+    first, second = measure_leakage(np.array([0, 0, 1, 1], np.int8), lon, lat, SplitConfig(num_folds=2), labels=labels)
+    assert (first.num_species, first.num_untrained_species) == (3, 2)
+    assert (second.num_species, second.num_untrained_species) == (2, 1)
+    assert (first.q05_train_km, first.q95_train_km) == pytest.approx((111.195, 222.39), abs=1e-2)

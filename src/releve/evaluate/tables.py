@@ -217,7 +217,9 @@ def example_table(
                 "is_predicted": np.isin(both, predicted),
             }
         ).sort("probability", descending=True, maintain_order=True)
-        parts.append(part.select(pl.lit(surveys["survey_id"][i]).alias("survey_id"), pl.all()))
+        parts.append(
+            part.select(pl.lit(surveys["survey_id"][i], surveys["survey_id"].dtype).alias("survey_id"), pl.all())
+        )
     return pl.concat(parts)
 
 

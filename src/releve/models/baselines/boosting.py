@@ -88,7 +88,7 @@ def _newton_steps(
         probs_BS = expit(logits_NS[block])
         error_LS += (member_LB @ observed[block]).toarray() - member_LB @ probs_BS
         curvature_LS += member_LB @ (probs_BS * (1 - probs_BS))
-    return error_LS / curvature_LS
+    return np.divide(error_LS, curvature_LS, dtype=np.float32)
 
 
 def _blocks(num_rows: int) -> list[slice]:

@@ -58,12 +58,12 @@ def test_a_run_with_records_shows_drops_by_publisher_and_the_folds_of_its_evalua
         {"reason": "bad_date", "publisher": "iNat & co", "count": 1100},
         {"reason": "sea", "publisher": None, "count": 3},
     ]
-    folds = pl.DataFrame({"fold": [1], "num_train": [55], "num_val": [9], "nearest_train_km": [3.25]})
+    folds = pl.DataFrame({"fold": [1], "num_train": [55], "num_val": [9], "num_untrained_species": [6]})
     tables = {name: make_tables()[name] for name in ("scores", "surveys")} | {"folds": folds}
     page = write(tmp_path, tables, records=True, manifest={"dropped_by_publisher": dropped})
     assert "iNat & co 1,112 bad date 1,100, sea 12 not named 3 sea 3" in page.text
     assert "1,115 records with a doubtful place, date, rank or repeat were dropped" in page.text
-    assert "1 55 9 – 3.2 –" in page.text and "1,234" not in page.text  # not the folds of the store
+    assert "1 55 9 – – – 6" in page.text and "1,234" not in page.text  # not the folds of the store
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ MAX_COLUMNS = 2
 NAMES = {
     "sample_f1": "sF1",
     "macro_f1": "macro F1",
-    "micro_f1": "micro F1",
     "f1": "F1",
     "recall": "recall",
     "precision": "precision",
+    "micro_f1": "micro F1",
     "auc_macro": "AUC",
     "auc": "AUC",
     "ap_macro": "AP",

@@ -30,7 +30,7 @@ NUM_LISTED = 15
 MAX_DROPPED_ROWS = 40
 MAX_PUBLISHERS = 12
 MAX_PROBLEMS = 8
-MAX_EXAMPLES = 6
+MAX_EXAMPLES = 8
 MAX_NAMES = 24
 """Species of one column of an example."""
 COLUMNS = (

@@ -211,7 +211,7 @@ def evaluate(
 ) -> None:
     """Score a run on its held-out blocks beside reference models fitted on the same folds.
 
-    Tables go to RUN/evaluation, a page to RUN/report.html; those of an earlier call are replaced. Only
+    Tables go to RUN/evaluation, a page to RUN/report.html and documents beside it; earlier ones are replaced. Only
     `evaluate.*`, `train.device` and `data.num_workers` can be changed with --set: the rest is fixed in the run.
     """
     from releve import pipeline
@@ -221,6 +221,20 @@ def evaluate(
         print(json.dumps(evaluation.table().to_dicts(), indent=1))
     else:
         _print_scores(evaluation.table().to_dicts())
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="Run or ensemble that was evaluated")]) -> None:
+    """Write the report of a run again, without evaluating again.
+
+    RUN/report.html is one page for the screen, the phone and paper; beside it the ODMAP protocol (odmap.csv, .html), a
+    model card, a methods paragraph and the citations of the data.
+    """
+    from releve.report import write_report
+    from releve.runs import open_run
+
+    for file in write_report(open_run(run)):
+        console.print(f"wrote {file}")
 
 
 @app.command()

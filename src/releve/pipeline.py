@@ -21,7 +21,7 @@ from releve.predict import Predictions, predict_lists, store_for_prediction, wri
 from releve.prepare.pseudoplots import describe, draw_diagnostics
 from releve.prepare.records import prepare_records
 from releve.progress import console, progress_bar
-from releve.report import write_run_report
+from releve.report import FILES, write_report
 from releve.runs import Run, add_step, open_run, predict_held_out, write_record
 from releve.store import Store, build_store, recipe_differences, recipe_of
 from releve.submission import write_submission
@@ -162,7 +162,7 @@ def mean_best_epochs(out: Path, plan: list[Member], config: Config) -> int:
 
 
 def evaluate(run: Run) -> Evaluation:
-    """Score a run on its held-out folds; write the tables to ``RUN/evaluation`` and the page ``RUN/report.html``."""
+    """Score a run on its held-out folds; write the tables to ``RUN/evaluation``, and the report."""
     started = time.monotonic()
     rows, logits = predict_held_out(run)
     truth, groups = run.store.labels.take(rows), assessment_groups(run.store, rows)
@@ -185,7 +185,7 @@ def evaluate(run: Run) -> Evaluation:
         with atomic_path(folder / f"{name}.parquet") as part:
             write_parquet(part, table)
     write_json(folder / "scores.json", evaluation.tables["scores"].to_dicts())
-    write_run_report(run, evaluation, run.path / "report.html")
+    write_report(run)
     add_step(run.path, "evaluate", started)
     return evaluation
 
@@ -298,7 +298,7 @@ def remove_run(out: Path) -> None:
     for name in [*members, "evaluation", "stores"]:
         shutil.rmtree(out / name, ignore_errors=True)
     predicted = [step["file"] for step in record.get("steps", {}).values() if "file" in step]
-    for name in ["decision.json", "report.html", *predicted, "run.json"]:
+    for name in ["decision.json", *FILES, *predicted, "run.json"]:
         (out / name).unlink(missing_ok=True)
 
 

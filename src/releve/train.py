@@ -38,8 +38,7 @@ from releve.prepare.split import SplitConfig
 from releve.regimes import RecordsConfig, Sampler, Step, fold_rows, plan_phases, weigh_silence
 from releve.store import Store
 
-LOG_EVERY = 50
-"""Steps between looks at the loss; a look makes a GPU wait."""
+LOG_EVERY = 50  # steps between looks at the loss; a look makes a GPU wait
 
 
 @dataclass

@@ -13,7 +13,15 @@ from releve import evaluate
 from releve.decide import expected_f1_sets
 from releve.decide.decision import DecideConfig, fit_decision
 from releve.errors import ConfigError, TableError
-from releve.evaluate import EvaluateConfig, Evaluation, evaluate_held_out, held_out_baseline, measure_folds
+from releve.evaluate import (
+    EvaluateConfig,
+    Evaluation,
+    assessment_groups,
+    evaluate_held_out,
+    held_out_baseline,
+    measure_folds,
+)
+from releve.evaluate.coverage import coverage_held_out
 from releve.evaluate.tables import DISTANCE_EDGES_KM, group_table
 from releve.geo import nearest_km
 from releve.metrics import FREQUENCY_CLASSES, Lists, rank_scores, score_sets
@@ -158,7 +166,7 @@ def found(store: Store, rows: np.ndarray) -> Evaluation:
 
 def test_every_table_is_made_and_none_holds_a_nan(found: Evaluation) -> None:
     names = "scores surveys species frequency_classes countries regions distances novelties reliability calibration"
-    assert list(found.tables) == [*names.split(), "folds", "examples"]
+    assert list(found.tables) == [*names.split(), "folds", "examples", "coverage"]
     for table in found.tables.values():
         assert not table.select(pl.col(pl.Float64, pl.Float32).is_nan().any()).sum_horizontal().sum()
 
@@ -296,3 +304,36 @@ def test_a_store_without_covariates_or_regions_has_no_novelty(store: Store, rows
     assert made.tables["novelties"].is_empty() and made.surveys["novelty"].null_count() == len(rows)
     assert made.tables["regions"]["group"].to_list() == ["unknown"]
     assert made.tables["scores"]["gain"].to_list() == [None]
+
+
+def test_conformal_lists_hold_what_they_promise_on_held_out_surveys_and_are_fitted_on_other_groups() -> None:
+    store = make_store(400, missing=0.0)
+    rows = np.arange(400)
+    rng = np.random.default_rng(0)
+    dense = store.labels.to_csr(8).toarray()
+    probs = torch.from_numpy(np.clip(0.3 + 0.3 * (dense - 0.5) + 0.15 * rng.normal(size=dense.shape), 0.01, 0.99))
+    groups = assessment_groups(store, rows)
+    countries = store.surveys["country"].to_numpy()
+    settings = {"target": 0.9, "blocks": rows, "seed": 0}
+    table = coverage_held_out(store, rows, probs, store.labels, groups, {"country": countries}, **settings)
+    assert table["group"].to_list() == ["all", "France", "Italy"]
+    assert table["num_surveys"][0] == table["num_surveys"][1] + table["num_surveys"][2] == 400
+    assert 0.88 < table["coverage"][0] < 0.93 and 0.86 < table["weighted_coverage"][0] < 0.95
+    assert table["coverage_low"][0] < table["coverage"][0] < table["coverage_high"][0]
+    wrong = store.labels.take(np.roll(rows, 7))  # what is fitted on a group's own labels would follow them
+    altered = Lists.from_rows([wrong.row(i) if i in set(groups[0].tolist()) else store.labels.row(i) for i in rows])
+    again = coverage_held_out(store, rows, probs, altered, groups, {"fold": store.folds}, **settings)
+    first = coverage_held_out(store, rows, probs, store.labels, groups, {"fold": store.folds}, **settings)
+    own = {"grouping": "fold", "group": str(store.folds[groups[0][0]])}
+    lengths = [t.filter(**own)["list_length"][0] for t in (first, again)]
+    assert lengths[0] == lengths[1]
+
+
+def test_too_few_surveys_promise_nothing_and_it_is_said(capsys: pytest.CaptureFixture) -> None:
+    store = make_store(12)
+    rows = np.arange(6)
+    probs = torch.full((6, 8), 0.5)
+    settings = {"target": 0.95, "blocks": rows, "seed": 0}
+    halves = [rows[:3], rows[3:]]
+    assert coverage_held_out(store, rows, probs, store.labels.take(rows), halves, {}, **settings) is None
+    assert "conformal lists are left out" in capsys.readouterr().err

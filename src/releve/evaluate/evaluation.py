@@ -14,13 +14,17 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from releve.errors import nearest
 from releve.evaluate import tables
+from releve.evaluate.coverage import coverage_held_out
 from releve.evaluate.entry import Entry, rank_row, rank_within_folds, score_model
 from releve.evaluate.facts import FoldFacts, bootstrap_blocks, measure_folds
-from releve.evaluate.held_out import held_out_baseline, predict_baseline
+from releve.evaluate.held_out import assessment_groups, held_out_baseline, predict_baseline
 from releve.metrics import Lists, bootstrap_interval, mean_defined
 from releve.models.baselines import BASELINES, SAMPLED_BASELINES
 from releve.progress import console
 from releve.store import Store
+
+COVERAGE = 0.9
+"""Share of the observed species that conformal lists are to hold, whose coverage is reported."""
 
 
 class EvaluateConfig(BaseModel):
@@ -54,7 +58,7 @@ class Evaluation:
     """Predicted against observed frequency."""
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
     """All tables by name, as written to files: scores, surveys, species, frequency_classes, countries, regions,
-    distances, novelties, reliability, calibration, folds, examples."""
+    distances, novelties, reliability, calibration, folds, examples, coverage."""
 
     def table(self) -> pl.DataFrame:
         """Return one row a model that makes lists, the best first, to be printed: NaN for what is not defined."""
@@ -114,18 +118,30 @@ def evaluate_held_out(
     species = tables.species_table(store, model, facts)
     assert model.cells is not None
     reliability, calibration = tables.cell_tables(model.cells)
+    by_group = tables.survey_groups(surveys, blocks, seed)
     everything = {
         "scores": score_table(entries, sampled, blocks, seed),
         "surveys": surveys,
         "species": species,
         "frequency_classes": tables.frequency_table(species, model, lists, truth, blocks, seed),
-        **tables.survey_groups(surveys, blocks, seed),
+        **by_group,
         "reliability": reliability,
         "calibration": calibration,
         "folds": facts.table,
         "examples": tables.example_table(surveys, store.species_ids, probs, lists, truth),
     }
+    groups = assessment_groups(store, rows)
+    groupings = {"country": _named(surveys["country"]), "distance": tables.distance_classes(surveys)}
+    coverage = coverage_held_out(
+        store, rows, probs, truth, groups, groupings, target=COVERAGE, blocks=blocks, seed=seed
+    )
+    if coverage is not None:
+        everything["coverage"] = coverage
     return Evaluation(entries, surveys, species, model.cells.reliability(), everything)
+
+
+def _named(values: pl.Series) -> NDArray:
+    return values.cast(pl.String).fill_null("unknown").to_numpy()
 
 
 def score_table(

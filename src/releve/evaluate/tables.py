@@ -26,6 +26,10 @@ from releve.metrics import (
 from releve.store import Store
 
 DISTANCE_EDGES_KM = (0, 5, 10, 25, 50, 100)
+DISTANCE_WORDS = (
+    *(f"{a}-{b} km" for a, b in zip(DISTANCE_EDGES_KM[:-1], DISTANCE_EDGES_KM[1:], strict=True)),
+    f"> {DISTANCE_EDGES_KM[-1]} km",
+)
 NUM_NOVELTY_CLASSES = 5
 NUM_EXAMPLES = 8
 
@@ -155,9 +159,7 @@ def survey_groups(surveys: pl.DataFrame, blocks: NDArray[np.int64], seed: int) -
     for name, column in (("countries", "country"), ("regions", "region")):
         counts = surveys[column].drop_nulls().value_counts().sort(["count", column], descending=[True, False])
         tables[name] = group_table(surveys, surveys[column], counts[column].to_list(), blocks, seed)
-    edges = [*DISTANCE_EDGES_KM, np.inf]
-    words = [f"{a}-{b} km" if np.isfinite(b) else f"> {a} km" for a, b in zip(edges[:-1], edges[1:], strict=True)]
-    tables["distances"] = group_table(surveys, _classes(surveys["distance_km"], edges, words), words, blocks, seed)
+    tables["distances"] = group_table(surveys, pl.Series(distance_classes(surveys)), DISTANCE_WORDS, blocks, seed)
     known = surveys["novelty"].drop_nulls().to_numpy()
     if len(known):
         shares = np.linspace(0, 1, NUM_NOVELTY_CLASSES + 1)
@@ -171,6 +173,12 @@ def survey_groups(surveys: pl.DataFrame, blocks: NDArray[np.int64], seed: int) -
     else:
         tables["novelties"] = tables["distances"].clear()
     return tables
+
+
+def distance_classes(surveys: pl.DataFrame) -> NDArray:
+    """Return the words of each survey's class of distance to the nearest training plot."""
+    edges = [*DISTANCE_EDGES_KM, np.inf]
+    return _classes(surveys["distance_km"], edges, DISTANCE_WORDS).fill_null("unknown").to_numpy()
 
 
 def cell_tables(cells: CellScores) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from mapie.risk_control import MultiLabelClassificationController
+from mapie.risk_control.fwer_control import control_fwer
+from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
 
 from releve.decide.conformal import (
     check_coverage,
@@ -219,10 +222,9 @@ def test_bad_weights_and_thresholds_are_refused():
 
 def mapie_controller(probs, truth, grid, **settings):
     """MAPIE's, fitted on surveys with a species; it lists what is over a value of the grid."""
-    control = pytest.importorskip("mapie.risk_control")
     rows = np.flatnonzero(truth.lengths() > 0)
     observed = truth.take(rows).to_csr(probs.shape[1]).toarray().astype(int)
-    controller = control.MultiLabelClassificationController(lambda x: x, predict_params=grid, **settings)
+    controller = MultiLabelClassificationController(lambda x: x, predict_params=grid, **settings)
     return controller.calibrate(probs[rows], observed)
 
 
@@ -237,9 +239,19 @@ def test_conformal_risk_control_is_that_of_mapie(coverage):
     assert best < ours <= best + 0.01  # the last of the grid that is lower: theirs lists what is over it
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_the_p_values_and_the_tested_thresholds_are_those_of_mapie():
-    methods = pytest.importorskip("mapie.risk_control.methods")
+def test_the_p_values_are_those_of_mapie():
     rates = np.array([0.0, 0.01, 0.033, 0.1, 0.15, 0.3])
-    theirs = methods.compute_hoeffding_bentkus_p_value(rates, 100, 0.2)[:, 0]
+    theirs = compute_hoeffding_bentkus_p_value(rates, 100, 0.2)[:, 0]
     np.testing.assert_allclose(hoeffding_bentkus(rates, 100, 0.2), np.minimum(theirs, 1))
+
+
+@pytest.mark.parametrize("coverage", [0.4, 0.5, 0.6])
+def test_learn_then_test_keeps_the_thresholds_that_mapie_s_fixed_sequence_keeps(coverage):
+    """Its p-values and its test in order, on false-list rates counted here threshold by threshold."""
+    probs, truth = world(num_surveys=300)
+    downwards = THRESHOLDS_G[::-1]
+    means = [false_rates(threshold_sets(probs, t, min_size=0), truth).mean() for t in downwards]
+    p_values = compute_hoeffding_bentkus_p_value(np.array(means), 300, 1 - coverage)[:, 0]
+    kept = control_fwer(p_values, 0.1, fwer_method="fixed_sequence")
+    assert 0 < len(kept) < len(downwards)
+    assert false_risk_threshold(probs, truth, coverage) == downwards[kept.max()]

@@ -138,7 +138,7 @@ def score_model(folder: Path, release: Path, seed: int, change: dict[str, dict[s
         test = build_store(open_release(release), settings, None, folder / f"store-{seed}-test")
         out = folder / f"run-{seed}"
         run = pipeline.train(config, store, out, seed=seed, overwrite=out.exists())
-        probs = torch.cat([block for _, block in predict_probs(run, test)])
+        probs = torch.cat([block.cpu() for _, block in predict_probs(run, test)])
     truth = read_truth(release, test, store)
     sets = score_sets(run.decision.lists(probs), truth, len(store.species_ids))
     latents = pl.read_parquet(release / "truth" / "latents_test.parquet").rename({"surveyId": "survey_id"})

@@ -120,7 +120,7 @@ def varied(row: dict[str, Any], trials: list[str]) -> dict[str, str]:
 def true_auc(config: Config, store: Store, release: Path, test: Store, out: Path, seed: int) -> float:
     """Train a candidate as its recipe would and return its AUC (mean over species) in countries without plots."""
     run = pipeline.train(config, store, out, seed=seed, overwrite=out.exists())
-    probs = torch.cat([block for _, block in predict_probs(run, test)])
+    probs = torch.cat([block.cpu() for _, block in predict_probs(run, test)])
     latents = pl.read_parquet(release / "truth" / "latents_test.parquet").rename({"surveyId": "survey_id"})
     strata = test.surveys.join(latents, on="survey_id", how="left", maintain_order="left")["stratum"].to_numpy()
     there = np.flatnonzero(strata == "country")

@@ -260,7 +260,8 @@ def predict(
         check_probabilities_name(probabilities)
     opened = _open_run(run, settings, ("train.device", "data.num_workers"))
     made = pipeline.predict(opened, data, split, out, probabilities=probabilities, overwrite=overwrite)
-    console.print(f"{len(made.survey_ids):,} lists, {made.lists.lengths().mean():.1f} species on average, in {out}")
+    mean = made.num_listed / made.num_surveys
+    console.print(f"{made.num_surveys:,} lists, {mean:.1f} species on average, in {out}")
 
 
 @app.command()

@@ -193,7 +193,7 @@ def train_one(
     config = config.model_copy(update={"model": config.model.model_copy(update={"modalities": modalities})})
     with quiet_progress():
         run = pipeline.train(config, open_store(store), out, seed=seed)
-    probs = torch.cat([block for _, block in predict_probs(run, open_store(test))])
+    probs = torch.cat([block.cpu() for _, block in predict_probs(run, open_store(test))])
     return probs.numpy(), run.decision.lists(probs)
 
 

@@ -34,7 +34,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
+        _remove_leftovers(path, "part")
         yield partial
         with partial.open("rb") as handle:
             os.fsync(handle.fileno())
@@ -46,11 +46,38 @@ def atomic_path(path: Path) -> Iterator[Path]:
             partial.unlink()
 
 
-def _remove_leftovers(path: Path) -> None:
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``path`` for the parts that it is made of; it is removed when the block ends.
+
+    What a killed process left is removed by the next call.
+
+    Raises
+    ------
+    ReleveError
+        If the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    folder = path.with_name(f".{path.name}.{os.getpid()}.parts")
+    try:
+        _remove_leftovers(path, "parts")
+        folder.mkdir(parents=True)
+        yield folder
+    except OSError as error:
+        raise disk_error(error, path) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_leftovers(path: Path, ending: str) -> None:
     """Remove the temporary files of processes that are gone; this one's output may be large and killed often."""
-    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.{ending}"):
         pid = partial.suffixes[-2][1:]
-        if pid.isdigit() and not _is_alive(int(pid)):
+        if not pid.isdigit() or _is_alive(int(pid)):
+            continue
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
             partial.unlink(missing_ok=True)
 
 
@@ -92,8 +119,15 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, default=str, allow_nan=True) + "\n")
 
 
-def write_parquet(path: Path, table: pl.DataFrame) -> None:
+def write_parquet(path: Path, table: pl.DataFrame | pl.LazyFrame) -> None:
     """Write a table; a full disk is an OSError here as everywhere, where polars has an exception of its own.
+
+    Parameters
+    ----------
+    path
+        The file.
+    table
+        A table, or a query whose rows are written as they come, such as a scan of other files.
 
     Raises
     ------
@@ -101,7 +135,10 @@ def write_parquet(path: Path, table: pl.DataFrame) -> None:
         If the file cannot be written.
     """
     try:
-        table.write_parquet(path)
+        if isinstance(table, pl.LazyFrame):
+            table.sink_parquet(path)
+        else:
+            table.write_parquet(path)
     except pl.exceptions.ComputeError as error:
         raise OSError(str(error)) from error
 

@@ -17,14 +17,13 @@ from releve.evaluate import Evaluation, assessment_groups, decide_held_out, eval
 from releve.files import atomic_path, file_sha256, make_way, write_json, write_parquet, write_text
 from releve.ingest import open_release
 from releve.members import Member, plan_members, train_forest
-from releve.predict import Predictions, predict_lists, store_for_prediction, write_probabilities
+from releve.predict import Predicted, store_for_prediction, write_predictions
 from releve.prepare.pseudoplots import describe, draw_diagnostics
 from releve.prepare.records import prepare_records
 from releve.progress import console, progress_bar
 from releve.report import FILES, write_report
 from releve.runs import Run, add_step, open_run, predict_held_out, write_record
 from releve.store import Store, build_store, recipe_differences, recipe_of
-from releve.submission import write_submission
 from releve.train import train_member
 
 
@@ -192,7 +191,7 @@ def evaluate(run: Run) -> Evaluation:
 
 def predict(
     run: Run, data: Path, split: str, out: Path, *, probabilities: Path | None = None, overwrite: bool = False
-) -> Predictions:
+) -> Predicted:
     """Write the submission of a split or table, and if asked its sparse probabilities."""
     for file in (out, probabilities):
         if file is not None and file.exists() and not overwrite:
@@ -202,11 +201,7 @@ def predict(
     if store.path.is_dir() and not (store.path / "run.json").is_file():
         inputs = {"fingerprint": store.manifest.fingerprint}
         write_record(store.path, "prepare", started, config=store.manifest.recipe, data=str(data), inputs=inputs)
-    predictions = predict_lists(run, store, probabilities=probabilities is not None)
-    write_submission(out, predictions.survey_ids, predictions.lists, run.species_ids)
-    if probabilities is not None:
-        write_probabilities(probabilities, predictions.probabilities)
-    return predictions
+    return write_predictions(run, store, out, probabilities)
 
 
 def run(

@@ -33,7 +33,6 @@ from releve.models import SpeciesModel
 from releve.models.forest import ForestModel
 from releve.progress import console
 from releve.store import Store, open_store
-from releve.train import predict_logits
 
 BATCH_SIZE = 512
 """Surveys predicted at a time."""
@@ -145,7 +144,7 @@ def predict_held_out(run: Run) -> tuple[NDArray[np.int64], dict[str, torch.Tenso
                 continue
             gatherers = [gatherer_for(model, run.store) for model in models]
             parts = [
-                mean_logits(run, models, gatherers, in_fold[start : start + BATCH_SIZE])
+                mean_logits(run, models, gatherers, in_fold[start : start + BATCH_SIZE]).cpu()
                 for start in range(0, len(in_fold), BATCH_SIZE)
             ]
             logits.setdefault(kind, []).append(torch.cat(parts))
@@ -191,11 +190,31 @@ def models_of(run: Run) -> dict[tuple[int | None, str], list[SpeciesModel | Fore
 def mean_logits(
     run: Run, models: list[SpeciesModel | ForestModel], gatherers: list[Gatherer], rows: NDArray[np.int64]
 ) -> torch.Tensor:
-    """Return the (B, S) mean logits of the models of one fold and kind: what a calibration is fitted on and used on."""
-    total = torch.zeros(len(rows), len(run.species_ids))
+    """Return the (B, S) mean logits of the models of one fold and kind: what a calibration is fitted on and used on.
+
+    They are float32 and on the run's device.
+    """
+    total = torch.zeros(len(rows), len(run.species_ids), device=run.device)
     for model, gatherer in zip(models, gatherers, strict=True):
-        total += next(predict_logits(model, gatherer, rows, run.device, len(rows)))
+        total += predict_batch(run, model, gatherer, rows)
     return total / len(models)
+
+
+@torch.inference_mode()
+def predict_batch(
+    run: Run, model: SpeciesModel | ForestModel, gatherer: Gatherer, rows: NDArray[np.int64]
+) -> torch.Tensor:
+    """Return one model's (B, S) float32 logits on the run's device, in the precision that the run was trained with."""
+    with autocast_of(run):
+        logits_BS = model(gatherer.batch(rows).to(run.device))
+    return logits_BS.to(run.device, torch.float32)
+
+
+def autocast_of(run: Run) -> torch.autocast:
+    """Return the context of the precision that the run was trained with, as its epochs were validated in it too."""
+    precision = run.config.train.precision
+    bf16 = precision == "bf16" or (precision == "auto" and run.device.type == "cuda")
+    return torch.autocast(run.device.type, torch.bfloat16, enabled=bf16)
 
 
 def gatherer_for(model: SpeciesModel | ForestModel, store: Store) -> Gatherer:
@@ -231,7 +250,7 @@ def gatherer_for(model: SpeciesModel | ForestModel, store: Store) -> Gatherer:
 
 
 def predict_probs(run: Run, store: Store) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
-    """Yield positions in a store and their (B, S) calibrated probabilities.
+    """Yield positions in a store and their (B, S) calibrated probabilities, on the run's device.
 
     The logits of one fold and kind are averaged and calibrated, as they were when the calibration was fitted; their
     probabilities are averaged over folds, and by share over kinds.
@@ -248,7 +267,7 @@ def predict_probs(run: Run, store: Store) -> Iterator[tuple[NDArray[np.int64], t
     num_folds = Counter(kind for _, kind in groups)
     for start in range(0, len(store), BATCH_SIZE):
         rows = np.arange(start, min(start + BATCH_SIZE, len(store)))
-        total = torch.zeros(len(rows), len(run.species_ids))
+        total = torch.zeros(len(rows), len(run.species_ids), device=run.device)
         for (fold, kind), models in groups.items():
             logits_BS = mean_logits(run, models, gatherers[fold, kind], rows)
             total += run.decision.kinds[kind].share / num_folds[kind] * run.decision.calibrated(kind, logits_BS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,19 +37,65 @@ def write_submission(path: Path, survey_ids: np.ndarray, lists: Lists, species_i
     TableError
         If the numbers of surveys differ, a survey id is repeated, or a list names a species without an id.
     """
-    survey_ids, species_ids = np.asarray(survey_ids), np.asarray(species_ids)
+    check_no_repeats(survey_ids)
+    with submission_writer(path, species_ids) as append:
+        append(survey_ids, lists)
+
+
+@contextmanager
+def submission_writer(path: Path, species_ids: np.ndarray) -> Iterator[Callable[[np.ndarray, Lists], None]]:
+    """Yield a function ``append(survey_ids, lists)`` that adds rows to a submission.
+
+    The file gets its name when the block ends well; nothing is left of it otherwise. That no survey id is repeated is
+    for the caller to see to, with :func:`check_no_repeats`.
+
+    Parameters
+    ----------
+    path
+        CSV file; whole or absent.
+    species_ids
+        (S,) the official id of each species index.
+
+    Raises
+    ------
+    TableError
+        From ``append``: if the numbers of surveys differ, or a list names a species without an id.
+    """
+    species_ids = np.asarray(species_ids)
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        file.write("surveyId,predictions\n")
+
+        def append(survey_ids: np.ndarray, lists: Lists) -> None:
+            rows = _submission_rows(np.asarray(survey_ids), lists, species_ids)
+            file.write(rows.write_csv(include_header=False))
+
+        yield append
+
+
+def check_no_repeats(survey_ids: np.ndarray) -> None:
+    """Refuse a submission in which a survey would have two rows.
+
+    Raises
+    ------
+    TableError
+        If a survey id is repeated.
+    """
+    num_repeated = len(survey_ids) - len(np.unique(survey_ids))
+    if num_repeated:
+        raise TableError(f"{num_repeated} survey ids are repeated", expected="one row per survey")
+
+
+def _submission_rows(survey_ids: np.ndarray, lists: Lists, species_ids: np.ndarray) -> pl.DataFrame:
+    """Return ``surveyId`` and ``predictions``, ids ascending and separated by spaces."""
     if len(survey_ids) != lists.num_surveys:
         raise TableError(f"{len(survey_ids)} survey ids for {lists.num_surveys} lists", expected="one each")
-    if len(np.unique(survey_ids)) != len(survey_ids):
-        raise TableError(f"{len(survey_ids) - len(np.unique(survey_ids))} survey ids are repeated")
     if len(lists.indices) and lists.indices.max() >= len(species_ids):
         raise TableError(f"a list names species index {lists.indices.max()}", expected=f"under {len(species_ids)}")
     surveys = pl.DataFrame({"row": np.arange(len(survey_ids)), "surveyId": survey_ids})
     pairs = pl.DataFrame({"row": lists.surveys(), "species": species_ids[lists.indices]})
     joined = pairs.group_by("row").agg(pl.col("species").sort().cast(pl.String).str.join(" ").alias("predictions"))
     table = surveys.join(joined, on="row", how="left").sort("row").drop("row")
-    with atomic_path(path) as partial:
-        table.with_columns(pl.col("predictions").fill_null("")).write_csv(partial)
+    return table.with_columns(pl.col("predictions").fill_null(""))
 
 
 def read_submission(path: Path, *, columns: tuple[str, ...] = PREDICTION_COLUMNS) -> pl.DataFrame:

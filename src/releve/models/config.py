@@ -32,6 +32,9 @@ class ModelConfig(BaseModel):
     """Chance that a modality is hidden from a training row; at least one is always left."""
     location_waves: int = Field(3, ge=0, le=12)
     """Sine and cosine pairs of the location encoder; more waves see finer detail."""
+    series_encoder: Literal["convolution", "years"] = "years"
+    """How Landsat and climate series are encoded: ``years`` by two matrix products, a year at a time, then all years;
+    ``convolution`` by a small residual network over years and seasons, at thirty times the cost."""
     series_width: int = Field(32, ge=4, le=512)
     """Channels of the first layer of the series encoders."""
     years_back: int = Field(20, ge=1, le=60)

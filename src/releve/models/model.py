@@ -14,7 +14,7 @@ from releve.data.statistics import Statistics
 from releve.errors import ConfigError, pick
 from releve.models.config import Modality, ModelConfig
 from releve.models.patches import PatchEncoder
-from releve.models.series import SeriesEncoder, zero_last_layer
+from releve.models.series import SERIES_ENCODERS, zero_last_layer
 from releve.models.tables import LocationEncoder, TableEncoder
 
 
@@ -27,7 +27,8 @@ def build_encoder(statistics: Statistics, config: ModelConfig, name: Modality) -
         case "location":
             return LocationEncoder(statistics.tables[name], width, config.dropout, config.location_waves)
         case "landsat" | "climate":
-            return SeriesEncoder(statistics.arrays[name], width, config.series_width, config.years_back)
+            make = pick(SERIES_ENCODERS, config.series_encoder, what="series encoder")
+            return make(statistics.arrays[name], width, config.series_width, config.years_back)
         case "patch":
             return PatchEncoder(
                 statistics.arrays[name],

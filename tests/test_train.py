@@ -18,6 +18,7 @@ from releve.errors import RunError
 from releve.losses import LOSSES, Sites
 from releve.members import Member, TrainConfig, choose_device, plan_members
 from releve.models import ModelConfig
+from releve.optimizer import learning_rate_at, update_average
 from releve.prepare.split import SplitConfig
 from releve.regimes import FoldRows, RecordsConfig, Step, fold_rows
 from releve.store import Store
@@ -196,13 +197,13 @@ def test_stalling(scores: list[float], patience: int, stalled: bool) -> None:
 def test_a_loss_that_is_not_a_number_names_surveys_and_keeps_the_last_good_weights(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bce, calls = train.LOSSES["bce"], []
+    bce, calls = LOSSES["bce"], []
 
     def breaking(sites):
         calls.append(sites.logits_BS.requires_grad)
         return bce(sites) * (float("nan") if sum(calls) > 4 else 1.0)
 
-    monkeypatch.setitem(train.LOSSES, "bce", breaking)
+    monkeypatch.setitem(LOSSES, "bce", breaking)
     with pytest.raises(RunError, match=r"loss of epoch 1 is nan by the batch with surveys \[\d+, .*learning_rate"):
         fit(store, tmp_path, model=TABLES)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
@@ -210,7 +211,7 @@ def test_a_loss_that_is_not_a_number_names_surveys_and_keeps_the_last_good_weigh
     assert not (tmp_path / "member.json").exists()
     with pytest.raises(RunError, match="not trained to its end"):
         load_member(tmp_path, TABLES, torch.device("cpu"))
-    monkeypatch.setitem(train.LOSSES, "bce", bce)
+    monkeypatch.setitem(LOSSES, "bce", bce)
     assert len(fit(store, tmp_path, model=TABLES, resume=True)) == 4
 
 
@@ -230,9 +231,9 @@ def test_only_training_rows_are_stepped_on_and_all_of_them_once_an_epoch(
     stepped: list[np.ndarray] = []
     take_step = train.take_step
 
-    def watched(training, step, *rest):
-        stepped.append(step.rows)
-        return take_step(training, step, *rest)
+    def watched(training, parts, *rest):
+        stepped.append(np.concatenate([part.own.rows for part in parts]))
+        return take_step(training, parts, *rest)
 
     monkeypatch.setattr(train, "take_step", watched)
     train_member(store, MEMBER, TABLES, CONFIG.model_copy(update={"epochs": 2}), FAR, tmp_path)
@@ -281,14 +282,14 @@ def test_an_unknown_loss_is_refused_with_the_known_ones() -> None:
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
     config = TrainConfig(learning_rate=2.0, warmup=0.1)
-    rates = [train.learning_rate_at(step, 100, config) for step in range(100)]
+    rates = [learning_rate_at(step, 100, config) for step in range(100)]
     np.testing.assert_allclose(rates[:10], 0.2 * np.arange(1, 11))
     assert max(rates) == 2.0
     assert (np.diff(rates[10:]) < 0).all()
     assert rates[55] == pytest.approx(1.0)  # half-way down
     assert rates[99] < 0.001
     no_warmup = TrainConfig(learning_rate=2.0, warmup=0.0)
-    assert train.learning_rate_at(0, 1, no_warmup) == 2.0
+    assert learning_rate_at(0, 1, no_warmup) == 2.0
 
 
 def test_the_average_moves_by_the_decay_with_batch_norm_statistics_and_counters_are_copied() -> None:
@@ -296,18 +297,18 @@ def test_the_average_moves_by_the_decay_with_batch_norm_statistics_and_counters_
     for network, value in ((average, 1.0), (model, 3.0)):
         for tensor in network.state_dict().values():
             tensor.fill_(value)
-    train.update_average(average, model, 0.75)
+    update_average(average, model, 0.75)
     state = average.state_dict()
     assert state.pop("1.num_batches_tracked") == 3
     assert {tensor.unique().item() for tensor in state.values()} == {1.5}  # 0.75 x 1 + 0.25 x 3
-    train.update_average(average, model, 0.0)
+    update_average(average, model, 0.0)
     assert {tensor.unique().item() for tensor in average.state_dict().values()} == {3.0}
 
 
 def test_without_an_average_the_last_weights_are_kept(store: Store) -> None:
     config = CONFIG.model_copy(update={"ema_decay": 0.0})
     training = start(store, TABLES, config)
-    train.take_step(training, plots(np.arange(64)), 1e-3, 0)
+    train.take_step(training, training.gather(plots(np.arange(64))), 1e-3, 0)
     for mine, its in zip(training.average.state_dict().values(), training.model.state_dict().values(), strict=True):
         assert torch.equal(mine, its)
 
@@ -330,7 +331,7 @@ def test_weight_decay_is_for_matrices_and_the_gradient_is_clipped(
 
     training.optimizer.register_step_pre_hook(watched)
     training.model.train()
-    train.take_step(training, plots(np.arange(64)), 1e-3, 0)
+    train.take_step(training, training.gather(plots(np.arange(64))), 1e-3, 0)
     assert norms[0].item() == pytest.approx(1e-3, rel=1e-3)
 
 

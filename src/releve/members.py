@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -48,7 +49,10 @@ class TrainConfig(BaseModel):
     patience: int = Field(6, ge=1)
     """Epochs without a better sF1 of the selection rows after which training stops."""
     batch_size: int = Field(128, ge=2)
-    """Surveys a step."""
+    """Surveys a step, whatever the number of processes."""
+    accumulate: int = Field(1, ge=1)
+    """Parts that a step's rows are gone through in, one after the other, where they do not fit in memory together.
+    Batch norms (of series by convolution, and of patches) see one part at a time."""
     learning_rate: float = Field(1e-3, gt=0)
     """Highest learning rate of AdamW."""
     weight_decay: float = Field(1e-2, ge=0)
@@ -114,8 +118,16 @@ def choose_device(name: str) -> torch.device:
     RunError
         If there is no such device.
     """
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        if local >= torch.cuda.device_count():
+            raise RunError(
+                f"process {local} of this machine has no GPU of its own: there are {torch.cuda.device_count()}",
+                action="Start as many processes as there are GPUs (torchrun --nproc-per-node), or train.device = 'cpu'",
+            )
+        return torch.device("cuda", local)
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cpu")
     found = ["auto", "cpu", "cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if name not in found or (name == "cuda" and not torch.cuda.is_available()):
         raise RunError(
@@ -124,6 +136,17 @@ def choose_device(name: str) -> torch.device:
             action="Use train.device = 'auto'",
         )
     return torch.device(name)
+
+
+def matrix_dtype(config: TrainConfig, device: torch.device) -> torch.dtype:
+    """Return the type of matrix products and convolutions in training and prediction."""
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
+    return torch.bfloat16 if bf16 else torch.float32
+
+
+def autocast_for(config: TrainConfig, device: torch.device) -> torch.autocast:
+    """Return the context in which networks run."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=matrix_dtype(config, device) == torch.bfloat16)
 
 
 def train_forest(

@@ -69,6 +69,17 @@ class Step:
         """All of them, in this order."""
         return np.concatenate([self.plots, self.records, self.background])
 
+    def share(self, index: int, number: int) -> Step:
+        """Return every ``number``-th row of each kind, from the ``index``-th on: one of ``number`` like parts.
+
+        Examples
+        --------
+        >>> step = Step(np.arange(5), np.array([7, 8]), np.zeros(0, np.int64))
+        >>> step.share(1, 2).rows.tolist()
+        [1, 3, 8]
+        """
+        return Step(self.plots[index::number], self.records[index::number], self.background[index::number])
+
 
 def plan_phases(regime: Regime, epochs: int, pretrain_epochs: int) -> list[Phase]:
     """Return the phases of a regime.
@@ -199,6 +210,16 @@ class Sampler:
     def num_steps(self, phase: Phase) -> int:
         """Return the steps of an epoch: one pass over the plots, or over as many presence-only rows as there are."""
         return -(-len(self.plots if phase.plots else self.records) // self.batch_size)
+
+    def smallest_step(self, phases: list[Phase]) -> int:
+        """Return the number of rows of the smallest step, of the kind that has fewer."""
+        sizes = []
+        for phase in phases:
+            num_steps = self.num_steps(phase)
+            number = len(self.plots if phase.plots else self.records)
+            both = [number, self.config.rows_per_plot * number] if phase.plots and phase.records else [number]
+            sizes.append(int(min(both)) // num_steps)
+        return min(sizes)
 
     def steps(self, phase: Phase, rng: np.random.Generator) -> Iterator[Step]:
         """Yield the steps of one epoch."""

@@ -13,7 +13,7 @@ from torch.nn import functional
 from releve.data import Batch, Gatherer, Statistics, measure_statistics
 from releve.errors import ConfigError
 from releve.models import ModelConfig, SpeciesModel, build_model
-from releve.models.model import drop_modalities
+from releve.models.fusion import drop_modalities
 from releve.store import Store
 from stores import make_store
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -24,13 +24,18 @@ class Batch:
         missing; ``landsat`` and ``climate`` (P, C, Y, Q) and ``patch`` (P, C, H, W) in the store's integer type;
         ``location`` (P, 2) float32 degrees ``lon, lat``; ``observation`` (P, K) float32 of presence-only rows.
     places
-        By modality, (P,) int64: positions in the batch of the surveys in ``values``, ascending.
+        By modality, (P,) int64: positions in the batch of the surveys in ``values``, ascending. ``plots``: the rows
+        that were observed as plots are, or are yet to be.
     year, month
         (B,) int64; month 0 where only the year is known.
     label_rows, label_species
-        (positives,) int64 pairs: position in the batch and ``species_index`` of every species present.
+        (positives,) int64 pairs: position in the batch and ``species_index`` of every species present, by row. They
+        stay on the CPU, where losses sort them.
     trust
         (B,) float32: how far a row's silence is trusted, 0 to 1; 1 for a plot.
+    counts
+        By modality, how many surveys have it in the batches of all processes that take the step together; those of
+        this batch where a name is not in it.
     """
 
     rows: Tensor
@@ -41,9 +46,14 @@ class Batch:
     label_rows: Tensor
     label_species: Tensor
     trust: Tensor
+    counts: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def count(self, name: str) -> int:
+        """Return how many surveys of the step have a modality; 0 if it was not gathered."""
+        return self.counts.get(name, len(self.places.get(name, ())))
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on another device."""
@@ -60,8 +70,6 @@ class Batch:
             places={name: move(x) for name, x in self.places.items()},
             year=move(self.year),
             month=move(self.month),
-            label_rows=move(self.label_rows),
-            label_species=move(self.label_species),
             trust=move(self.trust),
         )
 
@@ -76,6 +84,6 @@ class Batch:
         tensor([[1., 0., 1.],
                 [0., 1., 0.]])
         """
-        labels = torch.zeros(len(self), num_species, device=self.label_rows.device)
+        labels = torch.zeros(len(self), num_species)
         labels[self.label_rows, self.label_species] = 1.0
         return labels

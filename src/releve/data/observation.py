@@ -16,6 +16,7 @@ OBSERVATION_NUMERIC = ("log1p_num_records", "log1p_cell_records")
 OBSERVATION_CATEGORICAL = ("publisher",)
 ACCESS = re.compile(r"(roads?|railways?)$", re.IGNORECASE)
 """Covariates that say how easily people get to a place; density of people and buildings shape the plants too."""
+BLOCK_ROWS = 100_000
 
 
 def access_columns(store: Store) -> tuple[str, ...]:
@@ -54,6 +55,7 @@ def observation_features(store: Store, rows: NDArray[np.int64], categories: dict
         return features
     array = store.arrays["covariates"]
     places = [array.spec.channels.index(name) for name in access]
-    values = array.gather(rows)[:, places]
+    blocks = [array.gather(rows[i : i + BLOCK_ROWS])[:, places] for i in range(0, len(rows), BLOCK_ROWS)]
+    values = np.concatenate([np.zeros((0, len(places)), np.float32), *blocks])
     values = np.where(array.row_of[rows, None] >= 0, values, np.float32(np.nan))
     return np.concatenate([features, values], axis=1)

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from releve.data.gather import SURVEY_CATEGORICAL, SURVEY_NUMERIC, survey_features
 from releve.data.observation import OBSERVATION_CATEGORICAL, observation_columns, observation_features
+from releve.data.survey import SURVEY_CATEGORICAL, SURVEY_NUMERIC, survey_features
 from releve.errors import StoreError
 from releve.store import Store, StoredArray
 

@@ -4,17 +4,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from releve.data.batch import Batch
 from releve.data.statistics import Statistics
 from releve.errors import ConfigError, pick
 from releve.models.config import Modality, ModelConfig
+from releve.models.fusion import FUSIONS
 from releve.models.patches import PatchEncoder
-from releve.models.series import SERIES_ENCODERS, zero_last_layer
+from releve.models.series import SERIES_ENCODERS
 from releve.models.tables import LocationEncoder, TableEncoder
 
 
@@ -40,88 +40,6 @@ def build_encoder(statistics: Statistics, config: ModelConfig, name: Modality) -
             )
         case _:
             raise AssertionError(f"no encoder for {name}")
-
-
-class ResidualLayer(nn.Module):
-    """x + MLP(norm(x))."""
-
-    def __init__(self, width: int, dropout: float) -> None:
-        """Make a layer that starts as the identity."""
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.LayerNorm(width),
-            nn.Linear(width, width),
-            nn.SiLU(),
-            nn.Dropout(dropout),
-            nn.Linear(width, width),
-        )
-        zero_last_layer(self.layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (B, width)."""
-        return x + self.layers(x)
-
-
-class ConcatFusion(nn.Module):
-    """Embeddings side by side, with a learned vector in the place of a missing one; then residual layers."""
-
-    def __init__(self, widths: dict[str, int], config: ModelConfig) -> None:
-        """Build for modalities of these widths."""
-        super().__init__()
-        self.modality_dropout = config.modality_dropout
-        self.norms = nn.ModuleDict({name: nn.LayerNorm(width) for name, width in widths.items()})
-        self.missing = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()})
-        self.project = nn.Sequential(
-            nn.Linear(sum(widths.values()), config.hidden_dim), nn.SiLU(), nn.Dropout(config.dropout)
-        )
-        self.layers = nn.Sequential(
-            *(ResidualLayer(config.hidden_dim, config.dropout) for _ in range(config.num_layers)),
-            nn.LayerNorm(config.hidden_dim),
-        )
-        self.num_features = config.hidden_dim
-
-    def forward(self, embeddings: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
-        """Return (B, hidden) from the embeddings of the modalities that are present in each row."""
-        names = list(self.norms)
-        present_BM = torch.stack([present[name] for name in names], dim=1)
-        if self.training and self.modality_dropout > 0:
-            present_BM = drop_modalities(present_BM, self.modality_dropout)
-        parts = [
-            torch.where(present_BM[:, i, None], self.norms[name](embeddings[name]), self.missing[name])
-            for i, name in enumerate(names)
-        ]
-        return self.layers(self.project(torch.cat(parts, dim=1)))
-
-
-class DirectFusion(nn.Module):
-    """One modality, passed on as it is: with a patch, ResNet -> global average pooling -> fully connected."""
-
-    def __init__(self, widths: dict[str, int], config: ModelConfig) -> None:
-        """Build for a single modality."""
-        super().__init__()
-        if len(widths) != 1:
-            raise ConfigError(
-                f"model.fusion = 'direct' with modalities {list(widths)}",
-                expected="one modality",
-                action="Use fusion = 'concat' for several",
-            )
-        ((self.name, self.num_features),) = widths.items()
-
-    def forward(self, embeddings: dict[str, Tensor], present: dict[str, Tensor]) -> Tensor:
-        """Return (B, E), zero where the modality is missing, so that the head's bias (the prevalence) is left."""
-        return embeddings[self.name]
-
-
-FUSIONS: dict[str, Callable[[dict[str, int], ModelConfig], nn.Module]] = {
-    "concat": ConcatFusion,
-    "direct": DirectFusion,
-}
-
-
-def drop_modalities(present_BM: Tensor, rate: float) -> Tensor:
-    """Return ``present`` with each modality hidden at the given rate, never the last one of a row."""
-    keep = present_BM & (torch.rand(present_BM.shape, device=present_BM.device) >= rate)
-    return torch.where(keep.any(dim=1, keepdim=True), keep, present_BM)
 
 
 class SpeciesModel(nn.Module):
@@ -168,21 +86,33 @@ class SpeciesModel(nn.Module):
                 self.observation.head.bias.copy_(records_S - logits_S)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return (B, S) logits."""
+        """Return (B, S) float32 logits."""
+        weight_SF, bias_S = self.species_weights()
+        # The bias is added in float32: under autocast, bf16 could not tell rare species apart.
+        return functional.linear(self.features(batch), weight_SF).float() + bias_S
+
+    def features(self, batch: Batch) -> Tensor:
+        """Return (B, F) features, of which logits are a linear function; see :meth:`species_weights`.
+
+        After those of the environment come those of how a row was observed, zero in rows of another source.
+        """
         embeddings, present = {}, {}
         for name in self.encoders:
             embeddings[name], present[name] = self._embed(name, batch)
-        logits_BS = self.head(self.fusion(embeddings, present))
-        records = batch.places.get("observation", logits_BS.new_zeros(0, dtype=torch.int64))
-        if self.observation is not None and len(records):
-            added_PS = self.observation(batch.values["observation"], batch)
-            logits_BS = logits_BS.index_add(0, records, added_PS.to(logits_BS.dtype))
-        if self.plot_head is not None and "survey" in batch.values and len(records) < len(batch):
-            is_plot_B = torch.ones(len(batch), dtype=torch.bool, device=logits_BS.device).index_fill(0, records, False)
-            plots = is_plot_B.nonzero().squeeze(1)  # also places to predict
-            added_PS = self.plot_head(batch.values["survey"][plots], batch)
-            logits_BS = logits_BS.index_add(0, plots, added_PS.to(logits_BS.dtype))
-        return logits_BS
+        parts = [self.fusion(embeddings, present)]
+        if self.observation is not None:
+            parts.append(self.observation(batch, "observation", batch.places.get("observation")))
+        if self.plot_head is not None:
+            parts.append(self.plot_head(batch, "survey", batch.places.get("plots")))
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+    def species_weights(self) -> tuple[Tensor, Tensor]:
+        """Return (S, F) and (S,): what of each species' logit every feature counts for, and what is there without."""
+        parts = [self.head.weight]
+        for head in (self.observation, self.plot_head):
+            if head is not None:
+                parts += [head.head.weight, head.head.bias[:, None]]
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0], self.head.bias
 
     def _embed(self, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return (B, E) embeddings of a modality, zero where a survey lacks it, and (B,) bool where it does not."""
@@ -190,9 +120,9 @@ class SpeciesModel(nn.Module):
         embedding_BE = self.head.weight.new_zeros(len(batch), int(encoder.num_features))  # type: ignore[arg-type]
         present_B = torch.zeros(len(batch), dtype=torch.bool, device=embedding_BE.device)
         places = batch.places.get(name)
-        # Only surveys that have the modality are encoded: others would weigh in the batch norms' means. A batch norm
-        # cannot be trained on one survey.
-        if places is None or len(places) < (2 if self.training else 1):
+        # Only surveys that have the modality are encoded: others would weigh in the batch norms' means, which cannot
+        # be trained on one survey. With several processes the number is that of all: they must do the same.
+        if places is None or batch.count(name) < (2 if self.training else 1):
             return embedding_BE, present_B
         encoded_PE = encoder(batch.values[name], batch.year[places], batch.month[places])
         return (
@@ -219,9 +149,15 @@ class ObservationHead(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, values_PK: Tensor, batch: Batch) -> Tensor:
-        """Return (P, S) logits to add."""
-        return self.head(self.encoder(values_PK, batch.year, batch.month))
+    def forward(self, batch: Batch, name: str, places: Tensor | None) -> Tensor:
+        """Return (B, D + 1) features of the rows at these places, zero elsewhere; the last is 1, for the bias."""
+        features_BD = self.head.weight.new_zeros(len(batch), self.head.in_features + 1)
+        values = batch.values.get(name)
+        if values is None or places is None:
+            return features_BD
+        values_PK = values if len(values) == len(places) else values.index_select(0, places)
+        encoded_PD = functional.pad(self.encoder(values_PK, batch.year, batch.month), (0, 1), value=1.0)
+        return features_BD.index_copy(0, places, encoded_PD.to(features_BD.dtype))
 
 
 def prevalence_logits(num_positives: list[int], num_rows: int) -> Tensor:

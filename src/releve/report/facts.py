@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from releve.config import Config
-from releve.data.gather import SURVEY_CATEGORICAL, SURVEY_NUMERIC
+from releve.data.survey import SURVEY_CATEGORICAL, SURVEY_NUMERIC
 from releve.report.tables import read_tables
 from releve.runs import Run
 from releve.store import Store

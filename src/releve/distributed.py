@@ -1,0 +1,188 @@
+"""One training by several processes (``torchrun``): what each must know and ask of the others.
+
+Alone, every function here is the identity. The processes take the same steps: each works on every n-th row of a
+step's plots, records and background, and sums over rows are added up over processes. Only the first one writes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn import functional as differentiable
+
+from releve.errors import ConfigError, ReleveError, RunError
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(hours=2)
+"""How long a process waits for another, such as for the forests that the first one grows alone."""
+
+
+def num_ranks() -> int:
+    """Return the number of processes: that of the group, or of the one that ``torchrun`` has asked for."""
+    return dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """Return the number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
+
+
+@contextmanager
+def joined_processes() -> Iterator[None]:
+    """Join the processes that ``torchrun`` started, for the time of the block; alone, do nothing.
+
+    Raises
+    ------
+    RunError
+        If another process is lost: all stop, and say how to go on.
+    """
+    if num_ranks() == 1:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _stop)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield
+    except (RuntimeError, dist.DistError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or not _is_lost(error):
+            raise
+        raise _lost(str(error).splitlines()[0]) from error
+    finally:
+        dist.destroy_process_group()
+
+
+def _stop(*_: object) -> None:
+    raise _lost("torchrun stopped this one")
+
+
+def _lost(reason: str) -> RunError:
+    return RunError(
+        f"process {rank()} of {num_ranks()} stops, since another was lost ({reason})",
+        action="Run it again with --resume: it goes on after the last whole epoch, with any number of processes",
+    )
+
+
+def _is_lost(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, dist.DistError) or any(word in text for word in ("gloo", "nccl", "connection", "peer"))
+
+
+def on_first(work: Callable[[], T]) -> T:
+    """Return what the first process' work returns, to all of them; the others wait.
+
+    Raises
+    ------
+    ReleveError
+        In every process what went wrong in the first.
+    """
+    if not dist.is_initialized():
+        return work()
+    outcome: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            outcome[0] = work()
+        except ReleveError as error:
+            outcome[1] = error
+    dist.broadcast_object_list(outcome, src=0)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Return the sum over processes; gradients flow to all of them."""
+    return differentiable.all_reduce(values) if dist.is_initialized() else values
+
+
+def log_sum_exp_over_ranks(values: Tensor) -> Tensor:
+    """Return the log of the sum over processes of exp; gradients flow to all of them."""
+    if not dist.is_initialized():
+        return values
+    highest = values.detach().clone()
+    dist.all_reduce(highest, dist.ReduceOp.MAX)
+    return highest + sum_over_ranks(torch.exp(values - highest)).log()
+
+
+def gather_rows(mine: Tensor, num_rows: int) -> Tensor | None:
+    """Return the (N, ...) rows of all processes, of which each has every n-th, on the CPU of the first; else None.
+
+    Parameters
+    ----------
+    mine
+        Rows ``rank, rank + n, rank + 2 n`` and so on, on the CPU.
+    num_rows
+        N, the rows of all.
+    """
+    if not dist.is_initialized():
+        return mine
+    number = num_ranks()
+    padded = mine.new_zeros(-(-num_rows // number), *mine.shape[1:])
+    padded[: len(mine)] = mine
+    parts = [torch.empty_like(padded) for _ in range(number)] if rank() == 0 else None
+    dist.gather(padded, parts, dst=0)
+    return None if parts is None else torch.stack(parts, dim=1).flatten(0, 1)[:num_rows]
+
+
+class GlobalBatchNorm(nn.BatchNorm2d):
+    """Batch norm whose means are over the rows of all processes, so that their number does not change what is learned.
+
+    A process may have none of the rows. Works on any device, which torch's own does not.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, C, H, W)."""
+        if not self.training:
+            return super().forward(x)
+        values = x.float()
+        dims = (0, 2, 3)
+        sums = torch.cat([values.sum(dims), values.new_full((1,), values.numel() / values.shape[1])])
+        sums = sum_over_ranks(sums)
+        count = sums[-1].detach()
+        centred = values - (sums[:-1] / count)[:, None, None]
+        variance = sum_over_ranks(centred.square().sum(dims)) / count
+        if self.track_running_stats:
+            with torch.no_grad():
+                assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+                self.running_mean.lerp_(sums[:-1] / count, self.momentum)
+                self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+                assert self.num_batches_tracked is not None
+                self.num_batches_tracked += 1
+        scale = torch.rsqrt(variance + self.eps) * self.weight
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+
+def share_batch_norms(model: nn.Module) -> None:
+    """Let every batch norm of a model take its means over all processes; its weights stay the same tensors.
+
+    Raises
+    ------
+    ConfigError
+        If a network has another kind of batch norm than torch's two-dimensional one.
+    """
+    if num_ranks() == 1:
+        return
+    for name, child in model.named_children():
+        if type(child) is nn.BatchNorm2d:
+            shared = GlobalBatchNorm(child.num_features, child.eps, child.momentum)
+            shared.weight, shared.bias = child.weight, child.bias
+            for buffer, values in child.named_buffers():
+                setattr(shared, buffer, values)
+            setattr(model, name, shared.train(child.training))
+        elif isinstance(child, nn.modules.batchnorm._BatchNorm):
+            raise ConfigError(
+                f"the network has a {type(child).__name__}, whose means cannot be taken over {num_ranks()} processes",
+                expected="nn.BatchNorm2d, as in resnet18, or layer norms",
+                action="Choose another model.patch_backbone, or train with one process",
+            )
+        else:
+            share_batch_norms(child)

@@ -1,0 +1,136 @@
+"""The losses; each is a sum over species."""
+
+# B rows, K background sites, S species, P presences
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from releve.distributed import log_sum_exp_over_ranks
+from releve.losses.sites import Sites, silence
+
+
+def bce(sites: Sites) -> Tensor:
+    """Return the binary cross-entropy, summed over species and averaged over rows.
+
+    Examples
+    --------
+    >>> logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]])
+    >>> dense = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    >>> ours = bce(Sites(logits, torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1])))
+    >>> theirs = functional.binary_cross_entropy_with_logits(logits, dense, reduction="sum") / 2
+    >>> torch.allclose(ours, theirs)
+    True
+    """
+    return sites.sum_present(functional.softplus(-sites.present)) + silence(sites, functional.softplus)
+
+
+def trusted_bce(sites: Sites) -> Tensor:
+    """Return the binary cross-entropy in which a pseudo-plot's silence counts as far as it is trusted.
+
+    Examples
+    --------
+    With no trust at all, only the presence counts:
+
+    >>> sites = Sites(torch.zeros(1, 3), torch.tensor([0]), torch.tensor([1]), trust_B=torch.zeros(1))
+    >>> round(trusted_bce(sites).item(), 4)
+    0.6931
+    """
+    silent = silence(sites, functional.softplus, trust_B=sites.trust_B)
+    return sites.sum_present(functional.softplus(-sites.present)) + silent
+
+
+AN_FULL_POSITIVE_WEIGHT = 2048.0
+
+
+def assume_negative_full(sites: Sites) -> Tensor:
+    """Return the loss of SINR: presences up-weighted, silence at the row and at another site.
+
+    References
+    ----------
+    Cole et al. (2023), Spatial implicit neural representations for global-scale species mapping, L_AN-full with
+    lambda = 2048. Divided by lambda here, so that its size is that of the other losses; with ``own_share`` .5 it is
+    the published one.
+    """
+    silent = 2 * silence(sites, functional.softplus)
+    return sites.sum_present(functional.softplus(-sites.present)) + silent / AN_FULL_POSITIVE_WEIGHT
+
+
+def full_weighted(sites: Sites) -> Tensor:
+    """Return the cross-entropy in which every species' presences weigh as much as its silence.
+
+    References
+    ----------
+    Zbinden et al. (2024), On the selection and effectiveness of pseudo-absences for species distribution modeling
+    with deep learning: ``w_s = n / n_present(s)`` for a presence, ``lam2 / (1 - 1 / w_s)`` for silence at the rows,
+    ``1 - lam2`` at random sites; ``own_share`` is lam2 (.8 there). Divided by the number of species.
+    """
+    if sites.frequency_S is None:
+        raise ValueError("full_weighted needs frequency_S")
+    own, background = sites.own_share, sites.background_KS
+    frequency_S = sites.frequency_S.clamp(max=0.999)
+    total = sites.sum_present(functional.softplus(-sites.present) / frequency_S[sites.label_species])
+    rows = replace(sites, own_share=1.0)
+    total = total + own * silence(rows, functional.softplus, weight_S=1 / (1 - frequency_S))
+    if background is not None and len(background):
+        total = total + (1 - own) * functional.softplus(background).sum() / sites.over_background
+    return total / (sites.num_species or len(frequency_S))
+
+
+def deep_maxent(sites: Sites) -> Tensor:
+    """Return the negative log-likelihood of where each species was found among the sites of the batch.
+
+    References
+    ----------
+    Ryckewaert et al. (2024), Applying the maximum entropy principle to neural networks enhances multi-species
+    distribution models: ``-(counts * log_softmax(logits, over sites)).mean()``. With background sites, the softmax's
+    sum is ``own_share`` over the rows and the rest over the background.
+    """
+    parts = []
+    if sites.own_share > 0:
+        parts.append(log_mean_exp(sites.logits_BS, sites.over_rows) + math.log(sites.own_share))
+    if sites.own_share < 1 and sites.background_KS is not None and (sites.num_background or len(sites.background_KS)):
+        parts.append(log_mean_exp(sites.background_KS, sites.over_background) + math.log(1 - sites.own_share))
+    log_mean_S = torch.logsumexp(torch.stack(parts), dim=0)
+    return sites.sum_present(log_mean_S[sites.label_species] - sites.present)
+
+
+GAMMA_NEGATIVE, CLIP = 4.0, 0.02
+
+
+def asymmetric(sites: Sites) -> Tensor:
+    """Return the asymmetric loss: easy silence hardly counts.
+
+    References
+    ----------
+    Ridnik et al. (2021), Asymmetric loss for multi-label classification: gamma_neg 4, clip .02, gamma_pos 0.
+    """
+
+    def easy(logits: Tensor) -> Tensor:
+        shifted = (torch.sigmoid(logits) - CLIP).clamp(min=0)
+        return -(shifted**GAMMA_NEGATIVE) * torch.log1p(-shifted.clamp(max=1 - 1e-6))
+
+    return sites.sum_present(functional.softplus(-sites.present)) + silence(sites, easy)
+
+
+def log_mean_exp(logits: Tensor, num_rows: int) -> Tensor:
+    """Return (S,) log of the mean over rows, those of all processes, of exp."""
+    return log_sum_exp_over_ranks(torch.logsumexp(logits, dim=0)) - math.log(num_rows)
+
+
+LOSSES: dict[str, Callable[[Sites], Tensor]] = {
+    "bce": bce,
+    "trusted_bce": trusted_bce,
+    "an_full": assume_negative_full,
+    "full_weighted": full_weighted,
+    "deep_maxent": deep_maxent,
+    "asymmetric": asymmetric,
+}
+BACKGROUNDS = {"target_group": 1.0, "mixed": 0.5, "random": 0.0}
+"""Share of the rows' own silence under each background."""

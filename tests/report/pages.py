@@ -205,6 +205,27 @@ def make_run(
     return run
 
 
+def make_joint(path: Path) -> Run:
+    """Return an ensemble of ``plain``, whose store has plots alone, and ``other``, blind to places, with records.
+
+    The plots are the same; ``other`` has seed 43, a network for each of two folds as ``plain``, and one on all rows.
+    """
+    plain = make_run(path / "plain", recipe={"model": {"modalities": ["covariates", "location"]}})
+    differs = {"model": {"modalities": ["covariates"]}, "train": {"regime": "presence"}, "data": {"records": "po"}}
+    other = make_run(path / "other", records=True, recipe=differs)
+    other = replace(other, seed=43, members=(*other.members, Member(2, None, 1002)))
+    other.__dict__["store"] = make_run(path / "again", records=True).store
+    shares = {"plain/network": 0.75, "other/network": 0.25}
+    calibration = DECISION["kinds"]["network"]["calibration"]  # type: ignore[index]
+    kinds = {kind: {"calibration": calibration, "share": share} for kind, share in shares.items()}
+    folder = path / "joint"
+    folder.mkdir()
+    (folder / "run.json").write_text(json.dumps({"releve": "0.1.0", "finished": "2026-01-03T00:00:00Z"}))
+    (folder / "decision.json").write_text(json.dumps(DECISION | {"kinds": kinds}))
+    config = make_config(plain.config.model_dump(mode="json") | {"title": "ensemble of plain, other"}, origin="test")
+    return Run(folder, config, 7, (), (plain, other))
+
+
 def make_demo(**changes: Any) -> DemoResult:
     """Return a demo with two seeds of two models, a reference model and the oracle."""
     rows = [

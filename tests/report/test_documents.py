@@ -96,7 +96,11 @@ def test_methods_carry_the_numbers_of_the_run(tmp_path: Path) -> None:
     assert "2.5 km" in data and "was 19.8 km, the smallest 1.2 km" in data
     assert "In all, 2 networks were trained, each with one of 2 folds held out (seed 42)." in models
     assert "The loss was binary cross-entropy over all species." in models
-    assert "at most 20 epochs (batches of 128" in models and "(patience 6 epochs)" in models and "(epoch 3)" in models
+    assert (
+        "at most 20 epochs (batches of 128" in models
+        and "(patience 6 epochs)" in models
+        and "The best epoch was 3." in models
+    )
     assert "On 4 held-out plots" in scores
     assert "macro F1 over species 0.410 (95 % interval 0.380 to 0.440) and mean AUC 0.750" in scores
     assert "the calibration slope was 0.80" in scores

@@ -42,14 +42,12 @@ def draw_scores(scores: Sequence[dict[str, Any]]) -> Markup:
 
 
 def draw_members(facts: Facts) -> Markup | None:
-    """Return the learning curves of the members that left any; None if none did."""
-    several = facts.config.train.seeds_per_fold > 1
+    """Return the learning curves of the members that left any, those of one run in one colour; None if none did."""
     members = []
-    for member in facts.run.members:
+    for part, member, logs in facts.curves:
         label = "all rows" if member.fold is None else f"fold {member.fold}"
-        if member.name in facts.curves:
-            label += f", seed {member.seed}" if several else ""
-            members.append({"label": label, "logs": facts.curves[member.name]})
+        label += f", seed {member.seed}" if part.config.train.seeds_per_fold > 1 else ""
+        members.append({"label": part.name if facts.parts else label, "logs": logs})
     return draw_curves(members, "curves", f"Learning curves of {len(members)} networks") if members else None
 
 

@@ -117,14 +117,15 @@ def _records(facts: Facts) -> bool:
 
 
 def _plantnet(facts: Facts) -> bool:
-    if not _records(facts) or "publisher" not in facts.store.surveys.columns:
+    if not _records(facts) or facts.with_records is None:
         return False
-    names = facts.store.surveys["publisher"].drop_nulls().unique().to_list()
+    surveys = facts.with_records.store.surveys
+    names = surveys["publisher"].drop_nulls().unique().to_list() if "publisher" in surveys.columns else []
     return any(re.search(r"pl@?a?ntnet", str(name), re.IGNORECASE) for name in names)
 
 
 def _resnet(facts: Facts) -> bool:
-    return facts.uses("patch") and facts.config.model.patch_backbone.startswith("resnet")
+    return any(part.uses("patch") and part.config.model.patch_backbone.startswith("resnet") for part in facts.trained)
 
 
 def _expected_f1(facts: Facts) -> bool:

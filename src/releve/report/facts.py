@@ -14,41 +14,72 @@ import polars as pl
 
 from releve.config import Config
 from releve.data.survey import SURVEY_CATEGORICAL, SURVEY_NUMERIC
+from releve.members import Member
 from releve.report.tables import read_tables
 from releve.runs import Run
 from releve.store import Store
-from releve.store.schema import Manifest
+from releve.store.schema import ArraySpec, Manifest
 
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """A run and its evaluation, as every page and file of the report reads them.
+    """A run or ensemble and its evaluation, as every page and file of the report reads them.
 
     Parameters
     ----------
     run
-        A trained run.
+        A trained run or an ensemble of runs.
     record
         Its ``run.json``; empty if it has none.
     decision
         Its ``decision.json``.
     tables
         Tables of its evaluation, by name.
+    is_part
+        Whether it is one of an ensemble's runs.
     """
 
     run: Run
     record: dict[str, Any]
     decision: dict[str, Any]
     tables: dict[str, pl.DataFrame]
+    is_part: bool = False
 
     @property
     def config(self) -> Config:
         """The recipe."""
         return self.run.config
 
+    @cached_property
+    def parts(self) -> tuple[Facts, ...]:
+        """What is known of each run of an ensemble; none of a run.
+
+        Their tables are the ensemble's: what is asked of a part is how it was trained, not how well it does.
+        """
+        return tuple(
+            Facts(
+                part,
+                _read_json(part.path / "run.json"),
+                _read_json(part.path / "decision.json"),
+                self.tables,
+                is_part=True,
+            )
+            for part in self.run.parts
+        )
+
+    @cached_property
+    def trained(self) -> tuple[Facts, ...]:
+        """Whatever has members of its own: the runs of an ensemble, or the run itself."""
+        return self.parts or (self,)
+
+    @property
+    def name(self) -> str:
+        """Name of the folder, which tells the runs of an ensemble apart."""
+        return self.run.path.name
+
     @property
     def store(self) -> Store:
-        """The store it was trained on."""
+        """The store it was trained on; of an ensemble, that of its first run, whose rows are scored."""
         return self.run.store
 
     @property
@@ -88,16 +119,21 @@ class Facts:
         return int(self.store.is_plot.sum())
 
     @cached_property
+    def with_records(self) -> Facts | None:
+        """What was trained on a store with presence-only rows, of several runs the first; None if there are none."""
+        return next((facts for facts in self.trained if not facts.store.is_plot.all()), None)
+
+    @cached_property
     def num_pseudoplots(self) -> int:
         """Presence-only rows in the store: pseudo-plots or single records."""
-        return len(self.store) - self.num_plots
+        return 0 if self.with_records is None else int((~self.with_records.store.is_plot).sum())
 
     @cached_property
     def num_records(self) -> int:
         """Presence-only records that the pseudo-plots were made of."""
-        if not self.num_pseudoplots or "num_records" not in self.store.surveys.columns:
+        if self.with_records is None or "num_records" not in self.with_records.store.surveys.columns:
             return self.num_pseudoplots
-        return int(self.store.surveys["num_records"].cast(pl.Float64).fill_null(0).sum())
+        return int(self.with_records.store.surveys["num_records"].cast(pl.Float64).fill_null(0).sum())
 
     @cached_property
     def scored(self) -> pl.DataFrame:
@@ -145,17 +181,24 @@ class Facts:
     @cached_property
     def num_members(self) -> Counter[str]:
         """Members by kind, such as network and forest, that had a fold held out."""
-        return Counter(member.kind for member in self.run.members if member.fold is not None)
+        return Counter(member.kind for _, member in self.members if member.fold is not None)
+
+    @cached_property
+    def members(self) -> list[tuple[Facts, Member]]:
+        """All members, each with what is known of its run."""
+        return [(facts, member) for facts in self.trained for member in facts.run.members]
 
     @cached_property
     def folds(self) -> list[int]:
-        """Folds that were held out in turn."""
-        return sorted({member.fold for member in self.run.members if member.fold is not None})
+        """Folds that were held out in turn; of an ensemble, those of the plots that all its runs have held out."""
+        if self.parts:
+            return sorted(int(fold) for fold in self.surveys["fold"].drop_nulls().unique())
+        return sorted({member.fold for _, member in self.members if member.fold is not None})
 
     @cached_property
     def num_refitted(self) -> Counter[str]:
         """Members by kind that were trained on all rows, nothing held out."""
-        return Counter(member.kind for member in self.run.members if member.fold is None)
+        return Counter(member.kind for _, member in self.members if member.fold is None)
 
     @cached_property
     def leakage(self) -> list[dict[str, Any]]:
@@ -165,18 +208,19 @@ class Facts:
         return [dict(row) for row in self.manifest.leakage]
 
     @cached_property
-    def curves(self) -> dict[str, list[dict[str, Any]]]:
-        """The learning curve of each network that left one, by the member's name."""
-        files = {member.name: self.run.path / member.name / "metrics.jsonl" for member in self.run.members}
-        logs = {name: read_logs(file) for name, file in files.items()}
-        return {name: log for name, log in logs.items() if log}
+    def curves(self) -> list[tuple[Facts, Member, list[dict[str, Any]]]]:
+        """The learning curve of each network that left one, with the network and its run."""
+        logs = [
+            (facts, member, read_logs(facts.run.path / member.name / "metrics.jsonl")) for facts, member in self.members
+        ]
+        return [(facts, member, log) for facts, member, log in logs if log]
 
     @cached_property
     def best_epochs(self) -> list[int]:
         """For each network with rows to choose on, the epoch, counted from 1, that was kept."""
-        first = sum(phase.epochs for phase in self.config.phases()) - self.config.train.epochs
         best = []
-        for log in self.curves.values():
+        for facts, _, log in self.curves:
+            first = sum(phase.epochs for phase in facts.config.phases()) - facts.config.train.epochs
             rows = [row for row in log if row["epoch"] >= first and row.get("val_sf1") is not None]
             if rows:
                 best.append(max(rows, key=lambda row: row["val_sf1"])["epoch"] + 1)
@@ -185,17 +229,35 @@ class Facts:
     @cached_property
     def covariate_groups(self) -> dict[str, list[str]]:
         """Covariates that the models look at, by their group; without a group under ``other``."""
-        if "covariates" not in self.config.model.modalities or "covariates" not in self.store.arrays:
-            return {}
-        spec = self.store.arrays["covariates"].spec
+        spec = self.spec_of("covariates")
         groups: dict[str, list[str]] = {}
-        for name in spec.channels:
-            groups.setdefault(spec.groups.get(name, "other"), []).append(name)
+        for name in spec.channels if spec else ():
+            groups.setdefault(spec.groups.get(name, "other"), []).append(name)  # type: ignore[union-attr]
         return groups
+
+    def spec_of(self, modality: str) -> ArraySpec | None:
+        """Return what an array holds that the models look at; None if none does, or no store has it."""
+        for facts in self.trained:
+            if modality in facts.config.model.modalities and modality in facts.store.arrays:
+                return facts.store.arrays[modality].spec
+        return None
 
     @cached_property
     def modalities(self) -> list[dict[str, Any]]:
-        """For each modality: how many surveys have it, its shape, and whether the models look at it."""
+        """For each modality: how many surveys have it, its shape, and whether the models look at it.
+
+        Of several runs, that of the store with the most such surveys, used if any run uses it.
+        """
+        if self.parts:
+            rows: dict[str, dict[str, Any]] = {}
+            for row in (row for part in self.parts for row in part.modalities):
+                known = rows.get(row["name"], row)
+                most = max(known, row, key=lambda either: either["num_surveys"])
+                rows[row["name"]] = most | {"used": known["used"] or row["used"]}
+            return list(rows.values())
+        return self._own_modalities()
+
+    def _own_modalities(self) -> list[dict[str, Any]]:
         used = self.config.model.modalities
         rows = [
             {
@@ -220,7 +282,7 @@ class Facts:
 
     @property
     def version(self) -> str:
-        """Version and commit that the run was trained with."""
+        """Version and commit that the run was trained, or the ensemble made, with."""
         commit = self.record.get("git_commit")
         return f"{self.record.get('releve', 'unknown')}" + (f", commit {commit[:10]}" if commit else "")
 
@@ -237,7 +299,8 @@ def gather_facts(run: Run) -> Facts:
     """
     tables = read_tables(run.path / "evaluation", run.config.title or "model")
     facts = Facts(run, _read_json(run.path / "run.json"), _read_json(run.path / "decision.json"), tables)
-    assert facts.manifest  # opens the store, so that what is wrong with it is said before anything is drawn
+    for part in facts.trained:
+        assert part.manifest  # opens the store, so that what is wrong with it is said before anything is drawn
     return facts
 
 

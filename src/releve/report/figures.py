@@ -233,7 +233,7 @@ def draw_richness(num_observed: ArrayLike, num_predicted: ArrayLike, name: str, 
 
 
 def draw_curves(members: Sequence[dict[str, Any]], name: str, description: str) -> Markup:
-    """Return loss and validation sF1 by epoch, one colour a member; the best epoch carries a dot.
+    """Return loss and validation sF1 by epoch, one colour a label; the best epoch carries a dot.
 
     Parameters
     ----------
@@ -242,19 +242,21 @@ def draw_curves(members: Sequence[dict[str, Any]], name: str, description: str) 
     name, description
         As in :func:`to_svg`.
     """
-    colours = category_colours(len(members))
+    labels = list(dict.fromkeys(member["label"] for member in members))
+    colours = dict(zip(labels, category_colours(len(labels)), strict=True))
     with mpl.rc_context(STYLE):
         figure = new_figure(4.6)
         upper, lower = figure.subplots(2, 1, sharex=True)
         for axes in (upper, lower):
             axes.grid(axis="y")
-        for member, colour in zip(members, colours, strict=True):
-            logs = member["logs"]
+        for member in members:
+            logs, colour = member["logs"], colours[member["label"]]
             epochs = [log["epoch"] + 1 for log in logs]
             upper.plot(epochs, _column(logs, "train_loss"), color=colour, linewidth=1, linestyle=(0, (3, 2)))
             upper.plot(epochs, _column(logs, "val_loss"), color=colour)
             scores = _column(logs, "val_sf1")
-            lower.plot(epochs, scores, color=colour, label=member["label"])
+            label = labels.pop(0) if labels and labels[0] == member["label"] else None  # each once in the legend
+            lower.plot(epochs, scores, color=colour, label=label)
             if np.isfinite(scores).any():
                 best = int(np.nanargmax(scores))
                 lower.plot([epochs[best]], [scores[best]], "o", color=colour, markersize=5)
@@ -264,8 +266,8 @@ def draw_curves(members: Sequence[dict[str, Any]], name: str, description: str) 
         solid = mpl.lines.Line2D([], [], color=SOFT, label="validation")
         dashed = mpl.lines.Line2D([], [], color=SOFT, linewidth=1, linestyle=(0, (3, 2)), label="training")
         upper.legend(handles=[solid, dashed], loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2)
-        if 1 < len(members) <= len(CATEGORIES):
-            lower.legend(loc="lower right", ncols=2 if len(members) > 3 else 1)
+        if 1 < len(colours) <= len(CATEGORIES):
+            lower.legend(loc="lower right", ncols=2 if len(colours) > 3 else 1)
         return to_svg(figure, name, description)
 
 

@@ -66,7 +66,7 @@ def _rare(facts: Facts) -> str:
 
 
 def _intervals(facts: Facts) -> str:
-    seeds = facts.config.train.seeds_per_fold
+    seeds = sum(part.config.train.seeds_per_fold for part in facts.trained)
     return (
         f"Intervals say how the scores would vary with other plots of the same region (blocks of "
         f"{BOOTSTRAP_BLOCK_KM:g} km are drawn anew). They do not hold what would change with another seed of training"
@@ -80,7 +80,9 @@ def _choices(facts: Facts) -> str:
     if len(facts.folds) < facts.manifest.num_folds:
         held_out = f"{len(facts.folds)} of {facts.manifest.num_folds} folds"
         text = f"Only {held_out} were held out, so that a part of the plots is not scored. {text}"
-    if len(facts.run.members) > 1:
+    if facts.parts:
+        text += " The runs of an ensemble may have been picked by their scores on these plots, which flatters it too."
+    if len(facts.members) > 1:
         text += " New places are predicted by all members together, held-out plots by a part of them."
     return text
 

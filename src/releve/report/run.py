@@ -23,6 +23,7 @@ from releve.report.figures import draw_richness
 from releve.report.intervals import GroupTable, make_table
 from releve.report.limits import list_limits
 from releve.report.page import is_number, render_page
+from releve.report.parts import list_recipes, list_runs, write_commands
 
 MIN_PRESENCES = 10
 """Held-out presences below which a species' score says too little to be listed."""
@@ -100,6 +101,8 @@ def render_run(facts: Facts, **more: Any) -> str:
         folds_map=draw_folds(facts),
         curves=draw_members(facts),
         kinds=list_kinds(facts.decision),
+        parts=list_runs(facts),
+        num_curves=len(facts.curves),
         groups=list_groups(facts),
         reliability=draw_bins(reliability),
         classes=draw_bins_by_class(reliability),
@@ -113,6 +116,8 @@ def render_run(facts: Facts, **more: Any) -> str:
         min_presences=MIN_PRESENCES,
         examples=list_examples(facts),
         limits=list_limits(facts),
+        commands=write_commands(facts),
+        recipes=[(names, write_toml(config.model_dump(mode="json"))) for names, config in list_recipes(facts)],
         config_text=write_toml(facts.config.model_dump(mode="json")),
         **more,
     )

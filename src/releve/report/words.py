@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from releve.evaluate import BOOTSTRAP_BLOCK_KM
 from releve.report.facts import Facts
@@ -120,6 +120,27 @@ def with_interval(row: dict[str, object], name: str, digits: int = 3) -> str:
     return f"{text} (95 % interval {format_interval(low, high, digits)})"
 
 
+def tell_runs(facts: Facts, describe: Callable[[Facts], str]) -> str:
+    """Return what there is to say of a run; for an ensemble, of each of its runs, those told alike together."""
+    named: dict[str, list[str]] = {}
+    for part in facts.trained:
+        named.setdefault(describe(part), []).append(part.name)
+    if len(named) < 2:
+        return next(iter(named), "")
+    return " ".join(f"{name_runs(names)}: {text}" for text, names in named.items() if text)
+
+
+def name_runs(names: Sequence[str]) -> str:
+    """Return the runs of an ensemble, to begin a sentence with.
+
+    Examples
+    --------
+    >>> name_runs(["a"]), name_runs(["a", "b"])
+    ('Run a', 'Runs a and b')
+    """
+    return f"{'Run' if len(names) == 1 else 'Runs'} {join_words(names)}"
+
+
 def describe_rows(facts: Facts) -> str:
     """Return what the data are: plots, species, years and countries, and presence-only rows."""
     presences = facts.presences
@@ -145,12 +166,13 @@ def describe_rows(facts: Facts) -> str:
 
 def describe_records(facts: Facts) -> str:
     """Return how presence-only records became rows."""
-    config, clean = facts.config.pseudoplots, facts.config.clean
+    source = facts.with_records or facts
+    config, clean = source.config.pseudoplots, source.config.clean
     place = GROUPINGS[config.method]
     if config.method in ("grid", "radius"):
         place += f" of {config.size_m:g} m" if config.method == "grid" else f" of at most {config.size_m:g} m radius"
     time = "" if config.years is None else f" and {counted(config.years, 'year')}"
-    dropped = sum(row["count"] for row in facts.manifest.dropped_by_publisher)
+    dropped = sum(row["count"] for row in source.manifest.dropped_by_publisher)
     lost = f"; {counted(dropped, 'record')} with a doubtful place, date, rank or repeat were dropped" if dropped else ""
     return (
         f"{counted(facts.num_records, 'presence-only record')} in "
@@ -204,6 +226,10 @@ def name_units(facts: Facts) -> str:
 
 def describe_network(facts: Facts) -> str:
     """Return what the networks, and the forests, are made of."""
+    return tell_runs(facts, _network)
+
+
+def _network(facts: Facts) -> str:
     model, forest = facts.config.model, facts.config.forest
     parts = []
     if facts.num_members["network"]:
@@ -234,6 +260,10 @@ def describe_network(facts: Facts) -> str:
 
 def describe_training(facts: Facts) -> str:
     """Return on which rows, with which loss and for how long the networks were trained."""
+    return f"{tell_runs(facts, _training)}{_best_epochs(facts)}"
+
+
+def _training(facts: Facts) -> str:
     train, records = facts.config.train, facts.config.records
     sentences = [REGIMES[train.regime] + "."]
     if facts.num_members["network"]:
@@ -264,15 +294,11 @@ def describe_training(facts: Facts) -> str:
 
 def describe_members(facts: Facts) -> str:
     """Return which models there are, and how they are joined."""
-    kinds = [counted(number, kind) for kind, number in facts.num_members.items()]
-    seeds = facts.config.train.seeds_per_fold
-    text = f"In all, {join_words(kinds)} {'were' if facts.num_members.total() > 1 else 'was'} trained, "
-    if len(facts.folds) > 1:
-        text += f"each with one of {len(facts.folds)} folds held out"
+    if facts.parts:
+        runs = join_words([f"{part.name} ({_members(part)})" for part in facts.parts])
+        text = f"The ensemble joins {counted(len(facts.parts), 'run')}: {runs}."
     else:
-        text += f"with fold {facts.folds[0]} of {facts.manifest.num_folds} held out"
-    text += f", {seeds} networks a fold with seeds of their own" if seeds > 1 else ""
-    text += f" (seed {facts.run.seed})."
+        text = f"In all, {_members(facts)}."
     if facts.num_refitted:
         more = [counted(number, kind) for kind, number in facts.num_refitted.items()]
         text += (
@@ -280,10 +306,26 @@ def describe_members(facts: Facts) -> str:
         )
     shares = _shares(facts)
     if len(shares) > 1:
+        kinds = "the kinds of each run" if facts.parts else "the kinds"
         text += (
-            f" Probabilities of the kinds were averaged with the weights {join_words(shares)}, fitted by likelihood."
+            f" Probabilities of {kinds} were averaged with the weights {join_words(shares)}, fitted by likelihood "
+            "and drawn towards equal ones."
         )
     return text
+
+
+def _members(facts: Facts) -> str:
+    """Return the members of a run that held out a fold."""
+    kinds = [counted(number, kind) for kind, number in facts.num_members.items()]
+    seeds = facts.config.train.seeds_per_fold
+    text = join_words(kinds)
+    text += "" if facts.is_part else (" were" if facts.num_members.total() > 1 else " was") + " trained,"
+    if len(facts.folds) > 1:
+        text += f" each with one of {len(facts.folds)} folds held out"
+    else:
+        text += f" with fold {facts.folds[0]} of {facts.manifest.num_folds} held out"
+    text += f", {seeds} networks a fold with seeds of their own" if seeds > 1 else ""
+    return f"{text}, seed {facts.run.seed}" if facts.is_part else f"{text} (seed {facts.run.seed})"
 
 
 def describe_decision(facts: Facts) -> str:
@@ -357,16 +399,16 @@ def _selection(facts: Facts) -> str:
     share, patience = f"{100 * train.selection_share:g} %", counted(train.patience, "epoch")
     return (
         f"Whole blocks with about {share} of the rows outside the held-out fold were kept from fitting to choose the "
-        f"epoch by sF1 (patience {patience}); {weights} of the best epoch {'was' if train.ema_decay else 'were'} "
-        f"kept{_best_epochs(facts)}."
+        f"epoch by sF1 (patience {patience}); {weights} of the best epoch {'was' if train.ema_decay else 'were'} kept."
     )
 
 
 def _best_epochs(facts: Facts) -> str:
     best = facts.best_epochs
-    if not best:
+    if not best or not any(part.config.train.selection_share for part in facts.trained):
         return ""
-    return f" (epoch {best[0]})" if min(best) == max(best) else f" (epochs {min(best)} to {max(best)})"
+    low, high = min(best), max(best)
+    return f" The best epoch was {low}." if low == high else f" The best epochs were {low} to {high}."
 
 
 def _shares(facts: Facts) -> list[str]:

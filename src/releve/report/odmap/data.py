@@ -107,6 +107,10 @@ def _algorithms(facts: Facts) -> str:
 
 
 def _complexity(facts: Facts) -> str:
+    return words.tell_runs(facts, _restraints)
+
+
+def _restraints(facts: Facts) -> str:
     model, train = facts.config.model, facts.config.train
     parts = []
     if facts.num_members["network"]:
@@ -120,10 +124,10 @@ def _complexity(facts: Facts) -> str:
 
 
 def _workflow(facts: Facts) -> str:
+    joined = " of each run calibrated, weighted and averaged" if facts.parts else " calibrated"
     return (
         "Release checked and read; surveys cleaned; covariates masked where impossible; folds of "
-        f"{words.name_units(facts)}; models trained; logits calibrated and lists decided on held-out plots; scores "
-        "beside "
+        f"{words.name_units(facts)}; models trained; logits{joined} and lists decided on held-out plots; scores beside "
         "reference models on the same folds; new places predicted by all members."
     )
 
@@ -171,15 +175,15 @@ def _sample_size(facts: Facts) -> str:
 def _scaling(facts: Facts) -> str:
     if not facts.num_pseudoplots:
         return "Plots were used as recorded; none was thinned or joined."
+    source = facts.with_records or facts
     uncertainty = {
         "drop": "records less certain than half of that size were left out",
         "jitter": "records were assigned as if they lay at a random place within their uncertainty",
         "ignore": "published places were taken as exact",
-    }[facts.config.pseudoplots.uncertainty]
+    }[source.config.pseudoplots.uncertainty]
     return (
         f"{words.describe_records(facts)} Of spatial uncertainty: {uncertainty}. Rows were drawn with the number of "
-        "rows in "
-        f"their 10 km cell to the power of −{facts.config.records.thinning:g}."
+        f"rows in their 10 km cell to the power of −{source.config.records.thinning:g}."
     )
 
 
@@ -200,6 +204,10 @@ def _absence(facts: Facts) -> str:
 
 
 def _background(facts: Facts) -> str:
+    return words.tell_runs(facts, _own_background)
+
+
+def _own_background(facts: Facts) -> str:
     if not facts.num_pseudoplots or facts.config.train.regime == "pa":
         return "None: absences are those of plots."
     text = words.BACKGROUNDS[facts.config.records.background]
@@ -220,8 +228,8 @@ def _errors(facts: Facts) -> str:
 def _training_data(facts: Facts) -> str:
     rows = [row["num_train"] for row in facts.leakage if int(row["fold"]) in facts.folds]
     number = f" ({format_count(min(rows))} to {format_count(max(rows))} rows by fold)" if rows else ""
-    regime = words.REGIMES[facts.config.train.regime]
-    return f"{regime}: for each fold, those of the other folds outside the buffer{number}."
+    regime = words.tell_runs(facts, lambda part: f"{words.REGIMES[part.config.train.regime]}.")
+    return f"{regime} For each fold, those of the other folds outside the buffer{number}."
 
 
 def _validation_data(facts: Facts) -> str:
@@ -232,7 +240,8 @@ def _variables(facts: Facts) -> str:
     parts = [f"{words.GROUPS.get(group, group)}: {', '.join(names)}" for group, names in facts.covariate_groups.items()]
     for name, text in words.MODALITIES.items():
         if facts.uses(name):
-            channels = facts.store.arrays[name].spec.channels if name in facts.store.arrays else ()
+            spec = facts.spec_of(name)
+            channels = spec.channels if spec else ()
             parts.append(text + (f": {', '.join(channels)}" if channels else ""))
     return ". ".join(parts) + "."
 
@@ -260,17 +269,17 @@ def _series_years(facts: Facts) -> str:
     parts = ["bioclimatic averages 1981 to 2010"] if "bioclim" in facts.covariate_groups else []
     for name in ("landsat", "climate"):
         if facts.uses(name):
-            spec = facts.store.arrays[name].spec
-            if spec.first_year is not None:
+            spec = facts.spec_of(name)
+            if spec is not None and spec.first_year is not None:
                 parts.append(f"{words.MODALITIES[name]} {spec.first_year} to {spec.first_year + spec.shape[1] - 1}")
     return "; ".join(parts)
 
 
 def _series_steps(facts: Facts) -> str:
     steps = [
-        f"{words.MODALITIES[name]}: {words.counted(facts.store.arrays[name].spec.shape[2], 'step')} a year"
+        f"{words.MODALITIES[name]}: {words.counted(spec.shape[2], 'step')} a year"
         for name in ("landsat", "climate")
-        if facts.uses(name)
+        if facts.uses(name) and (spec := facts.spec_of(name)) is not None
     ]
     return "; ".join(steps)
 
@@ -287,7 +296,7 @@ def _processing(facts: Facts) -> str:
 
 def describe_averaging(facts: Facts) -> str:
     """Return whether and how models are averaged."""
-    if len(facts.run.members) < 2:
+    if len(facts.members) < 2:
         return "None: a single model."
     return words.describe_members(facts)
 
@@ -310,7 +319,9 @@ FILLS: dict[str, Callable[[Facts], str]] = {
     "o_algorithms_3": describe_averaging,
     "o_workflow_1": _workflow,
     "o_software_1": _software,
-    "o_software_2": lambda facts: f"Relevé {facts.version}; the full recipe is in run.json.",
+    "o_software_2": lambda facts: (
+        f"Relevé {facts.version}; the full recipe is in run.json{' of each run' if facts.parts else ''}."
+    ),
     "o_software_3": _data_available,
     "d_bio_1": _taxa,
     "d_bio_3": lambda facts: "Species, and their communities: the list of a plot.",

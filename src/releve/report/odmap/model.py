@@ -9,6 +9,7 @@ from releve.report import words
 from releve.report.facts import Facts
 from releve.report.odmap.data import describe_averaging
 from releve.report.page import format_interval, format_score, is_number
+from releve.report.parts import list_differences
 
 
 def _extrapolation(facts: Facts) -> str:
@@ -28,21 +29,27 @@ def _parameter_uncertainty(facts: Facts) -> str:
 
 
 def _selection(facts: Facts) -> str:
+    text = words.tell_runs(facts, _epoch)
+    return f"{text} Choice among recipes: [for the author]" if text else ""
+
+
+def _epoch(facts: Facts) -> str:
     train = facts.config.train
     if not facts.num_members["network"] or not train.selection_share:
         return ""
     return (
         "The epoch of each network was chosen by sF1 on blocks kept from fitting "
-        f"({100 * train.selection_share:g} % of the rows outside the held-out fold). Choice among recipes: [for the "
-        "author]"
+        f"({100 * train.selection_share:g} % of the rows outside the held-out fold)."
     )
 
 
 def _ensemble(facts: Facts) -> str:
-    train = facts.config.train
+    seeds = {part.run.seed for part in facts.trained}
     parts = ["training folds"] if len(facts.folds) > 1 else []
-    parts += ["seeds"] if train.seeds_per_fold > 1 else []
+    parts += ["seeds"] if len(seeds) > 1 or facts.config.train.seeds_per_fold > 1 else []
     parts += ["kinds of model"] if len(facts.num_members) > 1 else []
+    fields = list_differences(facts)
+    parts += [f"settings ({', '.join(fields)})"] if fields else []
     return f"Members differ in {words.join_words(parts)}." if parts else ""
 
 
@@ -66,7 +73,7 @@ def _threshold(facts: Facts) -> str:
 
 
 def _training_scores(facts: Facts) -> str:
-    losses = [log[-1]["train_loss"] for log in facts.curves.values() if is_number(log[-1].get("train_loss"))]
+    losses = [log[-1]["train_loss"] for _, _, log in facts.curves if is_number(log[-1].get("train_loss"))]
     if not losses:
         return ""
     return (
@@ -98,7 +105,8 @@ FILLS: dict[str, Callable[[Facts], str]] = {
         "Not dealt with: the models are for prediction, and single effects are not read from them."
     ),
     "m_settings_1": lambda facts: (
-        f"{words.describe_network(facts)} {words.describe_training(facts)} All settings: run.json."
+        f"{words.describe_network(facts)} {words.describe_training(facts)} All settings: run.json"
+        f"{' of each run' if facts.parts else ''}."
     ),
     "m_settings_2": _extrapolation,
     "m_estim_1": lambda facts: "Not assessed: the models have no coefficients that stand for a species' response.",

@@ -10,9 +10,9 @@ import platform
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from releve.data import Gatherer
 from releve.decide.decision import Decision
 from releve.errors import RunError, StoreError
 from releve.files import file_sha256, write_json
-from releve.members import Member, choose_device
+from releve.members import Member, autocast_for, choose_device
 from releve.models import SpeciesModel
 from releve.models.forest import ForestModel
 from releve.progress import console
@@ -194,10 +194,13 @@ def mean_logits(
 
     They are float32 and on the run's device.
     """
-    total = torch.zeros(len(rows), len(run.species_ids), device=run.device)
-    for model, gatherer in zip(models, gatherers, strict=True):
-        total += predict_batch(run, model, gatherer, rows)
-    return total / len(models)
+    parts = (predict_batch(run, model, gatherer, rows) for model, gatherer in zip(models, gatherers, strict=True))
+    return sum_of(parts) / len(models)
+
+
+def sum_of(parts: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return the sum of tensors, one or more, of which two at a time are held."""
+    return reduce(torch.add, parts)
 
 
 @torch.inference_mode()
@@ -205,16 +208,9 @@ def predict_batch(
     run: Run, model: SpeciesModel | ForestModel, gatherer: Gatherer, rows: NDArray[np.int64]
 ) -> torch.Tensor:
     """Return one model's (B, S) float32 logits on the run's device, in the precision that the run was trained with."""
-    with autocast_of(run):
+    with autocast_for(run.config.train, run.device):
         logits_BS = model(gatherer.batch(rows).to(run.device))
     return logits_BS.to(run.device, torch.float32)
-
-
-def autocast_of(run: Run) -> torch.autocast:
-    """Return the context of the precision that the run was trained with, as its epochs were validated in it too."""
-    precision = run.config.train.precision
-    bf16 = precision == "bf16" or (precision == "auto" and run.device.type == "cuda")
-    return torch.autocast(run.device.type, torch.bfloat16, enabled=bf16)
 
 
 def gatherer_for(model: SpeciesModel | ForestModel, store: Store) -> Gatherer:
@@ -267,10 +263,12 @@ def predict_probs(run: Run, store: Store) -> Iterator[tuple[NDArray[np.int64], t
     num_folds = Counter(kind for _, kind in groups)
     for start in range(0, len(store), BATCH_SIZE):
         rows = np.arange(start, min(start + BATCH_SIZE, len(store)))
-        total = torch.zeros(len(rows), len(run.species_ids), device=run.device)
-        for (fold, kind), models in groups.items():
-            logits_BS = mean_logits(run, models, gatherers[fold, kind], rows)
-            total += run.decision.kinds[kind].share / num_folds[kind] * run.decision.calibrated(kind, logits_BS)
+        total = sum_of(
+            run.decision.kinds[kind].share
+            / num_folds[kind]
+            * run.decision.calibrated(kind, mean_logits(run, models, gatherers[fold, kind], rows))
+            for (fold, kind), models in groups.items()
+        )
         yield rows, total.clamp(max=1.0)
 
 

@@ -11,8 +11,8 @@ ORDER = [
     *("errors", "distributed", "files", "progress", "geo", "metrics", "submission", "ingest", "prepare", "decide"),
     *("store", "data", "losses", "head_loss", "models", "evaluate", "regimes", "checkpoint", "members", "objective"),
     *("optimizer", "trouble", "validation", "train", "config", "runs", "predict"),
-    *("report", "pipeline", "ensemble", "compare", "select", "nceas", "simulate", "demo"),
-    "cli",
+    *("report", "pipeline", "ensemble", "estimate", "compare", "select", "nceas", "simulate", "demo"),
+    *("cli", "__main__"),
 ]
 ROOT = Path(releve.__file__).parent
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from dataclasses import asdict, replace
@@ -16,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 import releve
-from releve.errors import ReleveError
+from releve.errors import ProcessError, ReleveError, RunError
 from releve.progress import console
 
 app = typer.Typer(
@@ -48,6 +49,8 @@ def main() -> None:
     try:
         app()
     except (ReleveError, OSError) as error:
+        if os.environ.get("RANK", "0") != "0" and not isinstance(error, ProcessError):
+            sys.exit(2)  # the first of several processes says it
         Console(stderr=True, soft_wrap=True).print(Text("error:", style="bold red"), Text(str(error)))
         sys.exit(2)
     except KeyboardInterrupt:
@@ -56,12 +59,19 @@ def main() -> None:
 
 @app.callback(invoke_without_command=True)
 def version(
+    context: typer.Context,
     show: Annotated[bool, typer.Option("--version", help="Print the version and exit")] = False,
 ) -> None:
     """Hold the options of the program itself."""
     if show:
         print(releve.__version__)
         raise typer.Exit
+    if os.environ.get("WORLD_SIZE", "1") != "1" and context.invoked_subcommand != "train":
+        raise RunError(
+            f"torchrun started {os.environ['WORLD_SIZE']} processes of releve {context.invoked_subcommand}",
+            expected="releve train, the one command that several processes share",
+            action="Run releve prepare, torchrun -m releve train, releve evaluate and releve predict one by one",
+        )
 
 
 @app.command()
@@ -186,15 +196,30 @@ def train(
     resume: Resume = False,
     seed: Seed = 0,
     overwrite: Overwrite = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it will take, after a few steps on trial, and write nothing")
+    ] = False,
     settings: Settings = None,
 ) -> None:
-    """Train the members of a recipe on a store, and fit calibration and list rule on held-out blocks."""
+    """Train the members of a recipe on a store, and fit calibration and list rule on held-out blocks.
+
+    On several GPUs or machines: `torchrun --nproc-per-node 2 -m releve train ...`; the processes share every step.
+    """
     from releve import pipeline
     from releve.config import load_config
+    from releve.distributed import joined_processes, rank
+    from releve.estimate import estimate_training
     from releve.store import open_store
 
     config = load_config(recipe, settings)
-    run = pipeline.train(config, open_store(store), out, seed=seed, resume=resume, overwrite=overwrite)
+    if dry_run:
+        _print_facts(f"training of {recipe.name} on {store}", estimate_training(config, open_store(store), seed=seed))
+        return
+    with joined_processes():
+        console.quiet = rank() > 0
+        run = pipeline.train(config, open_store(store), out, seed=seed, resume=resume, overwrite=overwrite)
+        if rank() > 0:
+            return
     facts: dict[str, Any] = {"members": len(run.members), "list rule": run.decision.rule}
     for kind, fitted in run.decision.kinds.items():
         facts[f"{kind}: share"] = fitted.share

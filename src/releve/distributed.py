@@ -16,9 +16,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn import functional as differentiable
 
-from releve.errors import ConfigError, ReleveError, RunError
+from releve.errors import ConfigError, ProcessError, ReleveError
 
 T = TypeVar("T")
 
@@ -26,14 +25,19 @@ PATIENCE = timedelta(hours=2)
 """How long a process waits for another, such as for the forests that the first one grows alone."""
 
 
+def wanted_ranks() -> int:
+    """Return the number of processes that ``torchrun`` started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def num_ranks() -> int:
-    """Return the number of processes: that of the group, or of the one that ``torchrun`` has asked for."""
-    return dist.get_world_size() if dist.is_initialized() else int(os.environ.get("WORLD_SIZE", "1"))
+    """Return the number of processes that train together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
     """Return the number of this process, from 0."""
-    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
+    return dist.get_rank() if dist.is_initialized() else 0
 
 
 @contextmanager
@@ -42,19 +46,22 @@ def joined_processes() -> Iterator[None]:
 
     Raises
     ------
-    RunError
+    ProcessError
         If another process is lost: all stop, and say how to go on.
     """
-    if num_ranks() == 1:
+    if wanted_ranks() == 1:
         yield
         return
     signal.signal(signal.SIGTERM, _stop)
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, timeout=PATIENCE)
+    cuda = torch.cuda.is_available()
+    if cuda:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
         yield
-    except (RuntimeError, dist.DistError) as error:
-        if isinstance(error, torch.OutOfMemoryError) or not _is_lost(error):
+    except RuntimeError as error:  # dist.DistError is one; gloo's have no class of their own
+        words = ("gloo", "nccl", "connection", "peer")
+        if isinstance(error, torch.OutOfMemoryError) or not any(word in str(error).lower() for word in words):
             raise
         raise _lost(str(error).splitlines()[0]) from error
     finally:
@@ -62,19 +69,14 @@ def joined_processes() -> Iterator[None]:
 
 
 def _stop(*_: object) -> None:
-    raise _lost("torchrun stopped this one")
+    raise _lost("torchrun stops all of them")
 
 
-def _lost(reason: str) -> RunError:
-    return RunError(
+def _lost(reason: str) -> ProcessError:
+    return ProcessError(
         f"process {rank()} of {num_ranks()} stops, since another was lost ({reason})",
         action="Run it again with --resume: it goes on after the last whole epoch, with any number of processes",
     )
-
-
-def _is_lost(error: Exception) -> bool:
-    text = str(error).lower()
-    return isinstance(error, dist.DistError) or any(word in text for word in ("gloo", "nccl", "connection", "peer"))
 
 
 def on_first(work: Callable[[], T]) -> T:
@@ -99,9 +101,21 @@ def on_first(work: Callable[[], T]) -> T:
     return outcome[0]
 
 
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _Sum.forward(ctx, grad)  # every process' loss depends on the sum
+
+
 def sum_over_ranks(values: Tensor) -> Tensor:
     """Return the sum over processes; gradients flow to all of them."""
-    return differentiable.all_reduce(values) if dist.is_initialized() else values
+    return _Sum.apply(values) if dist.is_initialized() else values
 
 
 def log_sum_exp_over_ranks(values: Tensor) -> Tensor:

@@ -44,6 +44,10 @@ class RunError(ReleveError):
     """A run folder that cannot be used, resumed or overwritten."""
 
 
+class ProcessError(ReleveError):
+    """Another process of a joint training was lost."""
+
+
 class TableError(ReleveError):
     """A table of the user's that lacks a column or holds an impossible value."""
 

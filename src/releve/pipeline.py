@@ -12,6 +12,7 @@ from typing import Any
 
 from releve.config import Config
 from releve.decide.decision import fit_decision
+from releve.distributed import on_first
 from releve.errors import RunError, StoreError
 from releve.evaluate import Evaluation, assessment_groups, decide_held_out, evaluate_held_out
 from releve.files import atomic_path, file_sha256, make_way, write_json, write_parquet, write_text
@@ -93,6 +94,8 @@ def train(
 ) -> Run:
     """Train the members of a recipe, fit its decision on held-out rows, and return the run.
 
+    Processes that ``torchrun`` started train each network together; what else there is to do, the first does alone.
+
     Parameters
     ----------
     config
@@ -120,14 +123,14 @@ def train(
     plan = plan_members(config.train, store.manifest.num_folds, seed)
     inputs = {"store": file_sha256(store.path / "manifest.json"), "release": store.manifest.fingerprint}
     identity = {"recipe": identity_of(config), "seed": seed, "inputs": inputs}
-    claim_folder(out, identity, resume=resume, overwrite=overwrite)
+    on_first(lambda: claim_folder(out, identity, resume=resume, overwrite=overwrite))
     facts: dict[str, Any] = identity | {
         "config": config.model_dump(mode="json"),
         "store": store_path_from(out, store.path),
         "members": [asdict(member) for member in plan],
     }
-    write_record(out, "train", started, **facts)
-    timings = {}
+    on_first(lambda: write_record(out, "train", started, **facts))
+    timings: dict[str, float] = {}
     num_epochs = sum(phase.epochs for phase in config.phases())
     with progress_bar() as bar:
         task = bar.add_task("train", total=len(plan) * num_epochs)
@@ -135,7 +138,8 @@ def train(
             member_started = time.monotonic()
             place = (config.split, out / member.name)
             if member.kind == "forest":
-                train_forest(store, member, config.model, config.forest, *place, resume=resume)
+                grow = partial(train_forest, store, member, config.model, config.forest, *place, resume=resume)
+                on_first(grow)
                 bar.advance(task, num_epochs)
             else:
                 advance = partial(bar.advance, task)
@@ -144,12 +148,16 @@ def train(
                 stop_after = None if member.fold is not None else mean_best_epochs(out, plan, config)
                 train_member(store, member, *settings, *place, **options, stop_after=stop_after)
             timings[member.name] = round(time.monotonic() - member_started, 1)
-    unfinished = Run(out, config, seed, tuple(plan))
-    rows, logits = predict_held_out(unfinished)
-    decision = fit_decision(logits, store.labels.take(rows), config.decide)
-    write_record(out, "train", started, **facts, timings=timings)
-    write_text(out / "decision.json", decision.model_dump_json(indent=1) + "\n")
+    on_first(lambda: decide(Run(out, config, seed, tuple(plan))))
+    on_first(lambda: write_record(out, "train", started, **facts, timings=timings))
     return open_run(out)
+
+
+def decide(run: Run) -> None:
+    """Fit the decision of a run whose members are trained, on the rows that they held out, and write it."""
+    rows, logits = predict_held_out(run)
+    decision = fit_decision(logits, run.store.labels.take(rows), run.config.decide)
+    write_text(run.path / "decision.json", decision.model_dump_json(indent=1) + "\n")
 
 
 def mean_best_epochs(out: Path, plan: list[Member], config: Config) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -204,7 +205,7 @@ def start_training(
         model=model,
         average=average,
         optimizer=make_optimizer(model, config),
-        objective=share_gradients(objective),
+        objective=share_gradients(objective, complete=has_all(store, rows, model.modalities)),
         gatherer=Gatherer(store, (*model.modalities, *observed), statistics.categories, trust=trust, resident=held),
         held_out=Gatherer(store, model.modalities, statistics.categories, resident=held),
         config=config,
@@ -214,11 +215,21 @@ def start_training(
     )
 
 
-def share_gradients(objective: Objective) -> Objective | DistributedDataParallel:
-    """Return the module whose gradients are the mean over processes; alone, the objective itself."""
+def share_gradients(objective: Objective, *, complete: bool) -> Objective | DistributedDataParallel:
+    """Return the module whose gradients are the mean over processes; alone, the objective itself.
+
+    ``complete`` says that no row lacks a modality, so that no encoder is ever left out of a step.
+    """
     if num_ranks() == 1:
         return objective
-    return DistributedDataParallel(objective, find_unused_parameters=True, broadcast_buffers=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the new name of broadcast_buffers is unknown to torch 2.6
+        return DistributedDataParallel(objective, find_unused_parameters=not complete, broadcast_buffers=False)
+
+
+def has_all(store: Store, rows: NDArray[np.int64], modalities: tuple[str, ...]) -> bool:
+    """Return whether every row has every modality."""
+    return all((store.arrays[name].row_of[rows] >= 0).all() for name in modalities if name in store.arrays)
 
 
 def take_step(training: Training, parts: list[Part], learning_rate: float, num_taken: int) -> Tensor:

@@ -1,0 +1,83 @@
+"""A process of several that train together: `torchrun tests/ranks.py FOLDER CASES`; alone it trains by itself.
+
+CASES is a JSON object: name -> settings of the training, the records and the model, and ``break_at``, the step at which
+the last process is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from releve import train
+from releve.distributed import joined_processes, rank
+from releve.errors import ReleveError
+from releve.members import Member, TrainConfig
+from releve.models import ModelConfig
+from releve.prepare.split import SplitConfig
+from releve.regimes import RecordsConfig
+from stores import make_mixed_store
+
+MODEL = {
+    "modalities": ["covariates", "survey", "landsat", "climate", "patch"],
+    "embedding_dim": 8,
+    "hidden_dim": 16,
+    "series_width": 4,
+    "series_encoder": "convolution",
+    "patch_backbone": "test_resnet",
+    "dropout": 0.0,
+    "input_dropout": 0.0,
+    "modality_dropout": 0.0,
+}
+
+
+def run_case(folder: Path, case: dict[str, Any]) -> None:
+    """Train one member of a small store."""
+    config = TrainConfig(**{"epochs": 2, "batch_size": 30, "device": "cpu"} | case.get("train", {}))
+    records = RecordsConfig(**case.get("records", {}))
+    model = ModelConfig(**MODEL | case.get("model", {}))
+    take_step, taken = train.take_step, []
+
+    def broken(*arguments: Any) -> Any:
+        taken.append(1)
+        if len(taken) == case.get("break_at") and rank() == int(os.environ.get("WORLD_SIZE", "1")) - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return take_step(*arguments)
+
+    train.take_step = broken
+    store, member = make_mixed_store(), Member(0, 1, 7)
+    resume = case.get("resume", False)
+    train.train_member(store, member, model, config, SplitConfig(buffer_km=1), folder, records=records, resume=resume)
+    train.take_step = take_step
+
+
+def main() -> None:
+    """Run all cases in the processes that there are."""
+    torch.set_num_threads(1)
+    train.make_part = without_turns(train.make_part)
+    folder, cases = Path(sys.argv[1]), json.loads(sys.argv[2])
+    try:
+        with joined_processes():
+            for name, case in cases.items():
+                run_case(folder / name, case)
+    except ReleveError as error:
+        print(f"process {os.environ.get('RANK', '0')}: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+
+
+def without_turns(make_part: Any) -> Any:
+    """Return the function unchanged, after patches are no longer turned at random: every process would turn others."""
+    from releve.models import patches
+
+    patches.turn = lambda patch_BCHW: patch_BCHW
+    return make_part
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from releve.decide import Calibration, fit_calibration
+from releve.decide import Calibration, draw_out, fit_calibration
 from releve.decide.decision import DecideConfig, Decision, KindDecision, fit_decision
 from releve.decide.methods import CALIBRATIONS, fit_by_class
 from releve.decide.rules import FITS, RULES, RuleOptions
@@ -68,10 +68,14 @@ def test_calibration_is_fitted_first_unless_it_is_turned_off(logits: Logits, tru
 
 @pytest.mark.parametrize("method", CALIBRATIONS)
 def test_every_calibration_is_fitted_for_each_kind_and_survives_json(method: str, logits: Logits, truth: Lists) -> None:
-    both = logits | {"forest": 2 * logits["network"] + 1}
+    alone = fit_decision(logits, truth, DecideConfig(calibration=method))
+    assert alone.kinds["network"].calibration == CALIBRATIONS[method](logits["network"], truth, None)
+    both = logits | {"forest": 2 * logits["network"] + torch.randn(200, 12, generator=torch.Generator().manual_seed(3))}
     decision = fit_decision(both, truth, DecideConfig(calibration=method))
-    for kind, values in both.items():
-        assert decision.kinds[kind].calibration == CALIBRATIONS[method](values, truth, None)
+    fits = [CALIBRATIONS[method](values, truth, None) for values in both.values()]
+    shares = fit_weights(list(both.values()), fits, truth).tolist()
+    expected = fits if method == "none" else draw_out(list(both.values()), fits, shares, truth)
+    assert [found.calibration for found in decision.kinds.values()] == expected
     again = Decision.model_validate_json(decision.model_dump_json())
     assert again == decision
     assert torch.equal(again.probs(both), decision.probs(both))
@@ -89,7 +93,7 @@ def test_kinds_are_calibrated_apart_and_share_by_what_each_knows(logits: Logits,
     every = logits | noise
     decision = fit_decision(every, truth, DecideConfig())
     shares = {kind: found.share for kind, found in decision.kinds.items()}
-    calibrations = [decision.kinds[kind].calibration for kind in every]
+    calibrations = [fit_calibration(values, truth) for values in every.values()]
     assert list(shares.values()) == fit_weights(list(every.values()), calibrations, truth).tolist()
     assert all(0.1 <= shares[kind] <= 0.3 for kind in noise)  # of five kinds, half of the weight is equal at 200 rows
     assert shares["network"] >= 0.45

@@ -99,7 +99,10 @@ def test_runs_of_one_store_prepare_it_once_and_share_a_recipe_where_only_the_see
 
 
 def test_methods_tell_each_run_as_it_is(facts: Facts) -> None:
-    data, models, _ = write_methods(facts)
+    data, models, scores = write_methods(facts)
+    assert (
+        "for each kind of model on its own; one slope and intercept more, the same for all, make their mean" in scores
+    )
     assert "180 rows (square cells of 1000 m)" in data  # of the second run's store
     assert "Run plain: The network encoded each of covariates and location" in models
     assert "Run other: The network encoded each of covariates to 256 values" in models

@@ -11,6 +11,7 @@ from releve.decide.coverage import coverage_table
 from releve.decide.expected_f1 import expected_f1_sets, expected_f1_value
 from releve.decide.macro import expected_f1_macro_sets, fit_macro
 from releve.decide.methods import CALIBRATIONS
+from releve.decide.pool import draw_out
 from releve.decide.rules import (
     FITS,
     RULES,
@@ -34,6 +35,7 @@ __all__ = [
     "RuleOptions",
     "ShiftWeights",
     "coverage_table",
+    "draw_out",
     "expected_f1_macro_sets",
     "expected_f1_sets",
     "expected_f1_value",

@@ -47,6 +47,16 @@ class Calibration:
         z = self.slope * np.asarray(logits) + self.intercept
         return torch.sigmoid(torch.from_numpy(np.atleast_1d(z))).numpy().reshape(z.shape)
 
+    def then(self, slope: float, intercept: float) -> Calibration:
+        """Return this calibration followed by another slope and intercept.
+
+        Examples
+        --------
+        >>> Calibration(slope=0.5, intercept=1.0).then(2.0, -0.5)
+        Calibration(slope=1.0, intercept=1.5, method='linear')
+        """
+        return Calibration(self.slope * slope, self.intercept * slope + intercept)
+
     def summary(self) -> str:
         """Return the fit in words."""
         return f"slope {self.slope:.3f}, intercept {self.intercept:+.3f}"

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from releve.decide.conformal import check_coverage
 from releve.decide.macro import MacroSetting
 from releve.decide.methods import CALIBRATIONS, AnyCalibration
+from releve.decide.pool import draw_out
 from releve.decide.rules import FITS, RULES, RuleOptions
 from releve.decide.weights import fit_weights
 from releve.errors import ConfigError, pick
@@ -39,7 +40,8 @@ class DecideConfig(BaseModel):
     10 calibration sets; of the lists of ``false_risk``, at most 1 - ``coverage`` is not there, for 9 of 10."""
     calibration: Literal["platt", "temperature", "isotonic", "frequency_class", "none"] = "platt"
     """How each kind's logits are corrected on validation rows first: a slope and an intercept, a slope alone, any
-    rising line, or a slope and an intercept for each class of species by frequency."""
+    rising line, or a slope and an intercept for each class of species by frequency. Of several kinds, the mean is
+    calibrated too."""
 
     coverage: float = 0.9
     """The share that the rules ``conformal``, ``miss_risk`` and ``false_risk`` promise; between 0 and 1."""
@@ -95,7 +97,7 @@ def fit_decision(
     """Return the calibrations, the shares and the rule's setting that suit validation rows best.
 
     Each kind of member is calibrated on its own before the kinds are averaged, by the weights of
-    :func:`releve.decide.weights.fit_weights`.
+    :func:`releve.decide.weights.fit_weights`; then :func:`releve.decide.pool.draw_out` makes their mean calibrated.
 
     Parameters
     ----------
@@ -119,6 +121,8 @@ def fit_decision(
     calibrate = CALIBRATIONS[config.calibration]
     calibrations = [calibrate(values, truth, counts_S) for values in logits.values()]
     shares = fit_weights(list(logits.values()), calibrations, truth).tolist()
+    if config.calibration != "none":
+        calibrations = draw_out(list(logits.values()), calibrations, shares, truth)
     kinds = {
         kind: KindDecision(calibration=calibration, share=share)
         for kind, calibration, share in zip(logits, calibrations, shares, strict=True)

@@ -66,6 +66,11 @@ class MonotoneCalibration:
             z = y_G[left] + rise_G[left] * (inside - x_G[left]) + self.slope * (logits - inside)
         return torch.sigmoid(z)
 
+    def then(self, slope: float, intercept: float) -> MonotoneCalibration:
+        """Return this calibration followed by a slope above 0 and an intercept."""
+        calibrated = tuple(slope * value + intercept for value in self.calibrated)
+        return MonotoneCalibration(self.logits, calibrated, self.slope * slope)
+
     def summary(self) -> str:
         """Return the fit in words."""
         return f"isotonic, {len(self.logits)} knots"
@@ -97,6 +102,12 @@ class ClassCalibration:
         class_S = torch.tensor(self.classes, device=logits.device)
         slope_S, intercept_S = (logits.new_tensor(values)[class_S] for values in (self.slopes, self.intercepts))
         return torch.sigmoid(slope_S * logits + intercept_S)
+
+    def then(self, slope: float, intercept: float) -> ClassCalibration:
+        """Return this calibration followed by another slope and intercept."""
+        slopes = tuple(slope * value for value in self.slopes)
+        intercepts = tuple(slope * value + intercept for value in self.intercepts)
+        return ClassCalibration(slopes, intercepts, self.classes)
 
     def summary(self) -> str:
         """Return the fit in words."""

@@ -336,7 +336,9 @@ def describe_decision(facts: Facts) -> str:
         text = "Probabilities were not calibrated."
     else:
         words = CALIBRATIONS.get(kind, f"the method {kind!r}")
-        text = f"Logits of held-out plots were calibrated by {words}, for each kind of model on its own."
+        text = f"Logits of held-out plots were calibrated by {words}, for each kind of model on its own"
+        drawn = "; one slope and intercept more, the same for all, make their mean calibrated"
+        text += f"{drawn if len(facts.decision.get('kinds', {})) > 1 else ''}."
     text += f" The predicted list of a plot is {describe_rule(facts)}."
     return f"{text} {_roles(facts)}"
 

@@ -110,8 +110,8 @@ def test_methods_tell_each_run_as_it_is(facts: Facts) -> None:
     assert "Run other: The models were trained on plots and presence-only rows in every step" in models
     assert "The best epoch was 3." in models
     assert (
-        "The ensemble joins 2 runs: plain (2 networks each with one of 2 folds held out, seed 42) and other "
-        "(2 networks each with one of 2 folds held out, seed 43). 1 network more learned from all rows" in models
+        "The ensemble joins 2 runs, every model with one of 2 folds held out: plain (2 networks, seed 42) and other "
+        "(2 networks, seed 43). 1 network more learned from all rows" in models
     )
     assert (
         "Probabilities of the kinds of each run were averaged with the weights 0.75 (plain/network) and 0.25" in models

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,6 +62,9 @@ STYLE: Any = {
     "savefig.facecolor": "none",
 }
 FONTS = "font-family: system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+LABEL_WIDTH = 26
+"""Letters of a row's name on one line."""
 
 
 @dataclass(frozen=True)
@@ -140,11 +144,12 @@ def draw_dots(rows: Sequence[Dots], name: str, label: str, description: str) -> 
                 axes.plot(row.points, [y] * len(row.points), "o", color=row.colour, markersize=4, alpha=0.45, mew=0)
             face = "white" if row.hollow else row.colour
             axes.plot([row.mean], [y], "o", color=row.colour, markersize=7.5, markerfacecolor=face, mew=1.4)
-        axes.set_yticks(range(len(rows)), [escape_math(row.label) for row in rows])
+        axes.set_yticks(range(len(rows)), [escape_math(textwrap.fill(row.label, LABEL_WIDTH)) for row in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        axes.set_xlabel(label)
+        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(nbins=5))
+        axes.set_xlabel(label, loc="right")  # beside long names the axes are narrower than these words
         for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
             tick.set_fontweight("bold" if row.colour == ACCENT else "normal")
         return to_svg(figure, name, description)
@@ -321,10 +326,21 @@ def _draw_identity(axes: Axes, floor: float) -> None:
     """Draw log axes from a floor to 1 with the line on which both are equal; ticks are plain numbers."""
     axes.set(xscale="log", yscale="log", xlim=(floor, 1.25), ylim=(floor, 1.25), aspect="equal")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(lambda tick, _: np.format_float_positional(tick, trim="-"))
+        axis.set_major_formatter(lambda tick, _: format_tick(tick))
         axis.set_minor_formatter(mpl.ticker.NullFormatter())
     axes.grid()
     axes.plot([floor, 1], [floor, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+
+
+def format_tick(value: float) -> str:
+    """Return a tick as a plain number, without the digits that a power of ten gains on its way.
+
+    Examples
+    --------
+    >>> format_tick(9.999999999999999e-06), format_tick(0.1), format_tick(1.0)
+    ('0.00001', '0.1', '1')
+    """
+    return np.format_float_positional(float(f"{value:.6g}"), trim="-")
 
 
 def _column(logs: Sequence[dict[str, Any]], key: str) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from releve.evaluate import BOOTSTRAP_BLOCK_KM
+from releve.evaluate.tables import DISTANCE_WORDS
 from releve.report import words
 from releve.report.charts import (
     draw_bins,
@@ -180,6 +181,9 @@ def list_coverage(facts: Facts) -> GroupTable | None:
         return None
     table = facts.tables["coverage"]
     if "grouping" in table.columns:
+        near = pl.col("group").replace_strict({word: i for i, word in enumerate(DISTANCE_WORDS)}, default=None)
+        sizes = [pl.col("num_surveys")] if "num_surveys" in table.columns else []
+        table = table.sort("grouping", near, *sizes, descending=[False, False, *(True for _ in sizes)])
         both = pl.concat_str([pl.col("grouping"), pl.col("group")], separator=": ", ignore_nulls=True)
         table = table.with_columns(group=pl.when(pl.col("group") == "all").then("group").otherwise(both))
     return make_table(table, "coverage", "", "", marks={})

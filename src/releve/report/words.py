@@ -295,8 +295,10 @@ def _training(facts: Facts) -> str:
 def describe_members(facts: Facts) -> str:
     """Return which models there are, and how they are joined."""
     if facts.parts:
-        runs = join_words([f"{part.name} ({_members(part)})" for part in facts.parts])
-        text = f"The ensemble joins {counted(len(facts.parts), 'run')}: {runs}."
+        held_out = {_held_out(part) for part in facts.parts}
+        alike = f", every model {held_out.copy().pop()}" if len(held_out) == 1 else ""
+        runs = join_words([f"{part.name} ({_members(part, told=bool(alike))})" for part in facts.parts])
+        text = f"The ensemble joins {counted(len(facts.parts), 'run')}{alike}: {runs}."
     else:
         text = f"In all, {_members(facts)}."
     if facts.num_refitted:
@@ -314,18 +316,23 @@ def describe_members(facts: Facts) -> str:
     return text
 
 
-def _members(facts: Facts) -> str:
-    """Return the members of a run that held out a fold."""
-    kinds = [counted(number, kind) for kind, number in facts.num_members.items()]
+def _members(facts: Facts, *, told: bool = False) -> str:
+    """Return the members of a run that held out a fold, and which, unless that is told already."""
+    text = join_words([counted(number, kind) for kind, number in facts.num_members.items()])
+    several = facts.num_members.total() > 1
+    if not facts.is_part:
+        text += f" {'were' if several else 'was'} trained"
     seeds = facts.config.train.seeds_per_fold
-    text = join_words(kinds)
-    text += "" if facts.is_part else (" were" if facts.num_members.total() > 1 else " was") + " trained,"
-    if len(facts.folds) > 1:
-        text += f" each with one of {len(facts.folds)} folds held out"
-    else:
-        text += f" with fold {facts.folds[0]} of {facts.manifest.num_folds} held out"
+    if not told:
+        text += f", {'each ' if several else ''}{_held_out(facts)}"
     text += f", {seeds} networks a fold with seeds of their own" if seeds > 1 else ""
     return f"{text}, seed {facts.run.seed}" if facts.is_part else f"{text} (seed {facts.run.seed})"
+
+
+def _held_out(facts: Facts) -> str:
+    if len(facts.folds) > 1:
+        return f"with one of {len(facts.folds)} folds held out"
+    return f"with fold {facts.folds[0]} of {facts.manifest.num_folds} held out"
 
 
 def describe_decision(facts: Facts) -> str:

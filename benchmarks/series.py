@@ -1,6 +1,6 @@
 """Two encoders of time series: what they cost, and what a model finds with each in simulated worlds.
 
-    python benchmarks/series.py [--worlds 5] [--seeds 3]
+    python benchmarks/series.py [--worlds 5] [--seeds 2]
 
 In every world (the demo's recipe and sizes, without patches) a network is trained on Landsat alone, on monthly climate
 alone, and on both with covariates, survey facts and location, once with each encoder. Writes series.md beside this
@@ -144,7 +144,7 @@ def compare(scores: pl.DataFrame) -> Iterator[dict[str, object]]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--worlds", type=int, default=5)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=2)
     options = parser.parse_args()
     machine = describe_machine()
     torch.set_num_threads(2)

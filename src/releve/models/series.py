@@ -169,7 +169,7 @@ class ConvolutionEncoder(nn.Module):
 class YearsEncoder(nn.Module):
     """One layer that sees a year, the same for all years, then one that sees all years side by side.
 
-    Two matrix products, about a fortieth of the convolutions' arithmetic.
+    Two matrix products, a thirtieth of the arithmetic of the convolutions.
     """
 
     def __init__(self, statistics: ArrayStatistics, embedding_dim: int, width: int, years_back: int) -> None:

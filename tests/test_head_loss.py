@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from releve import head_loss as module
-from releve.head_loss import head_loss
+from releve.head_loss import Logits, head_loss
 from releve.losses import BACKGROUNDS, LOSSES, Sites
 
 NUM_ROWS, NUM_BACKGROUND, NUM_SPECIES, WIDTH = 12, 5, 300, 7
@@ -30,14 +30,15 @@ def make_problem(seed: int = 0) -> dict[str, torch.Tensor]:
 def loss_of_columns(name: str, background: str, problem: dict[str, torch.Tensor]) -> module.LossOf:
     rows, species = problem["labels"].nonzero(as_tuple=True)
 
-    def loss_of(logits: torch.Tensor, first: int, last: int) -> torch.Tensor:
+    def loss_of(logits: Logits, first: int, last: int) -> torch.Tensor:
         here = (species >= first) & (species < last)
         sites = Sites(
-            logits[:NUM_ROWS],
+            logits.table_NC[:NUM_ROWS],
             rows[here],
             species[here] - first,
+            picked_P=logits.pick(rows[here], species[here] - first),
             trust_B=problem["trust"],
-            background_KS=logits[NUM_ROWS:],
+            background_KS=logits.table_NC[NUM_ROWS:],
             own_share=BACKGROUNDS[background],
             frequency_S=problem["frequency"][first:last],
             num_species=NUM_SPECIES,
@@ -45,6 +46,13 @@ def loss_of_columns(name: str, background: str, problem: dict[str, torch.Tensor]
         return LOSSES[name](sites)
 
     return loss_of
+
+
+class Whole(Logits):
+    """All logits at once, picked from by indexing."""
+
+    def pick(self, rows_P: torch.Tensor, species_P: torch.Tensor) -> torch.Tensor:
+        return self.table_NC[rows_P, species_P]
 
 
 def with_gradients(problem: dict[str, torch.Tensor]) -> list[torch.Tensor]:
@@ -62,7 +70,7 @@ def test_every_loss_and_its_gradients_are_those_of_all_logits_at_once(
     loss_of = loss_of_columns(name, background, problem)
     ours, theirs = with_gradients(problem), with_gradients(problem)
     loss = head_loss(*ours, loss_of)
-    whole = loss_of(functional.linear(*theirs), 0, NUM_SPECIES)
+    whole = loss_of(Whole(functional.linear(*theirs)), 0, NUM_SPECIES)
     (2 * loss).backward()
     (2 * whole).backward()
     torch.testing.assert_close(loss, whole, rtol=1e-5, atol=1e-5)
@@ -74,9 +82,9 @@ def test_bce_is_that_of_torch_on_dense_labels() -> None:
     problem = make_problem()
     rows, species = problem["labels"].nonzero(as_tuple=True)
 
-    def loss_of(logits: torch.Tensor, first: int, last: int) -> torch.Tensor:
+    def loss_of(logits: Logits, first: int, last: int) -> torch.Tensor:
         here = (species >= first) & (species < last)
-        return LOSSES["bce"](Sites(logits, rows[here], species[here] - first))
+        return LOSSES["bce"](Sites(logits.table_NC, rows[here], species[here] - first))  # nothing picked: the same
 
     ours, theirs = (
         [problem["features"][:NUM_ROWS].clone().requires_grad_(), *with_gradients(problem)[1:]] for _ in "ab"
@@ -100,7 +108,9 @@ def test_bf16_products_are_near_and_rare_species_keep_their_biases() -> None:
     assert functional.cosine_similarity(exact[1].grad.flatten(), rough[1].grad.flatten(), dim=0) > 0.999
     none = [torch.zeros_like(x) for x in exact[:2]]
     table = []
-    head_loss(*none, problem["bias"], lambda z, a, b: (table.append(z), z.sum())[1], dtype=torch.bfloat16)
+    head_loss(
+        *none, problem["bias"], lambda z, a, b: (table.append(z.table_NC), z.table_NC.sum())[1], dtype=torch.bfloat16
+    )
     assert torch.equal(torch.cat(table, dim=1)[0], problem["bias"])
 
 
@@ -119,5 +129,5 @@ def test_no_row_at_all_gives_no_loss_and_zero_gradients() -> None:
     problem = make_problem()
     none = torch.zeros(0, dtype=torch.int64)
     tensors = [torch.zeros(0, WIDTH, requires_grad=True), *with_gradients(problem)[1:]]
-    head_loss(*tensors, lambda z, *_: LOSSES["bce"](Sites(z, none, none, num_rows=9))).backward()
+    head_loss(*tensors, lambda z, *_: LOSSES["bce"](Sites(z.table_NC, none, none, num_rows=9))).backward()
     assert tensors[0].grad.shape == (0, WIDTH) and not tensors[1].grad.any() and not tensors[2].grad.any()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,10 +17,12 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from releve.errors import ConfigError, ProcessError, ReleveError
 
 T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
 
 PATIENCE = timedelta(hours=2)
 """How long a process waits for another, such as for the forests that the first one grows alone."""
@@ -200,3 +203,15 @@ def share_batch_norms(model: nn.Module) -> None:
             )
         else:
             share_batch_norms(child)
+
+
+def share_gradients(module: M, *, complete: bool) -> M | DistributedDataParallel:
+    """Return the module whose gradients are the mean over processes; alone, the module itself.
+
+    ``complete`` says that every parameter has a part in every step.
+    """
+    if num_ranks() == 1:
+        return module
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # the new name of broadcast_buffers is unknown to torch 2.6
+        return DistributedDataParallel(module, find_unused_parameters=not complete, broadcast_buffers=False)

@@ -13,8 +13,37 @@ from torch import Tensor
 CHUNK_BYTES = {"cpu": 2**22, "cuda": 2**28}
 """Bytes of one chunk's float32 logits: what a core's cache holds; on a GPU, what fills it."""
 
-LossOf = Callable[[Tensor, int, int], Tensor]
-"""``loss_of(logits_NC, first, last)``: loss of the species from ``first`` up to ``last``, whose sum is the whole."""
+LossOf = Callable[["Logits", int, int], Tensor]
+"""``loss_of(logits, first, last)``: loss of the species from ``first`` up to ``last``, whose sum is the whole."""
+
+
+class Logits:
+    """Logits of some species, and single ones of them whose gradients are not worked out as a table of mostly zeros.
+
+    Parameters
+    ----------
+    table_NC
+        (N, C) logits.
+    """
+
+    def __init__(self, table_NC: Tensor) -> None:
+        self.table_NC = table_NC
+        self.picked: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def pick(self, rows_P: Tensor, species_P: Tensor) -> Tensor:
+        """Return (P,) logits at pairs of row and species."""
+        picked_P = self.table_NC.detach()[rows_P, species_P].requires_grad_(self.table_NC.requires_grad)
+        self.picked.append((rows_P, species_P, picked_P))
+        return picked_P
+
+    def gradient(self, loss: Tensor) -> Tensor:
+        """Return (N, C) gradient of a loss of the table and of what was picked from it."""
+        leaves = [picked_P for *_, picked_P in self.picked]
+        grad_NC, *of_picked = torch.autograd.grad(loss, [self.table_NC, *leaves], materialize_grads=True)
+        grad_NC = grad_NC if grad_NC.is_contiguous() else grad_NC.contiguous()  # a sum's gradient is one number
+        for (rows_P, species_P, _), grad_P in zip(self.picked, of_picked, strict=True):
+            grad_NC.index_put_((rows_P, species_P), grad_P, accumulate=True)
+        return grad_NC
 
 
 def head_loss(
@@ -67,14 +96,13 @@ class _HeadLoss(torch.autograd.Function):
                 weight = weight_SF[first:last].to(dtype)
                 logits_NC = (features @ weight.T).float()
                 logits_NC += bias_S[first:last]  # in float32: bf16 cannot tell rare species apart
-                if grad_weight is None or grad_bias is None:
-                    total += loss_of(logits_NC, first, last)
-                    continue
-                logits_NC.requires_grad_()
-                with torch.enable_grad():
-                    loss = loss_of(logits_NC, first, last)
-                (grad_NC,) = torch.autograd.grad(loss, logits_NC)
+                logits = Logits(logits_NC.requires_grad_(wanted))
+                with torch.set_grad_enabled(wanted):
+                    loss = loss_of(logits, first, last)
                 total += loss.detach()
+                if grad_weight is None or grad_bias is None:
+                    continue
+                grad_NC = logits.gradient(loss)
                 grad_bias[first:last] = grad_NC.sum(dim=0)
                 grad_NC = grad_NC.to(dtype)
                 grad_features += grad_NC @ weight

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from releve.data import Batch, Gatherer
-from releve.head_loss import head_loss
+from releve.head_loss import Logits, head_loss
 from releve.losses import BACKGROUNDS, LOSSES, Sites
 from releve.members import TrainConfig
 from releve.models import SpeciesModel
@@ -112,22 +112,28 @@ class Objective(nn.Module):
         with torch.autocast(batch.rows.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             features_NF = self.model.features(batch)
 
-        def loss_of(logits_NC: Tensor, first: int, until: int) -> Tensor:
-            loss = logits_NC.new_zeros(())
+        def loss_of(logits: Logits, first: int, until: int) -> Tensor:
+            table_NC, loss = logits.table_NC, logits.table_NC.new_zeros(())
             if len(whole.plots):
-                pairs = part.plots.within(first, until)
-                loss = loss + self.plot_loss(logits_NC[:num_plots], *pairs, first=first, num_rows=len(whole.plots))
+                rows, species = part.plots.within(first, until)
+                picked = logits.pick(rows, species)
+                loss = loss + self.plot_loss(
+                    table_NC[:num_plots], rows, species, first=first, num_rows=len(whole.plots), picked_P=picked
+                )
             if len(whole.records):
+                rows, species = part.records.within(first, until)
                 sites = Sites(
-                    logits_NC[num_plots:last],
-                    *part.records.within(first, until),
+                    table_NC[num_plots:last],
+                    rows,
+                    species,
                     trust_B=batch.trust[num_plots:last],
-                    background_KS=logits_NC[last:] if len(whole.background) else None,
+                    background_KS=table_NC[last:] if len(whole.background) else None,
                     own_share=BACKGROUNDS[self.records.background],
                     frequency_S=self.record_frequency_S[first:until],
                     num_rows=len(whole.records),
                     num_background=len(whole.background),
                     num_species=len(self.record_frequency_S),
+                    picked_P=logits.pick(rows + num_plots, species),
                 )
                 weight = self.records.weight if len(whole.plots) else 1.0
                 loss = loss + weight * LOSSES[self.records.loss](sites)
@@ -136,7 +142,14 @@ class Objective(nn.Module):
         return head_loss(features_NF, *self.model.species_weights(), loss_of, dtype=self.dtype)
 
     def plot_loss(
-        self, logits_NC: Tensor, label_rows: Tensor, label_species: Tensor, *, first: int = 0, num_rows: int = 0
+        self,
+        logits_NC: Tensor,
+        label_rows: Tensor,
+        label_species: Tensor,
+        *,
+        first: int = 0,
+        num_rows: int = 0,
+        picked_P: Tensor | None = None,
     ) -> Tensor:
         """Return the loss of plots, of the species from ``first`` on that logits are given of."""
         until = first + logits_NC.shape[1]
@@ -148,6 +161,7 @@ class Objective(nn.Module):
             class_weight_S=None if self.class_weight_S is None else self.class_weight_S[first:until],
             num_rows=num_rows or len(logits_NC),
             num_species=len(self.frequency_S),
+            picked_P=picked_P,
         )
         return LOSSES[self.config.loss](sites)
 

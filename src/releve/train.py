@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -28,7 +27,7 @@ from releve.checkpoint import (
     save_weights,
 )
 from releve.data import Gatherer, measure_statistics, place_arrays, prefetch
-from releve.distributed import num_ranks, on_first, rank, share_batch_norms
+from releve.distributed import num_ranks, on_first, rank, share_batch_norms, share_gradients
 from releve.members import Member, TrainConfig, choose_device, matrix_dtype
 from releve.models import ModelConfig, SpeciesModel, build_model
 from releve.objective import Objective, Part, make_part
@@ -213,18 +212,6 @@ def start_training(
         logs=[],
         best={},
     )
-
-
-def share_gradients(objective: Objective, *, complete: bool) -> Objective | DistributedDataParallel:
-    """Return the module whose gradients are the mean over processes; alone, the objective itself.
-
-    ``complete`` says that no row lacks a modality, so that no encoder is ever left out of a step.
-    """
-    if num_ranks() == 1:
-        return objective
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # the new name of broadcast_buffers is unknown to torch 2.6
-        return DistributedDataParallel(objective, find_unused_parameters=not complete, broadcast_buffers=False)
 
 
 def has_all(store: Store, rows: NDArray[np.int64], modalities: tuple[str, ...]) -> bool:

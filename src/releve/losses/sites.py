@@ -35,6 +35,8 @@ class Sites:
         Rows and sites that means are taken over, where these are a part of them; by default their own numbers.
     num_species
         All species, where these are a part of them.
+    picked_P
+        Logits of the presences, where they were looked up already.
     """
 
     logits_BS: Tensor
@@ -48,11 +50,12 @@ class Sites:
     num_rows: int | None = None
     num_background: int | None = None
     num_species: int | None = None
+    picked_P: Tensor | None = None
 
     @cached_property
     def present(self) -> Tensor:
         """(P,) logits of the presences."""
-        return self.logits_BS[self.label_rows, self.label_species]
+        return self.picked_P if self.picked_P is not None else self.logits_BS[self.label_rows, self.label_species]
 
     def sum_present(self, values_P: Tensor) -> Tensor:
         """Return the sum over presences, weighted by class, for each row."""

@@ -13,6 +13,7 @@ from releve.data.statistics import Statistics
 from releve.errors import ConfigError, pick
 from releve.models.config import Modality, ModelConfig
 from releve.models.fusion import FUSIONS
+from releve.models.head import ObservationHead
 from releve.models.patches import PatchEncoder
 from releve.models.series import SERIES_ENCODERS
 from releve.models.tables import LocationEncoder, TableEncoder
@@ -116,48 +117,20 @@ class SpeciesModel(nn.Module):
 
     def _embed(self, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return (B, E) embeddings of a modality, zero where a survey lacks it, and (B,) bool where it does not."""
-        encoder = self.encoders[name]
-        embedding_BE = self.head.weight.new_zeros(len(batch), int(encoder.num_features))  # type: ignore[arg-type]
-        present_B = torch.zeros(len(batch), dtype=torch.bool, device=embedding_BE.device)
+        encoder, device = self.encoders[name], self.head.weight.device
         places = batch.places.get(name)
         # Only surveys that have the modality are encoded: others would weigh in the batch norms' means, which cannot
         # be trained on one survey. With several processes the number is that of all: they must do the same.
-        if places is None or batch.count(name) < (2 if self.training else 1):
+        used = places is not None and batch.count(name) >= (2 if self.training else 1)
+        if used and places is not None and len(places) == len(batch):
+            encoded_BE = encoder(batch.values[name], batch.year, batch.month)
+            return encoded_BE.float(), torch.ones(len(batch), dtype=torch.bool, device=device)
+        embedding_BE = torch.zeros(len(batch), int(encoder.num_features), device=device)  # type: ignore[arg-type]
+        present_B = torch.zeros(len(batch), dtype=torch.bool, device=device)
+        if not used or places is None:
             return embedding_BE, present_B
         encoded_PE = encoder(batch.values[name], batch.year[places], batch.month[places])
-        return (
-            embedding_BE.index_copy(0, places, encoded_PE.to(embedding_BE.dtype)),
-            present_B.index_fill(0, places, True),
-        )
-
-
-class ObservationHead(nn.Module):
-    """What a row owes to how it was observed: logits that are added to those of the environment.
-
-    Plots and presence-only rows share one response to the environment, and each source has a head of its own: of a
-    plot, its area, date and place uncertainty; of presence-only rows, publisher, effort and access. The latter is left
-    out when predicting. Had the shared part seen these, it would tell the sources apart by them and learn two
-    responses; as it still can by an image or series that only one of the sources has.
-    """
-
-    def __init__(self, statistics: Statistics, config: ModelConfig, source: str) -> None:
-        """Make a head that adds nothing yet; ``source`` is ``survey`` or ``observation``."""
-        super().__init__()
-        hidden = config.input_dropout if source == "survey" else 0.0
-        self.encoder = TableEncoder(statistics.tables[source], config.observation_dim, config.dropout, hidden)
-        self.head = nn.Linear(config.observation_dim, len(statistics.species_ids))
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, batch: Batch, name: str, places: Tensor | None) -> Tensor:
-        """Return (B, D + 1) features of the rows at these places, zero elsewhere; the last is 1, for the bias."""
-        features_BD = self.head.weight.new_zeros(len(batch), self.head.in_features + 1)
-        values = batch.values.get(name)
-        if values is None or places is None:
-            return features_BD
-        values_PK = values if len(values) == len(places) else values.index_select(0, places)
-        encoded_PD = functional.pad(self.encoder(values_PK, batch.year, batch.month), (0, 1), value=1.0)
-        return features_BD.index_copy(0, places, encoded_PD.to(features_BD.dtype))
+        return embedding_BE.index_copy(0, places, encoded_PE.float()), present_B.index_fill(0, places, True)
 
 
 def prevalence_logits(num_positives: list[int], num_rows: int) -> Tensor:

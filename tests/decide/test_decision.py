@@ -7,12 +7,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from releve.config import make_config
 from releve.decide import Calibration, draw_out, fit_calibration
 from releve.decide.decision import DecideConfig, Decision, KindDecision, fit_decision
 from releve.decide.methods import CALIBRATIONS, fit_by_class
 from releve.decide.rules import FITS, RULES, RuleOptions
 from releve.decide.weights import fit_weights
-from releve.errors import ConfigError
+from releve.errors import ConfigError, TableError
 from releve.metrics import Lists, score_sets
 
 Logits = dict[str, torch.Tensor]
@@ -127,6 +128,42 @@ def test_a_conformal_decision_covers_what_it_promises_on_its_own_rows(logits: Lo
         lists = decision.lists(decision.probs(logits))
         covered = [np.isin(truth.row(i), lists.row(i)).mean() for i in range(200)]
         assert coverage <= np.mean(covered) <= coverage + 0.02
+
+
+@pytest.mark.parametrize("coverage", [0, 1])
+def test_a_recipe_with_an_impossible_coverage_is_refused_by_its_field(coverage: int) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"my.toml: decide.coverage is {coverage}: .*expected more than 0.*less than 1"
+    ):
+        make_config({"decide": {"coverage": coverage}}, origin="my.toml")
+
+
+@pytest.mark.parametrize("method", CALIBRATIONS)
+def test_an_empty_calibration_role_and_nan_scores_are_refused_with_what_to_do(
+    method: str, logits: Logits, truth: Lists
+) -> None:
+    config = DecideConfig(calibration=method)
+    none = {kind: torch.zeros(0, 12) for kind in ("network", "forest")}
+    with pytest.raises(TableError, match=r"0 observed sets.*'forest': 0.*Hold out a fold that has plots"):
+        fit_decision(none, Lists.from_rows([]), config)
+    with pytest.raises(TableError, match=r"200 observed sets and logits of \{'network': 199\} rows"):
+        fit_decision({"network": logits["network"][1:]}, truth, config)
+    spoiled = logits["network"].clone()
+    spoiled[3, 4] = float("nan")
+    with pytest.raises(TableError, match="1 logits of network are NaN.*diverged"):
+        fit_decision({"network": spoiled}, truth, config)
+
+
+def test_species_that_no_calibration_row_has_get_low_probabilities_and_every_rule_still_works(
+    logits: Logits, truth: Lists
+) -> None:
+    """Half of the species are on no row: folds without a positive."""
+    some = Lists.from_rows([[s for s in truth.row(i).tolist() if s < 6] for i in range(200)])
+    for rule in RULES:
+        decision = fit_decision(logits, some, DecideConfig(rule=rule, coverage=0.3, calibration="frequency_class"))
+        probs = decision.probs(logits)
+        assert torch.isfinite(probs).all() and probs[:, 6:].mean() < 0.5 * probs[:, :6].mean()
+        assert decision.lists(probs).num_surveys == 200
 
 
 def test_unknown_rules_are_refused(logits: Logits) -> None:

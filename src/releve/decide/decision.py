@@ -15,7 +15,7 @@ from releve.decide.methods import CALIBRATIONS, AnyCalibration
 from releve.decide.pool import draw_out
 from releve.decide.rules import FITS, RULES, RuleOptions
 from releve.decide.weights import fit_weights
-from releve.errors import ConfigError, pick
+from releve.errors import ConfigError, TableError, pick
 from releve.metrics import Lists
 
 
@@ -110,6 +110,11 @@ def fit_decision(
     counts_S
         Training presences of each species, for ``frequency_class``; without them, presences on the validation rows.
 
+    Raises
+    ------
+    TableError
+        If there are no validation rows, not as many logits as observed sets, or a logit is NaN.
+
     Examples
     --------
     >>> logits = torch.tensor([[3.0, -2.0, -1.0], [2.0, -3.0, 1.0]])
@@ -118,6 +123,7 @@ def fit_decision(
     >>> decision.setting, decision.lists(decision.probs({"network": logits})).row(1).tolist()
     (1.0, [0])
     """
+    _check_rows(logits, truth)
     calibrate = CALIBRATIONS[config.calibration]
     calibrations = [calibrate(values, truth, counts_S) for values in logits.values()]
     shares = fit_weights(list(logits.values()), calibrations, truth).tolist()
@@ -135,3 +141,21 @@ def fit_decision(
     if isinstance(setting, int | float):
         setting = float(setting)
     return decision.model_copy(update={"setting": setting})
+
+
+def _check_rows(logits: dict[str, torch.Tensor], truth: Lists) -> None:
+    num_rows = {kind: len(values) for kind, values in logits.items()}
+    if not truth.num_surveys or set(num_rows.values()) != {truth.num_surveys}:
+        raise TableError(
+            f"calibration and list rule have {truth.num_surveys} observed sets and logits of {num_rows} rows to be "
+            "fitted on",
+            expected="as many of each, and one or more",
+            action="Hold out a fold that has plots: see split.num_folds and train.num_folds",
+        )
+    for kind, values in logits.items():
+        if num_nan := int(values.isnan().sum()):
+            raise TableError(
+                f"{num_nan} logits of {kind} are NaN",
+                expected="numbers",
+                action="Look for a training that diverged, and lower train.learning_rate",
+            )

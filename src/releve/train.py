@@ -204,7 +204,7 @@ def start_training(
         model=model,
         average=average,
         optimizer=make_optimizer(model, config),
-        objective=share_gradients(objective, complete=has_all(store, rows, model.modalities)),
+        objective=share_gradients(objective, complete=store.all_have(rows, model.modalities)),
         gatherer=Gatherer(store, (*model.modalities, *observed), statistics.categories, trust=trust, resident=held),
         held_out=Gatherer(store, model.modalities, statistics.categories, resident=held),
         config=config,
@@ -212,11 +212,6 @@ def start_training(
         logs=[],
         best={},
     )
-
-
-def has_all(store: Store, rows: NDArray[np.int64], modalities: tuple[str, ...]) -> bool:
-    """Return whether every row has every modality."""
-    return all((store.arrays[name].row_of[rows] >= 0).all() for name in modalities if name in store.arrays)
 
 
 def take_step(training: Training, parts: list[Part], learning_rate: float, num_taken: int) -> Tensor:

@@ -152,3 +152,27 @@ def test_the_eight_views_are_those_of_the_square_and_predictions_over_them_do_no
         torch.testing.assert_close(together, torch.stack(one_by_one).mean(dim=0))
         torch.testing.assert_close(every(view(square, 5), *DATE), together)
     assert not torch.allclose(one_by_one[0], one_by_one[1])
+
+
+def test_checkpointing_changes_what_is_kept_and_not_what_is_learned() -> None:
+    torch.manual_seed(0)
+    plain = PatchEncoder(STATISTICS, backbone=TINY).train()
+    thrifty = PatchEncoder(STATISTICS, backbone=TINY, checkpointing=True).train()
+    thrifty.load_state_dict(plain.state_dict())
+    kept = []
+    for encoder in (plain, thrifty):
+        saved = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, s=saved: (s.append(x.numel()), x)[1], lambda x: x):
+            torch.manual_seed(1)  # the same turn
+            features = encoder(patches(8), *DATE)
+        kept.append(sum(saved))
+        features.square().sum().backward()
+    assert kept[1] < 0.7 * kept[0]
+    for (name, mine), its in zip(plain.named_parameters(), thrifty.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, its.grad, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_a_backbone_that_cannot_be_checkpointed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(timm.models.resnet.ResNet, "set_grad_checkpointing")
+    with pytest.raises(ConfigError, match="patch_checkpointing: timm's test_resnet has none"):
+        PatchEncoder(STATISTICS, backbone=TINY, checkpointing=True)

@@ -47,6 +47,9 @@ class ModelConfig(BaseModel):
     """Average this many pixels a side before the network; 1 keeps the full resolution."""
     patch_views: Literal[1, 8] = 1
     """8: predictions see a patch under all turns and mirrors and take the mean, at eight times the cost."""
+    patch_checkpointing: bool = False
+    """Work out the backbone's activations again for the gradients instead of keeping them: for backbones, patches or
+    batches too large for a GPU's memory, at a third more time."""
     pretrained: str | None = None
     """Weights of the backbone: a local file, or ``hub``."""
     observation_dim: int = Field(32, ge=1, le=512)

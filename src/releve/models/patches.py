@@ -33,6 +33,7 @@ class PatchEncoder(nn.Module):
         pretrained: str | None = None,
         pool: int = 1,
         views: int = 1,
+        checkpointing: bool = False,
     ) -> None:
         """Build the network.
 
@@ -51,11 +52,13 @@ class PatchEncoder(nn.Module):
             Average this many pixels a side first.
         views
             1, or 8: when not training, the mean of the features of all turns and mirrors.
+        checkpointing
+            Work out activations again in the backward pass instead of keeping them.
 
         Raises
         ------
         ConfigError
-            If timm does not know the backbone or the weights' file cannot be used.
+            If timm does not know the backbone, the weights' file cannot be used, or the backbone keeps its activations.
         """
         super().__init__()
         self.num_bands = num_bands or statistics.shape[0]
@@ -68,6 +71,11 @@ class PatchEncoder(nn.Module):
         self.register_buffer("mean", torch.tensor(statistics.mean[: self.num_bands])[:, None, None])
         self.register_buffer("std", torch.tensor(statistics.std[: self.num_bands])[:, None, None])
         self.network = make_backbone(backbone, self.num_bands, pretrained)
+        if checkpointing:
+            switch = getattr(self.network, "set_grad_checkpointing", None)
+            if switch is None:
+                raise ConfigError(f"model.patch_checkpointing: timm's {backbone} has none", action="Set it to false")
+            switch()
         self.num_features = int(self.network.num_features)  # type: ignore[arg-type]
 
     def forward(self, values_BCHW: Tensor, year_B: Tensor, month_B: Tensor) -> Tensor:

@@ -88,6 +88,10 @@ class Store:
         arrays = {name: replace(array, row_of=array.row_of[rows]) for name, array in self.arrays.items()}
         return replace(self, surveys=self.surveys[rows.tolist()], labels=self.labels.take(rows), arrays=arrays)
 
+    def all_have(self, rows: NDArray[np.integer], modalities: tuple[str, ...]) -> bool:
+        """Return whether every one of these rows has every one of these modalities that are arrays of the store."""
+        return all((self.arrays[name].row_of[rows] >= 0).all() for name in modalities if name in self.arrays)
+
     @cached_property
     def species_ids(self) -> NDArray[np.int64]:
         """(species,) official ids; position is the ``species_index``."""

@@ -117,7 +117,7 @@ def time_dense(num_surveys: int, num_species: int) -> dict[str, float]:
 def row(what: str, cost: dict[str, float]) -> str:
     """Return a line of the table."""
     memory = (
-        f"{cost['peak'] / 1e9:.2f} | {cost['bytes'] / 1e6:.0f}" if "peak" in cost else f"{cost['table'] / 1e9:.1f} |"
+        f"{cost['peak'] / 1e9:.2f} | {cost['bytes'] / 1e6:.0f}" if "peak" in cost else f"{cost['table'] / 1e9:.2f} |"
     )
     return f"| {what} | {cost['seconds']:.0f} | {cost['processor']:.0f} | {memory} |"
 

@@ -187,8 +187,8 @@ def main() -> None:
     lines = [
         "# An epoch over 88,987 plots: store against files",
         "",
-        f"`python benchmarks/epoch.py --save`: {describe_machine()}. {options.plots:,} plots, {PLOT_SPECIES:,} species, "
-        f"covariates, survey facts, location, Landsat (6, 21, 4) and climate (4, 19, 12) cubes; batches of "
+        f"`python benchmarks/epoch.py --save`: {describe_machine()}. {options.plots:,} plots, {PLOT_SPECIES:,} "
+        f"species, covariates, survey facts, location, Landsat (6, 21, 4) and climate (4, 19, 12) cubes; batches of "
         f"{options.batch:,}; random numbers in official shapes. *Store* is timed on the whole epoch, *files* on "
         f"{options.files:,} surveys, their files in the system's cache, {NUM_FILES_WORKERS} workers.",
         "",

@@ -102,13 +102,14 @@ def main() -> None:
     lines = [
         "# Head and loss: species by species against dense labels",
         "",
-        f"`python benchmarks/head_loss.py --save`: {describe_machine()}. {BATCH:,} rows, {SPECIES:,} species, {PER_ROW} "
-        f"of them present in a row; forward and backward, medians of {PAIRS} pairs of processes. *dense* is "
+        f"`python benchmarks/head_loss.py --save`: {describe_machine()}. {BATCH:,} rows, {SPECIES:,} species, "
+        f"{PER_ROW} of them present in a row; forward and backward, medians of {PAIRS} pairs of processes. *dense* is "
         "`binary_cross_entropy_with_logits` of `linear` on a table of 0 and 1 made for the batch, *fused* is "
         "`releve.head_loss`. *floor* are the three matrix products alone. Memory is what the process's highest "
         "resident size grows by. bf16 is native to this processor (AVX-512 BF16); without that it is no gain.",
         "",
-        "| width | products in | dense, ms | fused, ms | times faster | floor, ms | dense, MB | fused, MB | of the memory |",
+        "| width | products in | dense, ms | fused, ms | times faster | floor, ms | dense, MB | fused, MB "
+        "| of the memory |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     usual: dict[int, float] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
 import re
 import shutil
@@ -93,6 +94,40 @@ def test_an_unknown_command_or_option_is_refused(commands: Commands) -> None:
     assert commands.run("trian").code == 2
     assert commands.run("score", "--zebra").code == 2
     assert commands.run("--version").stdout.count(".") == 2
+
+
+# ---- train -----------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_says_what_training_takes_and_writes_nothing(
+    commands: Commands, recipe: Path, made: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    before = sorted(made[0].rglob("*"))
+    done = commands.run("train", recipe, "--store", made[0] / "store", "--out", tmp_path / "x", "--dry-run")
+    assert done.code == 0, done.stderr
+    for words in ("rows trained on", "landsat", "mapped file", "parameters", "time an epoch", "networks, forests"):
+        assert words in done.stdout
+    assert not (tmp_path / "x").exists() and sorted(made[0].rglob("*")) == before
+
+
+@pytest.mark.slow
+def test_two_processes_of_the_command_make_a_run_like_any_other(
+    commands: Commands, recipe: Path, made: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "releve"]
+    train = ["train", recipe, "--store", made[0] / "store", "--out", tmp_path / "two", "--seed", "3"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = list(map(str, [*launcher, *train]))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("list rule") == 1  # the first process speaks for both
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert again.returncode != 0 and again.stderr.count("holds a run. Use --resume") == 1
+    evaluated = commands.run("evaluate", tmp_path / "two", "--json")
+    assert evaluated.code == 0, evaluated.stderr
+    two = json.loads(evaluated.stdout)[0]["sample_f1"]
+    one = json.loads((made[0] / "evaluation/scores.json").read_text())[0]["sample_f1"]
+    assert two == pytest.approx(one, abs=0.05)  # dropout differs
 
 
 # ---- score -----------------------------------------------------------------------------------------------

@@ -33,8 +33,6 @@ MAX_PER_SURVEY = 512
 
 PART_ROWS = 4_000_000
 """Rows of the sparse table that are held before they are written: about 80 MB."""
-CPU_RULES = ("expected_f1_macro",)
-"""Rules that are computed on the CPU only; the others where the probabilities lie."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def predict_lists(run: Run, store: Store, *, probabilities: bool = False) -> Ite
     """
     survey_ids = store.surveys["survey_id"].to_numpy()
     for rows, probs_BS in predict_probs(run, store):
-        lists = run.decision.lists(probs_BS.cpu() if run.decision.rule in CPU_RULES else probs_BS)
+        lists = run.decision.lists(probs_BS)
         likelier = likelier_species(probs_BS, survey_ids[rows], run.species_ids) if probabilities else None
         yield Predictions(survey_ids[rows], lists, likelier)
 

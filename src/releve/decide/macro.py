@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 
 from releve.decide.blocks import lists_of_pairs, map_blocks
 from releve.decide.expected_f1 import expected_f1_sets
@@ -85,8 +86,8 @@ def fit_macro(probs: np.ndarray | torch.Tensor, weight: float) -> MacroSetting:
         def work(first: int, block_BS: torch.Tensor, setting: MacroSetting = setting) -> np.ndarray:
             rows = slice(first, first + len(block_BS))
             added_BS = _added(block_BS, cut_N[rows], size_N[rows], setting)
-            listed_BS = added_BS | torch.from_numpy(base[rows].toarray() > 0)
-            return torch.stack([listed_BS.sum(dim=0), (block_BS * listed_BS).sum(dim=0)]).double().numpy()
+            listed_BS = added_BS | _mask(base[rows], block_BS)
+            return torch.stack([listed_BS.sum(dim=0), (block_BS * listed_BS).sum(dim=0)]).double().cpu().numpy()
 
         listed_S, hits_S = np.sum(map_blocks(work, probs), axis=0)
         found_S = 2 * hits_S / np.maximum(listed_S + total_S, 1e-12), np.maximum(listed_S + total_S, 1.0) / num_surveys
@@ -126,7 +127,7 @@ def expected_f1_macro_sets(probs: np.ndarray | torch.Tensor, setting: MacroSetti
     def work(first: int, block_BS: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
         rows = slice(first, first + len(block_BS))
         surveys, species = _added(block_BS, cut_N[rows], size_N[rows], setting).nonzero(as_tuple=True)
-        return first + surveys.numpy(), species.numpy()
+        return first + surveys.cpu().numpy(), species.cpu().numpy()
 
     pairs = [(lists.surveys(), lists.indices.astype(np.int64)), *map_blocks(work, probs)]
     return lists_of_pairs(pairs, len(probs))
@@ -139,17 +140,22 @@ def _added(block_BS: torch.Tensor, cut_B: np.ndarray, size_B: np.ndarray, settin
     return 2 * (block_BS - cut_B1) / size_B1 + gain_S * (2 * block_BS - f1_S) > 0
 
 
+def _mask(lists: csr_matrix, block_BS: torch.Tensor) -> torch.Tensor:
+    """Return (B, S) bool: who is on the lists, on the device of the block."""
+    return torch.from_numpy(lists.toarray() > 0).to(block_BS.device)
+
+
 def _surveys_and_totals(probs: np.ndarray | torch.Tensor, lists: Lists) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the lowest listed probability of each survey, its listed and expected species, and species' totals."""
     base = lists.to_csr(probs.shape[1])
 
     def work(first: int, block_BS: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        listed_BS = torch.from_numpy(base[first : first + len(block_BS)].toarray() > 0)
+        listed_BS = _mask(base[first : first + len(block_BS)], block_BS)
         cut_B = block_BS.masked_fill(~listed_BS, 1.0).amin(dim=1)
         return (
-            cut_B.double().numpy(),
-            (listed_BS.sum(dim=1) + block_BS.double().sum(dim=1)).numpy(),
-            block_BS.double().sum(dim=0).numpy(),
+            cut_B.double().cpu().numpy(),
+            (listed_BS.sum(dim=1) + block_BS.double().sum(dim=1)).cpu().numpy(),
+            block_BS.double().sum(dim=0).cpu().numpy(),
         )
 
     cuts, sizes, totals = zip(*map_blocks(work, probs, probs=True), strict=True)

@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.ensemble import ExtraTreesRegressor
 from torch import Tensor, nn
@@ -96,24 +98,45 @@ class ForestModel(nn.Module):
                 return node_TB
             node_TB = torch.where(child < 0, node_TB, child)
 
+    @cached_property
+    def rows_by_leaf(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """(T, N) training rows of each tree, leaf by leaf, and (T, J + 1) where each node's begin; sorted once."""
+        leaf_TN, num_nodes = self.leaf_TN.numpy(), self.feature_TJ.shape[1]
+        order_TN = np.argsort(leaf_TN, axis=1, kind="stable").astype(np.int32)
+        counts = [np.bincount(leaf_N, minlength=num_nodes) for leaf_N in leaf_TN]
+        return order_TN, np.cumsum(np.pad(counts, ((0, 0), (1, 0))), axis=1)
+
+    @cached_property
+    def labels(self) -> tuple[sparse.csr_matrix, NDArray[np.float64]]:
+        """(N, S) float32 labels of the training rows, and each species' share of these rows."""
+        labels = Lists(self.indptr.numpy(), self.indices.numpy()).to_csr(len(self.statistics.species_ids))
+        return labels.astype(np.float32), np.asarray(labels.mean(axis=0)).ravel()
+
+    def mates(self, leaf_TB: NDArray[np.int64]) -> sparse.csr_matrix:
+        """Return (B, N) float32: the share of trees' leaves that each training row has in each row's prediction."""
+        order_TN, start_TJ = self.rows_by_leaf
+        (num_trees, num_rows), num_predicted = order_TN.shape, leaf_TB.shape[1]
+        pairs, weights = [], []
+        for leaf_B, order_N, start_J in zip(leaf_TB, order_TN, start_TJ, strict=True):
+            first_B, length_B = start_J[leaf_B], start_J[leaf_B + 1] - start_J[leaf_B]
+            within = np.arange(length_B.sum()) - np.repeat(np.cumsum(length_B) - length_B, length_B)
+            mates = order_N[np.repeat(first_B, length_B) + within]
+            pairs.append(np.repeat(np.arange(num_predicted) * num_rows, length_B) + mates)
+            weights.append(np.repeat(1 / length_B, length_B))
+        found, places = np.unique(np.concatenate(pairs), return_inverse=True)
+        total, last = np.zeros(len(found), np.float32), 0
+        for weight in weights:  # no pair is twice in one tree
+            last += len(weight)
+            total[places[last - len(weight) : last]] += weight
+        indptr = np.searchsorted(found, np.arange(num_predicted + 1) * num_rows)
+        return sparse.csr_matrix((total / num_trees, found % num_rows, indptr), (num_predicted, num_rows))
+
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
         """Return (B, S) logits."""
-        leaf_TB = self.leaves(self.table_features(batch)).numpy()
-        leaf_TN, num_rows = self.leaf_TN.numpy(), self.leaf_TN.shape[1]
-        weights = np.zeros((len(batch), num_rows), np.float32)
-        for theirs, ours in zip(leaf_TB, leaf_TN, strict=True):
-            order = np.argsort(ours, kind="stable")
-            first = np.searchsorted(ours[order], theirs, "left")
-            last = np.searchsorted(ours[order], theirs, "right")
-            lengths = last - first
-            within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-            rows = order[np.repeat(first, lengths) + within]
-            weights[np.repeat(np.arange(len(batch)), lengths), rows] += np.repeat(1 / lengths, lengths)
-        labels = Lists(self.indptr.numpy(), self.indices.numpy()).to_csr(len(self.statistics.species_ids))
-        probs = (weights / len(leaf_TN)) @ labels.astype(np.float32)
-        share = np.asarray(labels.mean(axis=0)).ravel()
-        probs = (PRIOR_ROWS * probs + share) / (PRIOR_ROWS + 1)
+        labels, share_S = self.labels
+        probs = (self.mates(self.leaves(self.table_features(batch)).numpy()) @ labels).toarray()
+        probs = (PRIOR_ROWS * probs + share_S) / (PRIOR_ROWS + 1)
         return torch.logit(torch.from_numpy(probs.astype(np.float32)), eps=1e-6)
 
 

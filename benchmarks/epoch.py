@@ -1,6 +1,6 @@
 """An epoch over all plots of GLC24: from the store, against the same network fed file by file.
 
-    python benchmarks/epoch.py [--save] [--files 4096] [--batch 1024]
+    python benchmarks/epoch.py [--save] [--files 8192] [--batch 2048]
 
 The network sees 46 covariates, survey facts, location and both cubes, at three settings. *Store* is Relevé's own
 loop over 88,987 plots. *Files* is what public code does: a torch Dataset that opens a survey's two `.pt` cubes in the
@@ -72,7 +72,7 @@ class Files(Dataset):
         return self.number
 
     def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
-        landsat, climate = (torch.load(path, weights_only=True) for path in self.paths[i])
+        landsat, climate = (torch.nan_to_num(torch.load(path, weights_only=True)) for path in self.paths[i])
         labels = torch.zeros(self.num_species)
         labels[self.species[i]] = 1.0
         sample = {"landsat": landsat.transpose(1, 2), "climate": climate, "labels": labels}
@@ -178,8 +178,8 @@ def least(work: Callable[[], object], repeats: int = 7) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--files", type=int, default=4096, help="surveys that are written as files")
-    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--files", type=int, default=8192, help="surveys that are written as files")
+    parser.add_argument("--batch", type=int, default=2048)
     parser.add_argument("--plots", type=int, default=NUM_PLOTS)
     parser.add_argument("--share", type=float, default=1.0, help="share of the epoch to take from the store")
     parser.add_argument("--save", action="store_true", help="write epoch.md")

@@ -41,6 +41,7 @@ def place_arrays(store: Store, modalities: tuple[str, ...], device: torch.device
     """Return the modalities that a GPU holds whole, in their raw types; none on a CPU, which maps the files."""
     if device.type != "cuda":
         return {}
+    torch.cuda.empty_cache()  # what an earlier member of the run held counts as free
     free_bytes, _ = torch.cuda.mem_get_info(device)
     return {name: upload(store.arrays[name], device) for name in plan_residents(store, modalities, free_bytes)}
 

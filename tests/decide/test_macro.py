@@ -99,3 +99,11 @@ def test_bad_input_is_refused():
         fit_macro(np.array([[0.1, np.nan]]), 0.1)
     with pytest.raises(TableError, match=r"3 species.*the 2 that"):
         expected_f1_macro_sets(np.zeros((1, 3)), MacroSetting((0.0, 0.0), (0.0, 0.0)))
+
+
+@pytest.mark.gpu
+def test_probabilities_on_a_gpu_give_the_lists_of_the_cpu():
+    probs, _ = world(num_surveys=200)
+    setting, there = fit_macro(probs, 0.3), torch.from_numpy(probs).cuda()
+    np.testing.assert_allclose(fit_macro(there, 0.3).f1, setting.f1)
+    assert same(expected_f1_macro_sets(there, setting), expected_f1_macro_sets(probs, setting))

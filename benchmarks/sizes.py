@@ -17,8 +17,8 @@ PLOT_SPECIES, ALL_SPECIES = 5_016, 11_255
 """Species of the plots, and ids of the release."""
 SPECS: dict[str, dict] = {
     "covariates": {"dtype": "float32", "shape": (46,), "fill": None},
-    "landsat": {"dtype": "uint8", "shape": (6, 21, 4), "fill": 255, "first_year": 2000},
-    "climate": {"dtype": "int16", "shape": (4, 19, 12), "fill": -32768, "first_year": 2000},
+    "landsat": {"dtype": "int16", "shape": (6, 21, 4), "fill": -1, "first_year": 2000},
+    "climate": {"dtype": "uint16", "shape": (4, 19, 12), "fill": 65535, "first_year": 2000},
     "patch": {"dtype": "uint8", "shape": (4, 128, 128), "fill": None},
 }
 BLOCK = 20_000

@@ -1,7 +1,7 @@
 """A process of several that train together: `torchrun tests/ranks.py FOLDER CASES`; alone it trains by itself.
 
-CASES is a JSON object: name -> settings of the training, the records and the model, and ``break_at``, the step at which
-the last process is killed.
+CASES is a JSON object: name -> settings of the training, the records and the model, and ``kill_at`` or ``fail_at``, the
+step at which the last process is killed or runs out of memory.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
-from releve import train
+from releve import head_loss, train
 from releve.distributed import joined_processes, rank
-from releve.errors import ReleveError
+from releve.errors import ReleveError, RunError
 from releve.members import Member, TrainConfig
-from releve.models import ModelConfig
+from releve.models import ModelConfig, patches
 from releve.prepare.split import SplitConfig
 from releve.regimes import RecordsConfig
 from stores import make_mixed_store
@@ -46,8 +46,11 @@ def run_case(folder: Path, case: dict[str, Any]) -> None:
 
     def broken(*arguments: Any) -> Any:
         taken.append(1)
-        if len(taken) == case.get("break_at") and rank() == int(os.environ.get("WORLD_SIZE", "1")) - 1:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if rank() == int(os.environ.get("WORLD_SIZE", "1")) - 1:
+            if len(taken) == case.get("kill_at"):
+                os.kill(os.getpid(), signal.SIGKILL)
+            if len(taken) == case.get("fail_at"):
+                raise RunError("memory ran out here")
         return take_step(*arguments)
 
     train.take_step = broken
@@ -60,7 +63,8 @@ def run_case(folder: Path, case: dict[str, Any]) -> None:
 def main() -> None:
     """Run all cases in the processes that there are."""
     torch.set_num_threads(1)
-    train.make_part = without_turns(train.make_part)
+    patches.turn = lambda patch_BCHW: patch_BCHW  # every process would turn others
+    head_loss.chunk_size = lambda num_rows, device: 1 + num_rows % 3  # several chunks, as with thousands of species
     folder, cases = Path(sys.argv[1]), json.loads(sys.argv[2])
     try:
         with joined_processes():
@@ -69,14 +73,6 @@ def main() -> None:
     except ReleveError as error:
         print(f"process {os.environ.get('RANK', '0')}: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
-
-
-def without_turns(make_part: Any) -> Any:
-    """Return the function unchanged, after patches are no longer turned at random: every process would turn others."""
-    from releve.models import patches
-
-    patches.turn = lambda patch_BCHW: patch_BCHW
-    return make_part
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from releve import trouble
 from releve.distributed import GlobalBatchNorm, gather_rows, log_sum_exp_over_ranks, on_first, sum_over_ranks
 from releve.errors import RunError
-from releve.members import TrainConfig
+from releve.members import TrainConfig, choose_device
 from releve.regimes import RecordsConfig
 from releve.trouble import check_parts
 
@@ -27,10 +28,11 @@ CASES = {
     "parts": {"train": {"regime": "pa", "accumulate": 2}, "model": TABLES},
     "both": {"train": {"regime": "presence"}, "records": {"background": "mixed"}},
     "maxent": {
-        "train": {"regime": "po", "batch_size": 40},
+        "train": {"regime": "po", "batch_size": 41},
         "records": {"loss": "deep_maxent", "background": "mixed"},
         "model": TABLES,
     },
+    "direct": {"train": {"regime": "pa", "batch_size": 9}, "model": {"modalities": ["patch"], "fusion": "direct"}},
 }
 
 
@@ -47,7 +49,10 @@ def logs(folder: Path) -> list[dict]:
 
 
 def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
-    """Plots, plots and records, gradients in parts, a softmax over the sites of both processes; fp32, no dropout."""
+    """Plots, plots and records, gradients in parts, a softmax over the sites of both, patches that some rows lack.
+
+    In float32, without dropout, with shares of unequal size and several chunks of species.
+    """
     for name, number in (("one", 1), ("two", 2)):
         done = start(tmp_path / name, CASES, number)
         assert done.returncode == 0, done.stderr
@@ -68,7 +73,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
 def test_when_a_process_is_killed_all_stop_and_another_number_of_them_goes_on(tmp_path: Path) -> None:
     case = {"train": {"regime": "pa", "epochs": 3}, "model": TABLES}
     steps = 3  # of an epoch: the last process dies in the second
-    broken = start(tmp_path / "broken", {"x": case | {"break_at": steps + 2}}, 2)
+    broken = start(tmp_path / "broken", {"x": case | {"kill_at": steps + 2}}, 2)
     assert broken.returncode != 0
     assert "another was lost" in broken.stderr and "--resume" in broken.stderr
     assert len(logs(tmp_path / "broken/x")) == 1
@@ -79,6 +84,12 @@ def test_when_a_process_is_killed_all_stop_and_another_number_of_them_goes_on(tm
     resumed, whole = logs(tmp_path / "broken/x"), logs(tmp_path / "whole/x")
     assert len(resumed) == len(whole) == 3
     np.testing.assert_allclose([x["train_loss"] for x in resumed], [x["train_loss"] for x in whole], rtol=1e-5)
+
+
+def test_what_goes_wrong_in_one_process_alone_is_said_by_it(tmp_path: Path) -> None:
+    done = start(tmp_path, {"x": {"train": {"regime": "pa"}, "model": TABLES, "fail_at": 2}}, 2)
+    assert done.returncode != 0
+    assert "process 1: process 1 of 2: memory ran out here" in done.stderr
 
 
 def test_more_processes_or_parts_than_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,3 +126,17 @@ def test_the_shared_batch_norm_is_torchs_where_there_is_one_process() -> None:
     for name, value in theirs.state_dict().items():
         torch.testing.assert_close(ours.state_dict()[name], value)
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+
+
+def test_one_gpu_by_name_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RunError, match="train.device is 'cuda:0' with 2 processes.*each process then takes a GPU"):
+        choose_device("cuda:0")
+
+
+def test_a_run_that_not_all_processes_can_read_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(trouble, "all_agree", lambda number: False)
+    training = SimpleNamespace(logs=[1, 2])
+    with pytest.raises(RunError, match="process 0 goes on after 2 epochs .*one folder that all processes read") as e:
+        trouble.check_start(training, tmp_path)
+    assert e.value.shared

@@ -14,7 +14,7 @@ import torch
 from releve.config import make_config
 from releve.data import plan_residents, prefetch
 from releve.errors import StoreError
-from releve.estimate import estimate_training
+from releve.estimate import estimate_training, readable
 from releve.members import TrainConfig, matrix_dtype
 from releve.store.build import recipe_of
 from stores import make_mixed_store, make_store
@@ -52,7 +52,8 @@ def test_rows_memory_steps_and_time_are_told() -> None:
     assert facts["phase 1: steps an epoch, seconds a step"].startswith(f"{-(-records // 20)}, ")
     assert facts["phase 2: steps an epoch, seconds a step"].startswith(f"{-(-plots // 20)}, ")
     assert facts["networks, forests"] == "2, 2"
-    assert facts["weights, average, gradients, AdamW"].endswith("kB") or facts["parameters"]
+    number = int(facts["parameters"].replace(",", ""))
+    assert number > 500 and facts["weights, average, gradients, AdamW"] == readable(20 * number)
     assert facts["time of all networks, at most"].endswith((" s", " min"))
 
 
@@ -101,6 +102,12 @@ def test_only_training_is_shared_by_processes(tmp_path: Path) -> None:
         command, env=environment | {"RANK": "1"}, capture_output=True, text=True, timeout=120, check=False
     )
     assert quiet.returncode == 2 and not quiet.stderr.strip()
+    alone = ["train", str(tmp_path / "r.toml"), "--store", "s", "--out", "o", "--dry-run"]
+    (tmp_path / "r.toml").write_text("")
+    done = subprocess.run(
+        [*command[:3], *alone], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 2 and "Start it without torchrun" in done.stderr
 
 
 def test_resident_values_are_those_of_the_files() -> None:

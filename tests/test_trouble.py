@@ -67,12 +67,12 @@ def test_a_modality_that_breaks_a_step_is_named_with_the_first_rows_it_broke(
         return take_step(training, parts, *rest)
 
     monkeypatch.setattr(train, "take_step", watched)
-    with pytest.raises(RunError, match="its landsat values alone give embeddings that are not finite") as caught:
+    with pytest.raises(RunError, match="its landsat values .* alone give embeddings that are not finite") as caught:
         train_member(store, MEMBER, MODEL, CONFIG, SPLIT, tmp_path)
     guilty = next(rows for i, rows in enumerate(taken) if i >= 4 and broken in rows)
+    assert f"landsat values (surveys [{store.surveys['survey_id'][broken]}]) alone" in str(caught.value)
     ids = store.surveys["survey_id"][guilty[:5].tolist()].to_list()
     assert f"by the batch with surveys {ids}" in str(caught.value)
-    assert "--resume" in str(caught.value)
     kept = load_file(tmp_path / "weights.safetensors")
     assert all(tensor.isfinite().all() for tensor in kept.values())
 
@@ -93,7 +93,7 @@ def test_memory_that_runs_out_names_the_batch_and_what_to_change(
     training = start(store)
     monkeypatch.setattr(TableEncoder, "forward", fail)
     with pytest.raises(
-        RunError, match=r"memory of cpu ran out in a batch of 40 rows \(covariates 0.0 MB.*landsat"
+        RunError, match=r"memory ran out of cpu, in a batch of 40 rows \(covariates 0.0 MB.*landsat"
     ) as e:
         train.take_step(training, training.gather(step_of(np.arange(40))), 1e-3, 0)
     assert "Lower train.batch_size (now 32) or raise train.accumulate (now 1)" in str(e.value)

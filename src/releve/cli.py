@@ -212,6 +212,8 @@ def train(
     from releve.store import open_store
 
     config = load_config(recipe, settings)
+    if dry_run and os.environ.get("WORLD_SIZE", "1") != "1":
+        raise RunError("--dry-run by several processes", action="Start it without torchrun")
     if dry_run:
         _print_facts(f"training of {recipe.name} on {store}", estimate_training(config, open_store(store), seed=seed))
         return

@@ -50,25 +50,31 @@ def joined_processes() -> Iterator[None]:
     Raises
     ------
     ProcessError
-        If another process is lost: all stop, and say how to go on.
+        If another process is lost, or something went wrong in this one alone: all stop, and say how to go on.
     """
     if wanted_ranks() == 1:
         yield
         return
-    signal.signal(signal.SIGTERM, _stop)
+    before = signal.signal(signal.SIGTERM, _stop)
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
     try:
         yield
+    except ReleveError as error:
+        if rank() == 0 or error.shared or isinstance(error, ProcessError):
+            raise
+        raise ProcessError(f"process {rank()} of {num_ranks()}: {error}") from error
     except RuntimeError as error:  # dist.DistError is one; gloo's have no class of their own
         words = ("gloo", "nccl", "connection", "peer")
         if isinstance(error, torch.OutOfMemoryError) or not any(word in str(error).lower() for word in words):
             raise
         raise _lost(str(error).splitlines()[0]) from error
+    else:
+        dist.destroy_process_group()  # after an error it would wait for the others, who wait for this process
     finally:
-        dist.destroy_process_group()
+        signal.signal(signal.SIGTERM, before)
 
 
 def _stop(*_: object) -> None:
@@ -97,11 +103,21 @@ def on_first(work: Callable[[], T]) -> T:
         try:
             outcome[0] = work()
         except ReleveError as error:
+            error.shared = True
             outcome[1] = error
     dist.broadcast_object_list(outcome, src=0)
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
+
+
+def all_agree(number: int) -> bool:
+    """Return whether all processes give the same number; they wait for one another."""
+    if not dist.is_initialized():
+        return True
+    ends = torch.tensor([number, -number])
+    dist.all_reduce(ends, dist.ReduceOp.MAX)
+    return int(ends[0]) == -int(ends[1])
 
 
 class _Sum(torch.autograd.Function):

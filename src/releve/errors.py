@@ -22,6 +22,9 @@ class ReleveError(Exception):
         What to do about it.
     """
 
+    shared = False
+    """Whether every process of a joint training raises it; then the first one says it for all."""
+
     def __init__(self, found: str, *, expected: str = "", action: str = "") -> None:
         self.found, self.expected, self.action = found, expected, action
         parts = [found, f"expected {expected}" if expected else "", action]

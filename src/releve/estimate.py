@@ -10,11 +10,13 @@ import numpy as np
 import torch
 
 from releve.config import Config
+from releve.data import prefetch
 from releve.members import choose_device, plan_members
 from releve.pipeline import check_store_matches
 from releve.regimes import Phase, Sampler, fold_rows
 from releve.store import Store
 from releve.train import Training, start_training, take_step
+from releve.trouble import check_parts, out_of_memory_explained
 
 NUM_WARM, NUM_TIMED = 2, 6
 
@@ -47,51 +49,54 @@ def estimate_training(config: Config, store: Store, *, seed: int = 0) -> dict[st
     member, train, phases = networks[0], config.train, config.phases()
     share = {"selection_share": train.selection_share, "seed": member.seed}
     rows = fold_rows(store, member.fold, config.split, train.regime, **share)  # type: ignore[arg-type]
-    training = start_training(store, rows.plots, rows.records, member, config.model, train, config.records)
-    sampler = Sampler(store, rows.plots, rows.records, config.records, train.batch_size)
     facts: dict[str, Any] = {
         "device": describe_device(choose_device(train.device)),
         "rows trained on": f"{len(rows.plots):,} plots, {len(rows.records):,} presence-only",
         "rows to select the epoch on, held out": f"{len(rows.selection):,}, {len(rows.held_out):,}",
         "species": f"{len(store.species_ids):,}",
     }
+    sampler = Sampler(store, rows.plots, rows.records, config.records, train.batch_size)
+    check_parts(sampler.smallest_step(phases), train, config.records)
+    with out_of_memory_explained(train):
+        training = start_training(store, rows.plots, rows.records, member, config.model, train, config.records)
+        each = [probe(training, sampler, phase, seed) for phase in phases]
     for name in training.model.modalities:
         if name in store.arrays:
-            size, where = (
-                store.arrays[name].values.nbytes,
-                "on the device" if name in training.gatherer.resident else "",
-            )
-            where = where or (
-                "decoded from the store's file" if store.arrays[name].offsets is not None else "mapped file"
-            )
-            facts[name] = f"{readable(size)}, {where}"
+            facts[name] = describe_modality(training, name)
     num_parameters = sum(p.numel() for p in training.model.parameters())
     facts["parameters"] = f"{num_parameters:,}"
     facts["weights, average, gradients, AdamW"] = readable(5 * 4 * num_parameters)
-    seconds = 0.0
-    for i, phase in enumerate(phases):
+    total = 0.0
+    for i, (phase, seconds) in enumerate(zip(phases, each, strict=True)):
         num_steps = sampler.num_steps(phase)
-        each = probe(training, sampler, phase, seed)
         which = f"phase {i + 1}: " if len(phases) > 1 else ""
-        facts[f"{which}steps an epoch, seconds a step"] = f"{num_steps:,}, {each:.3g}"
-        facts[f"{which}time an epoch"] = duration(num_steps * each)
-        seconds += num_steps * each * phase.epochs
+        facts[f"{which}steps an epoch, seconds a step"] = f"{num_steps:,}, {seconds:.3g}"
+        facts[f"{which}time an epoch"] = duration(num_steps * seconds)
+        total += num_steps * seconds * phase.epochs
     facts["networks, forests"] = f"{len(networks)}, {len(plan) - len(networks)}"
-    facts["time of all networks, at most"] = duration(seconds * len(networks))
+    facts["time of all networks, at most"] = duration(total * len(networks))
     if training.device.type == "cuda":
         facts["highest memory of the device"] = readable(torch.cuda.max_memory_allocated(training.device))
     return facts
 
 
 def probe(training: Training, sampler: Sampler, phase: Phase, seed: int) -> float:
-    """Return the median seconds of a step, after some to warm up."""
+    """Return the median seconds of a step, after some to warm up; batches are gathered as in a training."""
     training.model.train()
-    times = []
-    for i, step in enumerate(islice(sampler.steps(phase, np.random.default_rng(seed)), NUM_WARM + NUM_TIMED)):
-        started = time.perf_counter()
-        float(take_step(training, training.gather(step), 1e-6, i))  # a number makes a GPU finish
+    steps = islice(sampler.steps(phase, np.random.default_rng(seed)), NUM_WARM + NUM_TIMED)
+    times, started = [], time.perf_counter()
+    for i, parts in enumerate(prefetch(training.gather, steps, training.depth)):
+        float(take_step(training, parts, 1e-6, i))  # a number makes a GPU finish
         times.append(time.perf_counter() - started)
+        started = time.perf_counter()
     return float(np.median(times[NUM_WARM:] or times))
+
+
+def describe_modality(training: Training, name: str) -> str:
+    """Return how large an array is and where it lives."""
+    array = training.gatherer.store.arrays[name]
+    where = "mapped file" if array.offsets is None else "file, decoded for each batch"
+    return f"{readable(array.values.nbytes)}, {'on the device' if name in training.gatherer.resident else where}"
 
 
 def describe_device(device: torch.device) -> str:

@@ -47,7 +47,13 @@ class Logits:
 
 
 def head_loss(
-    features_NF: Tensor, weight_SF: Tensor, bias_S: Tensor, loss_of: LossOf, *, dtype: torch.dtype = torch.float32
+    features_NF: Tensor,
+    weight_SF: Tensor,
+    bias_S: Tensor,
+    loss_of: LossOf,
+    *,
+    dtype: torch.dtype = torch.float32,
+    num_rows: int | None = None,
 ) -> Tensor:
     """Return the sum over chunks of species of a loss of their logits, ``features @ weight.T + bias``.
 
@@ -63,9 +69,12 @@ def head_loss(
         Loss of a chunk, a scalar.
     dtype
         Type of the matrix products; logits and losses are float32.
+    num_rows
+        Rows by which chunks are sized, where several processes must take the same ones; by default N.
     """
+    size = chunk_size(len(features_NF) if num_rows is None else num_rows, features_NF.device)
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (features_NF, weight_SF, bias_S))
-    return _HeadLoss.apply(features_NF, weight_SF, bias_S, loss_of, dtype, wanted)
+    return _HeadLoss.apply(features_NF, weight_SF, bias_S, loss_of, dtype, size, wanted)
 
 
 def chunk_size(num_rows: int, device: torch.device) -> int:
@@ -82,9 +91,10 @@ class _HeadLoss(torch.autograd.Function):
         bias_S: Tensor,
         loss_of: LossOf,
         dtype: torch.dtype,
+        size: int,
         wanted: bool,
     ) -> Tensor:
-        num_species, size = len(weight_SF), chunk_size(len(features_NF), features_NF.device)
+        num_species = len(weight_SF)
         features = features_NF.to(dtype)
         grad_features = torch.zeros_like(features_NF, dtype=torch.float32)
         grad_weight = torch.empty_like(weight_SF, dtype=torch.float32) if wanted else None
@@ -115,4 +125,4 @@ class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grads = [(x * grad).to(dtype) for x, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)]
-        return (*grads, None, None, None)
+        return (*grads, None, None, None, None)

@@ -128,6 +128,11 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda", local)
     if name == "auto":
         return torch.device("cpu")
+    if name.startswith("cuda:") and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RunError(
+            f"train.device is {name!r} with {os.environ['WORLD_SIZE']} processes",
+            expected="'auto' or 'cuda': each process then takes a GPU of its own",
+        )
     found = ["auto", "cpu", "cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if name not in found or (name == "cuda" and not torch.cuda.is_available()):
         raise RunError(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from releve.data import Batch, Gatherer
+from releve.distributed import num_ranks
 from releve.head_loss import Logits, head_loss
 from releve.losses import BACKGROUNDS, LOSSES, Sites
 from releve.members import TrainConfig
@@ -139,7 +140,8 @@ class Objective(nn.Module):
                 loss = loss + weight * LOSSES[self.records.loss](sites)
             return loss
 
-        return head_loss(features_NF, *self.model.species_weights(), loss_of, dtype=self.dtype)
+        rows = -(-len(whole.rows) // num_ranks())  # the same number in all processes
+        return head_loss(features_NF, *self.model.species_weights(), loss_of, dtype=self.dtype, num_rows=rows)
 
     def plot_loss(
         self,

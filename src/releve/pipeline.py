@@ -26,6 +26,7 @@ from releve.report import FILES, write_report
 from releve.runs import Run, add_step, open_run, predict_held_out, write_record
 from releve.store import Store, build_store, recipe_differences, recipe_of
 from releve.train import train_member
+from releve.trouble import out_of_memory_explained
 
 
 def prepare(config: Config, data: Path, out: Path, *, seed: int = 0, overwrite: bool = False) -> Store:
@@ -146,7 +147,8 @@ def train(
                 settings = (config.model, config.train)
                 options: dict[str, Any] = {"records": config.records, "resume": resume, "advance": advance}
                 stop_after = None if member.fold is not None else mean_best_epochs(out, plan, config)
-                train_member(store, member, *settings, *place, **options, stop_after=stop_after)
+                with out_of_memory_explained(config.train):
+                    train_member(store, member, *settings, *place, **options, stop_after=stop_after)
             timings[member.name] = round(time.monotonic() - member_started, 1)
     on_first(lambda: decide(Run(out, config, seed, tuple(plan))))
     on_first(lambda: write_record(out, "train", started, **facts, timings=timings))

@@ -204,8 +204,8 @@ class Sampler:
         self.plots, self.records, self.config, self.batch_size = plots, records, config, batch_size
         lon, lat = store.lon[records], store.lat[records]
         xy_m = project(lon, lat, equal_area_crs(lon, lat)) if len(records) else np.zeros((0, 2))
-        self.thinned = _inverse_count(xy_m, THINNING_CELL_KM, config.thinning)
-        self.even = _inverse_count(xy_m, BACKGROUND_CELL_KM, 1.0)
+        self.thinned = Draws(records, _inverse_count(xy_m, THINNING_CELL_KM, config.thinning))
+        self.even = Draws(records, _inverse_count(xy_m, BACKGROUND_CELL_KM, 1.0))
 
     def num_steps(self, phase: Phase) -> int:
         """Return the steps of an epoch: one pass over the plots, or over as many presence-only rows as there are."""
@@ -229,20 +229,35 @@ class Sampler:
         if phase.records:
             ratio = self.config.rows_per_plot * len(self.plots) if phase.plots else len(self.records)
             number = max(2 * num_steps, round(ratio))
-            records = np.array_split(self._draw(self.thinned, number, rng), num_steps)
+            records = np.array_split(self.thinned.draw(number, rng), num_steps)
         for ours, theirs in zip(plots, records, strict=True):
             needed = len(theirs) if self.config.background != "target_group" else 0
-            yield Step(ours, theirs, self._draw(self.even, needed, rng) if needed else none)
+            yield Step(ours, theirs, self.even.draw(needed, rng) if needed else none)
 
-    def _draw(self, weights: NDArray[np.float64], number: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return presence-only rows: all of them in random order where that is what was asked, else a weighted draw."""
-        if number == len(self.records) and len(weights) and weights.min() == weights.max():
-            return rng.permutation(self.records)
-        cumulative = np.cumsum(weights)
+
+class Draws:
+    """Draws rows with weights.
+
+    Parameters
+    ----------
+    rows
+        Positions in a store.
+    weights
+        (rows,) how often each is drawn against others.
+    """
+
+    def __init__(self, rows: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
+        self.rows, self._cumulative = rows, np.cumsum(weights)
+        self._even = len(weights) > 0 and weights.min() == weights.max()
+
+    def draw(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return rows: all of them in random order where that is what was asked, else a weighted draw."""
+        if number == len(self.rows) and self._even:
+            return rng.permutation(self.rows)
         # systematic sampling: a row of weight w is drawn floor or ceil of its expected number of times
-        points = (np.arange(number) + rng.random()) * (cumulative[-1] / number)
-        drawn = np.minimum(np.searchsorted(cumulative, points, side="right"), len(weights) - 1)
-        return rng.permutation(self.records[drawn])
+        points = (np.arange(number) + rng.random()) * (self._cumulative[-1] / number)
+        drawn = np.minimum(np.searchsorted(self._cumulative, points, side="right"), len(self.rows) - 1)
+        return rng.permutation(self.rows[drawn])
 
 
 def _inverse_count(xy_m: NDArray[np.float64], cell_km: float, power: float) -> NDArray[np.float64]:

@@ -35,7 +35,7 @@ from releve.optimizer import learning_rate_at, make_optimizer, update_average
 from releve.prepare.split import SplitConfig
 from releve.regimes import RecordsConfig, Sampler, Step, fold_rows, plan_phases, weigh_silence
 from releve.store import Store
-from releve.trouble import check_losses, check_parts, out_of_memory_explained
+from releve.trouble import check_losses, check_parts, check_start, out_of_memory_explained
 from releve.validation import predict_logits, validate
 
 __all__ = ["predict_logits", "train_member"]
@@ -137,6 +137,7 @@ def train_member(
     training = start_training(store, rows.plots, rows.records, member, model_config, config, records)
     if resume:
         restore_state(folder, training)
+    check_start(training, folder)
     sampler = Sampler(store, rows.plots, rows.records, records, config.batch_size)
     check_parts(sampler.smallest_step(phases), config, records)
     advance(len(training.logs))
@@ -154,7 +155,7 @@ def train_member(
             steps = sampler.steps(phase, np.random.default_rng([member.seed, epoch]))
             for i, parts in enumerate(prefetch(training.gather, steps, training.depth)):
                 rate = learning_rate_at(at * num_steps + i, phase.epochs * num_steps, config)
-                recent.append((parts[0].own.rows, take_step(training, parts, rate, epoch * num_steps + i)))
+                recent.append((parts[0].whole.rows, take_step(training, parts, rate, epoch * num_steps + i)))
                 if len(recent) == LOG_EVERY or i == num_steps - 1:
                     total += check_losses(training, recent, store, folder, epoch) / num_steps
                     recent.clear()
@@ -220,7 +221,7 @@ def take_step(training: Training, parts: list[Part], learning_rate: float, num_t
     for group in training.optimizer.param_groups:
         group["lr"] = learning_rate
     total = torch.zeros((), device=training.device)
-    with out_of_memory_explained(parts, config):
+    with out_of_memory_explained(config, parts):
         for i, part in enumerate(parts):
             with nullcontext() if i == len(parts) - 1 else training.unshared():
                 loss = training.objective(part)

@@ -113,7 +113,8 @@ class Gatherer:
             held = self.resident[name]
             index = torch.from_numpy(self._row_of[name][rows])
             index = index.pin_memory() if held.is_cuda else index
-            return held.index_select(0, index.to(held.device, non_blocking=True))
+            values = held.index_select(0, index.to(held.device, non_blocking=True))
+            return values.view(torch.uint16) if self.store.arrays[name].spec.dtype == "uint16" else values
         gathered = self.store.arrays[name].gather(rows, self._pool)
         if name == "covariates" and self._column_places is not None:
             gathered = _reorder(gathered, self._column_places)

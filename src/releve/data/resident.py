@@ -47,10 +47,10 @@ def place_arrays(store: Store, modalities: tuple[str, ...], device: torch.device
 
 
 def upload(array: StoredArray, device: torch.device) -> Tensor:
-    """Return (rows, *shape) values of a raw array on a device, copied block by block."""
-    dtype = torch.from_numpy(np.empty(0, array.spec.dtype)).dtype
-    values = torch.empty(array.values.shape, dtype=dtype, device=device)
+    """Return (rows, *shape) values of a raw array on a device, copied block by block; uint16 as the bits of int16."""
+    dtype = np.dtype("int16") if array.spec.dtype == "uint16" else np.dtype(array.spec.dtype)
+    values = torch.empty(array.values.shape, dtype=torch.from_numpy(np.empty(0, dtype)).dtype, device=device)
     block = max(1, UPLOAD_BYTES // max(1, array.values[:1].nbytes))
     for first in range(0, len(values), block):
-        values[first : first + block] = torch.from_numpy(np.array(array.values[first : first + block]))
+        values[first : first + block] = torch.from_numpy(np.array(array.values[first : first + block]).view(dtype))
     return values

@@ -62,7 +62,9 @@ def align_series(
     season_end_month = (torch.arange(num_seasons, device=values_BCYQ.device) + 1) * 12 // num_seasons
     ended_BQ = season_end_month < month_B[:, None]
     visible_BRQ = inside_BR[:, :, None] & ((back_R > 0)[None, :, None] | ended_BQ[:, None, :])
-    return values_BCYQ.gather(2, gather), visible_BRQ
+    narrow = values_BCYQ.dtype == torch.uint16  # which GPUs do not gather
+    aligned_BCRQ = (values_BCYQ.view(torch.int16) if narrow else values_BCYQ).gather(2, gather)
+    return aligned_BCRQ.view(torch.uint16) if narrow else aligned_BCRQ, visible_BRQ
 
 
 def zero_last_layer(layers: nn.Sequential) -> None:
@@ -130,10 +132,11 @@ class SeriesScale(nn.Module):
         aligned, visible_BRQ = align_series(
             values_BCYQ, year_B, month_B, first_year=self.first_year, years_back=self.years_back
         )
-        visible = visible_BRQ[:, None].expand_as(aligned)
+        values = aligned.to(self.mean.dtype)
+        visible = visible_BRQ[:, None].expand_as(values)
         if self.fill is not None:
-            visible = visible & (aligned != self.fill)
-        scaled = torch.where(visible, (aligned.to(self.mean.dtype) - self.mean) / self.std, 0.0)
+            visible = visible & (values != self.fill)
+        scaled = torch.where(visible, (values - self.mean) / self.std, 0.0)
         return torch.cat([scaled, visible.to(scaled.dtype).mean(dim=1, keepdim=True)], dim=1)
 
 

@@ -21,10 +21,9 @@ import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from machine import describe_machine
+from machine import describe_machine, show_page
 from releve.data import Batch
 from releve.data.survey import survey_features
-from releve.files import write_text
 from releve.members import Member, TrainConfig
 from releve.models import ModelConfig, build_model
 from releve.objective import make_part
@@ -227,10 +226,7 @@ def main() -> None:
                 model = ModelConfig(modalities=MODALITIES, **changes)
                 found = break_down(store, model, options.batch, precision)
                 lines.append(f"| {title} | {precision} | " + " | ".join(f"{x:.1f}" for x in found.values()) + " |")
-    page = "\n".join([*lines, ""])
-    print(page)
-    if options.save:
-        write_text(Path(__file__).with_suffix(".md"), page)
+    show_page([*lines, ""], __file__, save=options.save)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,9 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from machine import describe_machine
+from machine import describe_machine, show_page
 from releve.data import Gatherer
 from releve.data.resident import upload
-from releve.files import write_text
 from releve.members import Member, TrainConfig
 from releve.models import ModelConfig
 from releve.regimes import Phase, RecordsConfig, Sampler, Step
@@ -202,10 +201,7 @@ def main() -> None:
         store = make_store(folders[3], options.images, 0, options.species, ("patch",))
         for title, how in (("ResNet-18, 4 x 128 x 128", {}), ("the same, compiled", {"compiled": True})):
             lines.append(time_rows(title, store, IMAGES, min(512, options.batch), speed, records=False, **how))
-    page = "\n".join([*lines, ""])
-    print(page)
-    if options.save:
-        write_text(Path(__file__).with_suffix(".md"), page)
+    show_page([*lines, ""], __file__, save=options.save)
 
 
 if __name__ == "__main__":

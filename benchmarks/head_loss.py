@@ -19,8 +19,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from machine import describe_machine
-from releve.files import write_text
+from machine import describe_machine, show_page
 from releve.head_loss import Logits, head_loss
 from releve.losses import LOSSES, Sites
 from releve.objective import Presences
@@ -113,7 +112,7 @@ def main() -> None:
         f"{PER_ROW} of them present in a row; forward and backward, medians of {PAIRS} pairs of processes. *dense* is "
         "`binary_cross_entropy_with_logits` of `linear` on a table of 0 and 1 made for the batch, *fused* is "
         "`releve.head_loss`. *floor* are the three matrix products alone. Memory is what the process's "
-        "highest resident size grows by. bf16 is native to this processor (AVX-512 BF16); without that it is no gain.",
+        "highest resident size grows by. bf16 is native to this processor (AVX-512 BF16).",
         "",
         "| width | products in | dense, ms | fused, ms | times faster | floor, ms | dense, MB | fused, MB "
         "| of the memory |",
@@ -144,10 +143,7 @@ def main() -> None:
         "Losses and the norms of the weights' gradients agree to 1e-5 in float32 and 2 % in bf16.",
         "",
     ]
-    page = "\n".join(lines)
-    print(page)
-    if options.save:
-        write_text(Path(__file__).with_suffix(".md"), page)
+    show_page(lines, __file__, save=options.save)
 
 
 if __name__ == "__main__":

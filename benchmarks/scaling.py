@@ -20,8 +20,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from epoch import MODALITIES, least, start
-from machine import describe_machine
-from releve.files import write_text
+from machine import describe_machine, show_page
 from releve.members import Member, TrainConfig
 from releve.models import ModelConfig
 from releve.regimes import Phase, RecordsConfig, Sampler
@@ -127,10 +126,7 @@ def main() -> None:
         f"That store was made in {made:.0f} s; statistics, trust and thinning of its rows took {ready:.0f} s.",
         "",
     ]
-    page = "\n".join(lines)
-    print(page)
-    if options.save:
-        write_text(Path(__file__).with_suffix(".md"), page)
+    show_page(lines, __file__, save=options.save)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from releve.prepare.split import SplitConfig
 from releve.regimes import FoldRows, RecordsConfig, Step, fold_rows
 from releve.store import Store
 from releve.train import Training, train_member
+from releve.validation import predict_logits
 from stores import make_store
 
 MODEL = ModelConfig(
@@ -94,7 +95,7 @@ def test_the_loss_falls_and_a_planted_signal_is_learned(tmp_path: Path) -> None:
     val = rows_of(store, SPLIT).held_out
     model = load_member(tmp_path, TABLES, torch.device("cpu"))
     gatherer = Gatherer(store, model.modalities, model.statistics.categories)
-    logits = torch.cat(list(train.predict_logits(model, gatherer, val, torch.device("cpu"))))
+    logits = torch.cat(list(predict_logits(model, gatherer, val, torch.device("cpu"))))
     warmth = store.arrays["covariates"].values[store.arrays["covariates"].row_of[val], 0]
     known = np.isfinite(warmth)
     for species in range(8):
@@ -352,7 +353,7 @@ def test_validation_is_that_of_all_rows_at_once(store: Store) -> None:
     training = start(store, TABLES, CONFIG)
     rows = np.arange(150)
     loss, _, sf1 = train.validate(training, rows)
-    logits = torch.cat(list(train.predict_logits(training.average, training.gatherer, rows, training.device, 7)))
+    logits = torch.cat(list(predict_logits(training.average, training.gatherer, rows, training.device, 7)))
     batch = training.gatherer.batch(rows)
     expected = LOSSES["bce"](Sites(logits, batch.label_rows, batch.label_species))
     assert loss == pytest.approx(expected.item(), rel=1e-5)
@@ -364,7 +365,7 @@ def test_a_loaded_member_predicts_as_it_was_validated(store: Store, tmp_path: Pa
     model = load_member(tmp_path, MODEL, torch.device("cpu"))
     val = rows_of(store, SPLIT).selection
     gatherer = Gatherer(store, model.modalities, model.statistics.categories)
-    logits = torch.cat(list(train.predict_logits(model, gatherer, val, torch.device("cpu"))))
+    logits = torch.cat(list(predict_logits(model, gatherer, val, torch.device("cpu"))))
     batch = gatherer.batch(val)
     loss = LOSSES["bce"](Sites(logits, batch.label_rows, batch.label_species))
     assert loss.item() == pytest.approx(logs[0].val_loss, rel=1e-5)

@@ -207,12 +207,12 @@ def train(
     """
     from releve import pipeline
     from releve.config import load_config
-    from releve.distributed import joined_processes, rank
+    from releve.distributed import joined_processes, rank, wanted_ranks
     from releve.estimate import estimate_training
     from releve.store import open_store
 
     config = load_config(recipe, settings)
-    if dry_run and os.environ.get("WORLD_SIZE", "1") != "1":
+    if dry_run and wanted_ranks() > 1:
         raise RunError("--dry-run by several processes", action="Start it without torchrun")
     if dry_run:
         _print_facts(f"training of {recipe.name} on {store}", estimate_training(config, open_store(store), seed=seed))

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from releve.checkpoint import save_weights
 from releve.data import Gatherer, measure_statistics
+from releve.distributed import wanted_ranks
 from releve.errors import RunError
 from releve.files import write_json
 from releve.models import ModelConfig
@@ -128,9 +129,9 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda", local)
     if name == "auto":
         return torch.device("cpu")
-    if name.startswith("cuda:") and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if name.startswith("cuda:") and wanted_ranks() > 1:
         raise RunError(
-            f"train.device is {name!r} with {os.environ['WORLD_SIZE']} processes",
+            f"train.device is {name!r} with {wanted_ranks()} processes",
             expected="'auto' or 'cuda': each process then takes a GPU of its own",
         )
     found = ["auto", "cpu", "cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]

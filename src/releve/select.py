@@ -28,7 +28,8 @@ from releve.prepare.split import assign_folds
 from releve.progress import progress_bar
 from releve.regimes import fold_rows
 from releve.store import Store
-from releve.train import predict_logits, train_member
+from releve.train import train_member
+from releve.validation import predict_logits
 
 CHOSEN = ("model", "records", "train")
 BETWEEN_VALUES = re.compile(r",(?![^\[]*\])")

@@ -36,9 +36,7 @@ from releve.prepare.split import SplitConfig
 from releve.regimes import RecordsConfig, Sampler, Step, fold_rows, plan_phases, weigh_silence
 from releve.store import Store
 from releve.trouble import check_losses, check_parts, check_start, out_of_memory_explained
-from releve.validation import predict_logits, validate
-
-__all__ = ["predict_logits", "train_member"]
+from releve.validation import validate
 
 LOG_EVERY = 50  # steps between looks at the loss; a look makes a GPU wait
 DEPTH = 3  # steps that are gathered ahead, where it can be done beside the computation

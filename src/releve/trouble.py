@@ -58,10 +58,12 @@ def check_parts(num_rows: int, config: TrainConfig, records: RecordsConfig) -> N
             )
         )
     if config.accumulate > 1 and config.regime != "pa" and records.loss == "deep_maxent":
-        raise RunError(
-            f"records.loss = 'deep_maxent' with train.accumulate = {config.accumulate}",
-            expected="all rows of a step together, since the loss is a softmax over them",
-            action="Set train.accumulate = 1, or start more processes",
+        raise shared(
+            RunError(
+                f"records.loss = 'deep_maxent' with train.accumulate = {config.accumulate}",
+                expected="all rows of a step together, since the loss is a softmax over them",
+                action="Set train.accumulate = 1, or start more processes",
+            )
         )
 
 

@@ -49,7 +49,7 @@ class ModelConfig(BaseModel):
     """8: predictions see a patch under all turns and mirrors and take the mean, at eight times the cost."""
     patch_checkpointing: bool = False
     """Work out the backbone's activations again for the gradients instead of keeping them: for backbones, patches or
-    batches too large for a GPU's memory, at a third more time."""
+    batches too large for a GPU's memory, at the cost of a second forward pass."""
     pretrained: str | None = None
     """Weights of the backbone: a local file, or ``hub``."""
     observation_dim: int = Field(32, ge=1, le=512)

@@ -86,9 +86,12 @@ def time_flags(table: Any, config: Any, extent: Any) -> dict[str, float]:
 
 def measure(data: Path, num_records: int, columns: Path | None) -> dict[str, Any]:
     """Time the steps once, in this process, and return seconds, peak memory and what was found."""
-    from releve.ingest import open_release, read_occurrences
-    from releve.prepare.clean import CleanConfig, clean_records, flag_records
+    from releve.ingest.release import open_release
+    from releve.ingest.surveys import read_occurrences
+    from releve.prepare.clean import clean_records
+    from releve.prepare.config import CleanConfig
     from releve.prepare.enrich import EnrichConfig, enrich_records, publisher_taste
+    from releve.prepare.flags import flag_records
 
     seconds, cpu_seconds = {}, {}
 
@@ -253,7 +256,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = args.data
         if data is None:
-            from releve.simulate import FULL_TABLES, simulate_release
+            from releve.simulate.config import FULL_TABLES
+            from releve.simulate.write import simulate_release
 
             data = Path(folder) / "release"
             simulate_release(FULL_TABLES, data)

@@ -18,13 +18,16 @@ import polars as pl
 from sklearn.ensemble import ExtraTreesRegressor
 
 from machine import describe_machine
-from releve.decide import Lists, coverage_table, fit_calibration, miss_rate_thresholds, row_threshold_sets
-from releve.decide.calibration import to_logits
-from releve.decide.conformal import false_risk_threshold, miss_risk_threshold
+from releve.decide.calibration import fit_calibration, to_logits
+from releve.decide.conformal import false_risk_threshold, miss_rate_thresholds, miss_risk_threshold, row_threshold_sets
+from releve.decide.coverage import coverage_table
 from releve.decide.shift import shift_weights
 from releve.files import write_text
-from releve.simulate import SimulateConfig, draw_presences, make_species, make_world, sample_landscape, sample_plots
-from releve.simulate.surveys import visit_features
+from releve.lists import Lists
+from releve.simulate.config import SimulateConfig
+from releve.simulate.species import make_species
+from releve.simulate.surveys import draw_presences, sample_landscape, sample_plots, visit_features
+from releve.simulate.world import make_world
 
 COVERAGE = 0.9
 NUM_SPECIES = 150

@@ -24,16 +24,23 @@ import numpy as np
 import sklearn.metrics
 import torch
 
-from releve.decide import expected_f1_sets, expected_f1_value, fit_calibration, fit_threshold, threshold_sets, to_logits
-from releve.decide.decision import DecideConfig, KindDecision, fit_decision
+from releve.decide.calibration import fit_calibration, to_logits
+from releve.decide.config import DecideConfig
+from releve.decide.decision import KindDecision, fit_decision
+from releve.decide.expected_f1 import expected_f1_sets, expected_f1_value
 from releve.decide.macro import expected_f1_macro_sets, fit_macro
 from releve.decide.methods import CALIBRATIONS
-from releve.decide.rules import FITS, RULES, RuleOptions
-from releve.evaluate import BOOTSTRAP_BLOCK_KM, assessment_groups
+from releve.decide.rules import FITS, RULES, RuleOptions, fit_threshold, threshold_sets
+from releve.evaluate.facts import BOOTSTRAP_BLOCK_KM
+from releve.evaluate.held_out import assessment_groups
 from releve.files import write_text
 from releve.geo import block_ids, equal_area_crs, project
-from releve.metrics import Lists, bootstrap_interval, rank_scores, score_sets
-from releve.runs import open_run, predict_held_out
+from releve.lists import Lists
+from releve.metrics.intervals import bootstrap_interval
+from releve.metrics.ranks import rank_scores
+from releve.metrics.sets import score_sets
+from releve.runs.folder import open_run
+from releve.runs.predict import predict_held_out
 
 NUM_SURVEYS, NUM_SPECIES = 10_000, 10_000
 

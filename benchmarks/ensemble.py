@@ -27,14 +27,19 @@ import polars as pl
 import torch
 
 from machine import describe_machine
-from releve.decide import fit_calibration, to_logits
-from releve.decide.calibration import PRIOR, LogitBins, fit_logistic, logit_histograms
-from releve.decide.decision import DecideConfig, fit_decision
+from releve.decide.calibration import PRIOR, LogitBins, fit_calibration, fit_logistic, logit_histograms, to_logits
+from releve.decide.config import DecideConfig
+from releve.decide.decision import fit_decision
 from releve.decide.macro import expected_f1_macro_sets, fit_macro
-from releve.evaluate import assessment_groups, bootstrap_blocks, decide_held_out, rank_within_folds
+from releve.evaluate.entry import rank_within_folds
+from releve.evaluate.facts import bootstrap_blocks
+from releve.evaluate.held_out import assessment_groups, decide_held_out
 from releve.files import write_json, write_text
-from releve.metrics import Lists, bootstrap_interval, percentile_interval, resample_species_f1, score_sets
-from releve.runs import Run, open_run, predict_held_out
+from releve.lists import Lists
+from releve.metrics.intervals import bootstrap_interval, percentile_interval, resample_species_f1
+from releve.metrics.sets import score_sets
+from releve.runs.folder import Run, open_run
+from releve.runs.predict import predict_held_out
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "geoplant-mini.toml"

@@ -22,14 +22,16 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from machine import describe_machine, show_page
-from releve.data import Batch
+from releve.data.batch import Batch
 from releve.data.survey import survey_features
-from releve.members import Member, TrainConfig
-from releve.models import ModelConfig, build_model
-from releve.objective import make_part
-from releve.regimes import Phase, RecordsConfig, Sampler
-from releve.store import Store
-from releve.train import Training, start_training, take_step
+from releve.models.config import ModelConfig
+from releve.models.model import build_model
+from releve.store.read import Store
+from releve.train.config import Phase, RecordsConfig, TrainConfig
+from releve.train.loop import Training, start_training, take_step
+from releve.train.members import Member
+from releve.train.objective import make_part
+from releve.train.sampler import Sampler
 from sizes import NUM_PLOTS, PLOT_SPECIES, make_store
 
 MODALITIES = ("covariates", "survey", "location", "landsat", "climate")

@@ -26,13 +26,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from machine import describe_machine, show_page
-from releve.data import Gatherer
+from releve.data.gather import Gatherer
 from releve.data.resident import upload
-from releve.members import Member, TrainConfig
-from releve.models import ModelConfig
-from releve.regimes import Phase, RecordsConfig, Sampler, Step
-from releve.store import Store
-from releve.train import DEPTH, Training, start_training, take_step
+from releve.models.config import ModelConfig
+from releve.store.read import Store
+from releve.train.config import Phase, RecordsConfig, TrainConfig
+from releve.train.loop import DEPTH, Training, start_training, take_step
+from releve.train.members import Member
+from releve.train.sampler import Sampler, Step
 from sizes import ALL_SPECIES, NUM_PLOTS, NUM_RECORDS, make_store
 
 CUBES = ("covariates", "landsat", "climate")
@@ -110,7 +111,7 @@ def best(work: Callable[[], object], repeats: int) -> float:
 
 def epoch(training: Training, sampler: Sampler, phase: Phase, limit: int | None = None) -> tuple[float, int]:
     """Return seconds and rows of an epoch, or of its first steps."""
-    from releve.data import prefetch
+    from releve.data.prefetch import prefetch
 
     steps = list(sampler.steps(phase, np.random.default_rng(0)))[:limit]
     depth = DEPTH if DEVICE.type == "cuda" else 0

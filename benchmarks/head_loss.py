@@ -20,9 +20,9 @@ import torch
 from torch.nn import functional
 
 from machine import describe_machine, show_page
-from releve.head_loss import Logits, head_loss
-from releve.losses import LOSSES, Sites
-from releve.objective import Presences
+from releve.train.head_loss import Logits, head_loss
+from releve.train.losses import LOSSES, Sites
+from releve.train.objective import Presences
 
 BATCH, SPECIES, PER_ROW = 1024, 11_255, 17
 WIDTHS = (128, 256, 512)
@@ -111,7 +111,7 @@ def main() -> None:
         f"`python benchmarks/head_loss.py --save`: {describe_machine()}. {BATCH:,} rows, {SPECIES:,} species, "
         f"{PER_ROW} of them present in a row; forward and backward, medians of {PAIRS} pairs of processes. *dense* is "
         "`binary_cross_entropy_with_logits` of `linear` on a table of 0 and 1 made for the batch, *fused* is "
-        "`releve.head_loss`. *floor* are the three matrix products alone. Memory is what the process's "
+        "`releve.train.head_loss`. *floor* are the three matrix products alone. Memory is what the process's "
         "highest resident size grows by. bf16 is native to this processor (AVX-512 BF16).",
         "",
         "| width | products in | dense, ms | fused, ms | times faster | floor, ms | dense, MB | fused, MB "

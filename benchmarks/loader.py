@@ -19,11 +19,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from releve.data import Gatherer
-from releve.ingest import PatchSource, Release, SeriesSource, open_release, patch_source, read_surveys, series_source
-from releve.simulate import SimulateConfig, simulate_release
-from releve.store import DataConfig, Store, build_store
+from releve.data.gather import Gatherer
+from releve.ingest.cubes import SeriesSource, series_source
+from releve.ingest.patches import PatchSource, patch_source
+from releve.ingest.release import Release, open_release
+from releve.ingest.surveys import read_surveys
+from releve.simulate.config import SimulateConfig
+from releve.simulate.write import simulate_release
+from releve.store.build import build_store
 from releve.store.chunks import num_cores
+from releve.store.config import DataConfig
+from releve.store.read import Store
 
 BATCH_SIZE = 128
 NUM_COMPARED = 50

@@ -26,7 +26,10 @@ from sklearn.linear_model import LogisticRegression
 
 from machine import describe_machine
 from releve.files import write_text
-from releve.metrics import Lists, rank_scores, score_cells, score_sets
+from releve.lists import Lists
+from releve.metrics.cells import score_cells
+from releve.metrics.ranks import rank_scores
+from releve.metrics.sets import score_sets
 
 SIZES = ((5_000, 1_000), (10_000, 2_000), (20_000, 4_000))
 LONGEST_S = 60  # the next size has four times as many cells: seven minutes or more of scikit-learn

@@ -24,13 +24,15 @@ import torch
 
 from machine import describe_machine
 from releve import pipeline
-from releve.checkpoint import save_weights
 from releve.config import make_config
-from releve.data import Statistics
+from releve.data.statistics import Statistics
 from releve.files import write_text
-from releve.models import build_model
-from releve.runs import BATCH_SIZE, Run
-from releve.simulate import SimulateConfig, simulate_release
+from releve.models.model import build_model
+from releve.runs.folder import Run
+from releve.runs.predict import BATCH_SIZE
+from releve.simulate.config import SimulateConfig
+from releve.simulate.write import simulate_release
+from releve.train.checkpoint import save_weights
 
 RECIPE = {
     "title": "benchmark",

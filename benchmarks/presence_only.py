@@ -29,12 +29,14 @@ from machine import describe_machine
 from releve import pipeline
 from releve.config import make_config
 from releve.demo import read_truth
-from releve.ingest import open_release
-from releve.metrics import rank_scores, score_sets
+from releve.ingest.release import open_release
+from releve.metrics.ranks import rank_scores
+from releve.metrics.sets import score_sets
 from releve.progress import quiet_progress
-from releve.runs import predict_probs
-from releve.simulate import SimulateConfig, simulate_release
-from releve.store import build_store
+from releve.runs.predict import predict_probs
+from releve.simulate.config import SimulateConfig
+from releve.simulate.write import simulate_release
+from releve.store.build import build_store
 from releve.store.chunks import num_cores
 
 FIRST_WORLD = 10  # worlds 0 and 1 were looked at while the settings were chosen

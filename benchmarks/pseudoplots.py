@@ -28,11 +28,13 @@ import polars as pl
 
 from machine import describe_machine
 from releve.geo import EARTH_RADIUS_KM, project
-from releve.ingest import open_release
+from releve.ingest.release import open_release
 from releve.ingest.surveys import read_occurrences
-from releve.prepare.pseudoplots import PseudoplotConfig, group_records
+from releve.prepare.config import PseudoplotConfig
 from releve.prepare.pseudoplots.cells import assign_cells
-from releve.simulate import FULL_TABLES, simulate_release
+from releve.prepare.pseudoplots.group import group_records
+from releve.simulate.config import FULL_TABLES
+from releve.simulate.write import simulate_release
 
 SIZE_M = 1000.0
 SIZES = (500_000, 1_000_000, 2_000_000, 5_079_797)

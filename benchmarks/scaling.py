@@ -21,11 +21,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from epoch import MODALITIES, least, start
 from machine import describe_machine, show_page
-from releve.members import Member, TrainConfig
-from releve.models import ModelConfig
-from releve.regimes import Phase, RecordsConfig, Sampler
-from releve.store import Store
-from releve.train import Training, start_training, take_step
+from releve.models.config import ModelConfig
+from releve.store.read import Store
+from releve.train.config import Phase, RecordsConfig, TrainConfig
+from releve.train.loop import Training, start_training, take_step
+from releve.train.members import Member
+from releve.train.sampler import Sampler
 from sizes import ALL_SPECIES, NUM_PLOTS, NUM_RECORDS, PLOT_SPECIES, make_store
 
 CUBES = ("covariates", "landsat", "climate")

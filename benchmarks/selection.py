@@ -29,14 +29,16 @@ from machine import describe_machine
 from releve import pipeline
 from releve.config import Config, make_config
 from releve.demo import read_truth
-from releve.ingest import open_release
-from releve.metrics import rank_scores
+from releve.evaluate.select import plan_candidates, select_settings
+from releve.ingest.release import open_release
+from releve.metrics.ranks import rank_scores
 from releve.progress import quiet_progress
-from releve.runs import predict_probs
-from releve.select import plan_candidates, select_settings
-from releve.simulate import SimulateConfig, simulate_release
-from releve.store import Store, build_store
+from releve.runs.predict import predict_probs
+from releve.simulate.config import SimulateConfig
+from releve.simulate.write import simulate_release
+from releve.store.build import build_store
 from releve.store.chunks import num_cores
+from releve.store.read import Store
 
 FIRST_WORLD = 100
 WORLD: dict[str, Any] = {

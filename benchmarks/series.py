@@ -28,13 +28,16 @@ from releve.config import Config, make_config
 from releve.data.statistics import ArrayStatistics
 from releve.demo import RECIPE, read_truth
 from releve.files import write_text
-from releve.ingest import open_release
-from releve.metrics import Lists, score_sets
+from releve.ingest.release import open_release
+from releve.lists import Lists
+from releve.metrics.sets import score_sets
 from releve.models.series import SERIES_ENCODERS
 from releve.progress import quiet_progress
-from releve.runs import predict_probs
-from releve.simulate import SimulateConfig, simulate_release
-from releve.store import Store, build_store
+from releve.runs.predict import predict_probs
+from releve.simulate.config import SimulateConfig
+from releve.simulate.write import simulate_release
+from releve.store.build import build_store
+from releve.store.read import Store
 
 SERIES = {
     "Landsat": ArrayStatistics(shape=(6, 21, 4), fill=255, mean=[60.0] * 6, std=[30.0] * 6, first_year=2000),

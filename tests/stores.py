@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from releve.metrics import Lists
-from releve.store import Store, StoredArray
+from releve.lists import Lists
+from releve.store.read import Store, StoredArray
 from releve.store.schema import STORE_FORMAT, ArraySpec, Manifest
 
 COVARIATES = ("warmth", "rain", "soil", "cover")

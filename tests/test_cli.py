@@ -153,7 +153,7 @@ def test_score_prints_one_object_worked_out_by_hand_without_torch(tmp_path: Path
     assert scores["macro_f1"] == pytest.approx((2 / 3 + 0 + 1 / 2 + 0) / 4)
     assert scores["recall"] == pytest.approx((1 / 3 + 1 + 0 + 0) / 4)
     assert scores["precision"] == pytest.approx((1 / 2 + 1 + 0 + 0) / 4)
-    imports = "import sys, releve.submission; assert not {'torch', 'sklearn'} & set(sys.modules)"
+    imports = "import sys, releve.evaluate.submission; assert not {'torch', 'sklearn'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", imports], check=True, timeout=60)
 
 

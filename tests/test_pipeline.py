@@ -15,9 +15,10 @@ import pytest
 from releve import pipeline
 from releve.config import make_config
 from releve.errors import RunError, StoreError
-from releve.predict import store_for_prediction
-from releve.runs import Run, gatherer_for, open_run, predict_held_out, predict_probs
-from releve.submission import read_submission
+from releve.evaluate.submission import read_submission
+from releve.predict.tables import store_for_prediction
+from releve.runs.folder import Run, open_run
+from releve.runs.predict import gatherer_for, predict_held_out, predict_probs
 
 CONTENT = {
     "data": {"modalities": ["covariates", "landsat"]},
@@ -166,7 +167,7 @@ def test_a_training_stopped_before_the_decision_goes_on_with_resume(
 @pytest.mark.slow
 def test_the_demo_shows_that_all_modalities_find_more_than_each_alone(tmp_path: Path) -> None:
     from releve.demo import run_demo
-    from releve.simulate import SimulateConfig
+    from releve.simulate.config import SimulateConfig
 
     world = SimulateConfig(num_plots=600, num_test_plots=150, num_records=500, num_species=120)
     page = run_demo(tmp_path / "demo", world=world)

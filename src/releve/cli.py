@@ -108,8 +108,9 @@ def simulate(
     and under OUT/truth the true probabilities and the test plots' species.
     """
     from releve.files import make_way
-    from releve.runs import write_record
-    from releve.simulate import SimulateConfig, simulate_release
+    from releve.runs.record import write_record
+    from releve.simulate.config import SimulateConfig
+    from releve.simulate.write import simulate_release
 
     content: dict[str, Any] = {"seed": seed}
     config = _checked(SimulateConfig, content, settings)
@@ -130,7 +131,8 @@ def check(
 
     Exits with 1 if something would break a run, else with 0.
     """
-    from releve.ingest import check_release, open_release, render_inventory
+    from releve.ingest.inventory import check_release, render_inventory
+    from releve.ingest.release import open_release
 
     inventory = check_release(open_release(release))
     if as_json:
@@ -207,9 +209,9 @@ def train(
     """
     from releve import pipeline
     from releve.config import load_config
-    from releve.distributed import joined_processes, rank, wanted_ranks
-    from releve.estimate import estimate_training
-    from releve.store import open_store
+    from releve.runs.estimate import estimate_training
+    from releve.store.read import open_store
+    from releve.train.processes import joined_processes, rank, wanted_ranks
 
     config = load_config(recipe, settings)
     if dry_run and wanted_ranks() > 1:
@@ -257,8 +259,8 @@ def report(run: Annotated[Path, typer.Argument(help="Run or ensemble that was ev
     RUN/report.html is one page for the screen, the phone and paper; beside it the ODMAP protocol (odmap.csv, .html), a
     model card, a methods paragraph and the citations of the data.
     """
-    from releve.report import write_report
-    from releve.runs import open_run
+    from releve.report.write import write_report
+    from releve.runs.folder import open_run
 
     for file in write_report(open_run(run)):
         console.print(f"wrote {file}")
@@ -281,7 +283,7 @@ def predict(
     Only `train.device` and `data.num_workers` can be changed with --set: the rest is fixed in the run.
     """
     from releve import pipeline
-    from releve.predict import check_probabilities_name
+    from releve.predict.tables import check_probabilities_name
 
     if probabilities is not None:
         check_probabilities_name(probabilities)
@@ -319,7 +321,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score a submission against a solution: sets of species, a missing survey scores 0."""
-    from releve.submission import score_files
+    from releve.evaluate.submission import score_files
 
     scores = score_files(predictions, solution).summary()
     names = ("sample_f1", "micro_f1", "macro_f1", "precision", "recall", "num_surveys")
@@ -344,7 +346,7 @@ def compare(
 
     With --solution, the lists of the test split (RUN/predictions.csv) are scored too.
     """
-    from releve.compare import compare_runs
+    from releve.evaluate.compare import compare_runs
     from releve.files import write_text
 
     table = compare_runs(runs, solution, seed=seed)
@@ -369,7 +371,7 @@ def ensemble(
     runs; `releve evaluate`, `compare`, `report` and `predict` take it like a run.
     """
     from releve import pipeline
-    from releve.ensemble import make_ensemble
+    from releve.runs.ensemble import make_ensemble
 
     made = make_ensemble(runs, out, seed=seed, overwrite=overwrite)
     evaluation = pipeline.evaluate(made)
@@ -398,10 +400,10 @@ def select(
     Random cross-validation is shown beside as a warning: it flatters models that remember places.
     """
     from releve.config import load_config
+    from releve.evaluate.select import select_settings
     from releve.files import write_text
-    from releve.pipeline import check_store_matches
-    from releve.select import select_settings
-    from releve.store import open_store
+    from releve.runs.claim import check_store_matches
+    from releve.store.read import open_store
 
     config, opened = load_config(recipe, settings), open_store(store)
     check_store_matches(config, opened)
@@ -476,7 +478,7 @@ def _open_run(path: Path, settings: list[str] | None, free: tuple[str, ...], see
     """
     from releve.config import apply_override, make_config
     from releve.errors import ConfigError
-    from releve.runs import open_run
+    from releve.runs.folder import open_run
 
     run = open_run(path)
     content = run.config.model_dump(mode="json")

@@ -8,17 +8,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from releve.decide.decision import DecideConfig
+from releve.decide.config import DecideConfig
 from releve.errors import ConfigError, nearest
-from releve.evaluate import EvaluateConfig
-from releve.members import TrainConfig
-from releve.models import ModelConfig
-from releve.models.forest import ForestConfig
-from releve.prepare.clean import CleanConfig
-from releve.prepare.pseudoplots import PseudoplotConfig
-from releve.prepare.split import SplitConfig
-from releve.regimes import Phase, RecordsConfig, plan_phases
-from releve.store import DataConfig
+from releve.evaluate.config import EvaluateConfig
+from releve.models.config import ForestConfig, ModelConfig
+from releve.prepare.config import CleanConfig, PseudoplotConfig, SplitConfig
+from releve.store.config import DataConfig
+from releve.train.config import Phase, RecordsConfig, TrainConfig, plan_phases
 
 
 class Config(BaseModel):

@@ -18,18 +18,24 @@ from numpy.typing import NDArray
 
 from releve import pipeline
 from releve.config import Config, make_config
-from releve.decide import expected_f1_sets, fit_calibration, to_logits
+from releve.decide.calibration import fit_calibration, to_logits
+from releve.decide.expected_f1 import expected_f1_sets
+from releve.evaluate.references import BASELINES
+from releve.evaluate.submission import read_submission
 from releve.files import make_way
-from releve.ingest import open_release
-from releve.metrics import Lists, RankScores, SetScores, rank_scores, score_sets
-from releve.models.baselines import BASELINES
+from releve.ingest.release import open_release
+from releve.lists import Lists
+from releve.metrics.ranks import RankScores, rank_scores
+from releve.metrics.sets import SetScores, score_sets
 from releve.progress import console, quiet_progress, track
-from releve.report import DemoResult, write_demo_report
-from releve.runs import predict_probs, write_record
-from releve.simulate import SimulateConfig, simulate_release
-from releve.store import Store, build_store, open_store
+from releve.report.demo import DemoResult, write_demo_report
+from releve.runs.predict import predict_probs
+from releve.runs.record import write_record
+from releve.simulate.config import SimulateConfig
+from releve.simulate.write import simulate_release
+from releve.store.build import build_store
 from releve.store.chunks import num_cores
-from releve.submission import read_submission
+from releve.store.read import Store, open_store
 
 SEEDS = 3
 FUSED = "all modalities"

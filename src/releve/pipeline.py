@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from dataclasses import asdict
 from functools import partial
@@ -12,21 +11,26 @@ from typing import Any
 
 from releve.config import Config
 from releve.decide.decision import fit_decision
-from releve.distributed import on_first
-from releve.errors import RunError, StoreError
-from releve.evaluate import Evaluation, assessment_groups, decide_held_out, evaluate_held_out
+from releve.errors import RunError
+from releve.evaluate.evaluation import Evaluation, evaluate_held_out
+from releve.evaluate.held_out import assessment_groups, decide_held_out
 from releve.files import atomic_path, file_sha256, make_way, write_json, write_parquet, write_text
-from releve.ingest import open_release
-from releve.members import Member, plan_members, train_forest
-from releve.predict import Predicted, store_for_prediction, write_predictions
-from releve.prepare.pseudoplots import describe, draw_diagnostics
+from releve.ingest.release import open_release
+from releve.predict.tables import Predicted, store_for_prediction, write_predictions
+from releve.prepare.pseudoplots.diagnostics import describe, draw_diagnostics
 from releve.prepare.records import prepare_records
 from releve.progress import console, progress_bar
-from releve.report import FILES, write_report
-from releve.runs import Run, add_step, open_run, predict_held_out, write_record
-from releve.store import Store, build_store, recipe_differences, recipe_of
-from releve.train import train_member
-from releve.trouble import out_of_memory_explained
+from releve.report.write import write_report
+from releve.runs.claim import check_store_matches, claim_folder, identity_of, refuse_folder, store_path_from
+from releve.runs.folder import Run, open_run
+from releve.runs.predict import predict_held_out
+from releve.runs.record import add_step, write_record
+from releve.store.build import build_store
+from releve.store.read import Store
+from releve.train.loop import train_member
+from releve.train.members import Member, plan_members, train_forest
+from releve.train.processes import on_first
+from releve.train.trouble import out_of_memory_explained
 
 
 def prepare(config: Config, data: Path, out: Path, *, seed: int = 0, overwrite: bool = False) -> Store:
@@ -234,80 +238,3 @@ def run(
     if not splits:
         console.print("the release has no test split: nothing was predicted")
     return evaluation
-
-
-def identity_of(config: Config) -> dict[str, Any]:
-    """Return the part of a recipe that decides what is trained; the rest may differ when a run is resumed."""
-    free = {"title": True, "evaluate": True, "train": {"device"}, "data": {"num_workers"}}
-    return config.model_dump(mode="json", exclude=free)  # type: ignore[arg-type]
-
-
-def check_store_matches(config: Config, store: Store) -> None:
-    """Refuse a store that was prepared by another recipe.
-
-    Raises
-    ------
-    StoreError
-        Naming the settings that differ.
-    """
-    differs = recipe_differences(
-        store.manifest.recipe, recipe_of(config.data, config.split, config.clean, config.pseudoplots)
-    )
-    if differs:
-        raise StoreError(
-            f"store {store.path} was made by another recipe: {'; '.join(differs)}",
-            action="Prepare a store with this recipe, or train with the recipe of the store",
-        )
-
-
-def refuse_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a folder that may not be written to; changes nothing.
-
-    Raises
-    ------
-    RunError
-        If it holds a run and neither ``resume`` nor ``overwrite`` is given, or both are, or it holds something else.
-    """
-    if resume and overwrite:
-        raise RunError("--resume and --overwrite were both given", expected="one of them: go on, or start over")
-    if (out / "run.json").is_file():
-        if not (resume or overwrite):
-            raise RunError(f"{out} holds a run", action="Use --resume to go on with it or --overwrite to start over")
-    elif out.is_dir():
-        foreign = sorted(path.name for path in out.iterdir() if path.name not in ("store", "store.part"))
-        if foreign:
-            raise RunError(f"{out} holds no run but {foreign[:3]}", action="Give another --out")
-
-
-def claim_folder(out: Path, identity: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
-    """Make the run's folder, or make sure that what is there may be resumed or replaced."""
-    refuse_folder(out, resume=resume, overwrite=overwrite)
-    record = out / "run.json"
-    if record.is_file() and overwrite:
-        remove_run(out)
-    elif record.is_file():
-        content = json.loads(record.read_text(encoding="utf-8"))
-        differs = [key for key, value in identity.items() if content.get(key) != json.loads(json.dumps(value))]
-        if differs:
-            raise RunError(
-                f"run {out} was made with another {' and '.join(differs)}",
-                action="Resume with the same recipe, seed and store, or give another --out",
-            )
-    out.mkdir(parents=True, exist_ok=True)
-
-
-def remove_run(out: Path) -> None:
-    """Delete what a run wrote, and nothing else; a store inside is kept."""
-    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    members = [Member(**member).name for member in record.get("members", [])]
-    for name in [*members, "evaluation", "stores"]:
-        shutil.rmtree(out / name, ignore_errors=True)
-    predicted = [step["file"] for step in record.get("steps", {}).values() if "file" in step]
-    for name in ["decision.json", *FILES, *predicted, "run.json"]:
-        (out / name).unlink(missing_ok=True)
-
-
-def store_path_from(out: Path, store: Path) -> str:
-    """Return the store's path as seen from the run, relative if it lies inside, so that a run can be moved."""
-    inside = store.resolve().is_relative_to(out.resolve())
-    return str(store.resolve().relative_to(out.resolve())) if inside else str(store.resolve())

@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 import torch
 
-from releve.data import Gatherer
+from releve.data.gather import Gatherer
 from releve.data.survey import survey_features
-from releve.metrics import Lists
-from releve.store import Store, StoredArray
+from releve.lists import Lists
+from releve.store.read import Store, StoredArray
 from stores import make_store
 
 MODALITIES = ("covariates", "survey", "location", "landsat", "climate", "patch")
@@ -62,7 +62,7 @@ def test_encoded_patches_are_decoded_in_the_order_of_the_batch(
     ends = np.cumsum([0, *map(len, blobs)])
     offsets = np.column_stack([ends[:-1], ends[1:]])
     monkeypatch.setattr(
-        "releve.store.read.decode_patch",
+        "releve.ingest.patches.decode_patch",
         lambda encoding, blobs: np.frombuffer(blobs[0], np.uint8).reshape(raw.spec.shape),
     )
     encoded = StoredArray(raw.spec, np.frombuffer(b"".join(blobs), np.uint8), raw.row_of, offsets)

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from releve.data import Statistics, measure_statistics
 from releve.data import statistics as module
+from releve.data.statistics import Statistics, measure_statistics
 from releve.errors import StoreError
-from releve.metrics import Lists
-from releve.store import Store
+from releve.lists import Lists
+from releve.store.read import Store
 from stores import make_store
 
 MODALITIES = ("covariates", "survey", "location", "landsat", "climate", "patch")

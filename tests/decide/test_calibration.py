@@ -5,8 +5,9 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from releve.decide import Calibration, Lists, fit_calibration, reliability_table, to_logits
+from releve.decide.calibration import Calibration, fit_calibration, reliability_table, to_logits
 from releve.errors import TableError
+from releve.lists import Lists
 
 
 def distorted(slope, intercept, num_surveys=2000, num_species=200):

@@ -21,7 +21,7 @@ from releve.decide.conformal import (
 from releve.decide.grid import THRESHOLDS_G
 from releve.decide.rules import threshold_sets
 from releve.errors import ConfigError, TableError
-from releve.metrics import Lists
+from releve.lists import Lists
 
 MISS = [lambda p, t, c: miss_rate_thresholds(p, t, c)[0], miss_risk_threshold]
 EVERY = [*MISS, false_risk_threshold]

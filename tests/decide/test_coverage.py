@@ -7,7 +7,7 @@ import pytest
 
 from releve.decide.coverage import coverage_table
 from releve.errors import TableError
-from releve.metrics import Lists
+from releve.lists import Lists
 
 
 def test_coverage_false_lists_and_lengths_of_each_group_by_hand():

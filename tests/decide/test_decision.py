@@ -8,13 +8,16 @@ import torch
 from pydantic import ValidationError
 
 from releve.config import make_config
-from releve.decide import Calibration, draw_out, fit_calibration
-from releve.decide.decision import DecideConfig, Decision, KindDecision, fit_decision
+from releve.decide.calibration import Calibration, fit_calibration
+from releve.decide.config import DecideConfig
+from releve.decide.decision import Decision, KindDecision, fit_decision
 from releve.decide.methods import CALIBRATIONS, fit_by_class
+from releve.decide.pool import draw_out
 from releve.decide.rules import FITS, RULES, RuleOptions
 from releve.decide.weights import fit_weights
 from releve.errors import ConfigError, TableError
-from releve.metrics import Lists, score_sets
+from releve.lists import Lists
+from releve.metrics.sets import score_sets
 
 Logits = dict[str, torch.Tensor]
 
@@ -116,7 +119,7 @@ def test_a_fitted_length_beats_every_other_length_on_its_rows(logits: Logits, tr
 
 @pytest.mark.parametrize("coverage", [0, 1, float("nan")])
 def test_a_coverage_that_no_or_every_list_keeps_is_refused_with_the_reason(coverage: float) -> None:
-    with pytest.raises(ValidationError, match="which only the list of all species or an empty one could keep"):
+    with pytest.raises(ValidationError, match="greater than 0|less than 1"):
         DecideConfig(coverage=coverage)
     with pytest.raises(ValidationError):
         DecideConfig(macro_weight=-1)
@@ -132,9 +135,7 @@ def test_a_conformal_decision_covers_what_it_promises_on_its_own_rows(logits: Lo
 
 @pytest.mark.parametrize("coverage", [0, 1])
 def test_a_recipe_with_an_impossible_coverage_is_refused_by_its_field(coverage: int) -> None:
-    with pytest.raises(
-        ConfigError, match=rf"my.toml: decide.coverage is {coverage}: .*expected more than 0.*less than 1"
-    ):
+    with pytest.raises(ConfigError, match=rf"my.toml: decide.coverage is {coverage}: .*(greater than 0|less than 1)"):
         make_config({"decide": {"coverage": coverage}}, origin="my.toml")
 
 

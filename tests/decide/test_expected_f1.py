@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from releve.decide import expected_f1, expected_f1_sets, expected_f1_value
-from releve.decide.expected_f1 import num_nodes
+from releve.decide import expected_f1
+from releve.decide.expected_f1 import expected_f1_sets, expected_f1_value, num_nodes
 from releve.errors import ConfigError, TableError
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from releve.decide import Lists, expected_f1_sets
+from releve.decide.expected_f1 import expected_f1_sets
 from releve.decide.macro import MacroSetting, expected_f1_macro_sets, fit_macro
 from releve.errors import ConfigError, TableError
-from releve.metrics import score_sets
+from releve.lists import Lists
+from releve.metrics.sets import score_sets
 
 
 def world(num_surveys=1200, num_species=120, seed=0):

@@ -8,15 +8,11 @@ import torch
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from releve.decide import Lists, expected_f1_sets, fit_calibration, reliability_table
-from releve.decide.methods import (
-    CALIBRATIONS,
-    ClassCalibration,
-    MonotoneCalibration,
-    fit_by_class,
-    fit_isotonic,
-)
+from releve.decide.calibration import fit_calibration, reliability_table
+from releve.decide.expected_f1 import expected_f1_sets
+from releve.decide.methods import CALIBRATIONS, ClassCalibration, MonotoneCalibration, fit_by_class, fit_isotonic
 from releve.errors import TableError
+from releve.lists import Lists
 
 
 def world(bend=lambda z: z, num_surveys=1500, num_species=60, seed=0):

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from releve.decide import CALIBRATIONS, Calibration, Lists, draw_out, fit_calibration, fit_weights, to_logits
-from releve.decide.decision import DecideConfig, fit_decision
-from releve.decide.methods import ClassCalibration, MonotoneCalibration
+from releve.decide.calibration import Calibration, fit_calibration, to_logits
+from releve.decide.config import DecideConfig
+from releve.decide.decision import fit_decision
+from releve.decide.methods import CALIBRATIONS, ClassCalibration, MonotoneCalibration
+from releve.decide.pool import draw_out
+from releve.decide.weights import fit_weights
+from releve.lists import Lists
 
 
 def world(seed: int, num_surveys: int = 1500, num_species: int = 60) -> tuple[list[torch.Tensor], Lists]:
@@ -72,7 +76,7 @@ def test_more_surveys_than_are_needed_are_sampled(monkeypatch: pytest.MonkeyPatc
     kinds, truth = world(5)
     fits = [fit_calibration(kind, truth) for kind in kinds]
     whole = draw_out(kinds, fits, [0.5, 0.5], truth)
-    monkeypatch.setattr("releve.decide.pool.SAMPLE_SURVEYS", 700)
+    monkeypatch.setattr("releve.decide.weights.SAMPLE_SURVEYS", 700)
     part = draw_out(kinds, fits, [0.5, 0.5], truth)
     assert part != whole and part[0].slope == pytest.approx(whole[0].slope, rel=0.05)
     assert part == draw_out(kinds, fits, [0.5, 0.5], truth)

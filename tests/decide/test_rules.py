@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from releve.decide import (
+from releve.decide.grid import THRESHOLDS_G, binned_cells
+from releve.decide.rules import (
     FITS,
     RULES,
-    Lists,
+    RuleOptions,
     fit_species_thresholds,
     fit_threshold,
     fit_top_k,
     threshold_sets,
     top_k_sets,
 )
-from releve.decide.grid import THRESHOLDS_G, binned_cells
-from releve.decide.rules import RuleOptions
 from releve.errors import ConfigError, TableError
-from releve.metrics import score_sets
+from releve.lists import Lists
+from releve.metrics.sets import score_sets
 
 
 def rows_of(lists):

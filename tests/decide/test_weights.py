@@ -7,8 +7,9 @@ import pytest
 import scipy.optimize
 import torch
 
-from releve.decide import Calibration, Lists
+from releve.decide.calibration import Calibration
 from releve.decide.weights import fit_weights
+from releve.lists import Lists
 
 PLAIN = Calibration()
 

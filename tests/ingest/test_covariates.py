@@ -7,8 +7,9 @@ import polars as pl
 import pytest
 
 from releve.errors import ReleaseError
-from releve.ingest import LAYOUTS, open_release, read_covariates
-from releve.ingest.layouts import HUMAN_FOOTPRINT
+from releve.ingest.covariates import read_covariates
+from releve.ingest.layouts import HUMAN_FOOTPRINT, LAYOUTS
+from releve.ingest.release import open_release
 
 from .fakes import STYLES, write_release, write_rows, write_text
 

@@ -10,14 +10,10 @@ import pytest
 import torch
 
 from releve.errors import ConfigError, ReleaseError
-from releve.ingest import (
-    LAYOUTS,
-    SeriesSource,
-    open_release,
-    read_series_chunk,
-    read_surveys,
-    series_source,
-)
+from releve.ingest.cubes import SeriesSource, read_series_chunk, series_source
+from releve.ingest.layouts import LAYOUTS
+from releve.ingest.release import open_release
+from releve.ingest.surveys import read_surveys
 
 from .fakes import BANDS, STYLES, climate_array, landsat_array, write_cube, write_release, write_text
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from releve.ingest import Finding, Inventory, Row, check_release, open_release, render_inventory
+from releve.ingest.inventory import Finding, Inventory, Row, check_release, render_inventory
+from releve.ingest.release import open_release
 
 from .fakes import PA_COLUMNS, SHARED, STYLES, write_release, write_text, write_tiff
 

@@ -11,7 +11,9 @@ import rasterio
 from PIL import Image
 
 from releve.errors import ConfigError, ReleaseError
-from releve.ingest import PatchSource, decode_patch, open_release, patch_source, read_patch_chunk, read_surveys
+from releve.ingest.patches import PatchSource, decode_patch, patch_source, read_patch_chunk
+from releve.ingest.release import open_release
+from releve.ingest.surveys import read_surveys
 
 from .fakes import STYLES, tiff_array, write_jpeg, write_release, write_tiff
 

@@ -12,15 +12,11 @@ import rasterio
 import torch
 from PIL import Image
 
-from releve.ingest import (
-    Release,
-    open_release,
-    patch_source,
-    read_covariates,
-    read_occurrences,
-    read_surveys,
-    series_source,
-)
+from releve.ingest.covariates import read_covariates
+from releve.ingest.cubes import series_source
+from releve.ingest.patches import patch_source
+from releve.ingest.release import Release, open_release
+from releve.ingest.surveys import read_occurrences, read_surveys
 
 from .fakes import BANDS, SHARED
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from releve.errors import ReleaseError
-from releve.ingest import open_release, read_surveys
 from releve.ingest.files import index_files
+from releve.ingest.release import open_release
+from releve.ingest.surveys import read_surveys
 
 from .fakes import STYLES, write_release, write_text
 

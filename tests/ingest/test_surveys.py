@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from releve.errors import ReleaseError
-from releve.ingest import open_release, read_occurrences, read_surveys
-from releve.ingest.surveys import OCCURRENCE_SCHEMA, SURVEY_SCHEMA
+from releve.ingest.release import open_release
+from releve.ingest.surveys import OCCURRENCE_SCHEMA, SURVEY_SCHEMA, read_occurrences, read_surveys
 
 from .fakes import LABELS, PA_COLUMNS, STYLES, write_release, write_text
 

@@ -9,11 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from releve.data import Gatherer, Statistics, measure_statistics
+from releve.data.gather import Gatherer
+from releve.data.statistics import Statistics, measure_statistics
 from releve.errors import ConfigError
-from releve.metrics import rank_scores
-from releve.models.forest import MISSING_SCORE, PRIOR_ROWS, ForestConfig, ForestModel, fit_forest, load_forest
-from releve.store import Store
+from releve.metrics.ranks import rank_scores
+from releve.models.config import ForestConfig
+from releve.models.forest import MISSING_SCORE, PRIOR_ROWS, ForestModel, fit_forest, load_forest
+from releve.store.read import Store
 from stores import make_store
 
 TABLES = ("covariates", "survey", "location")

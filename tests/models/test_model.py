@@ -10,11 +10,14 @@ import timm
 import torch
 from torch.nn import functional
 
-from releve.data import Batch, Gatherer, Statistics, measure_statistics
+from releve.data.batch import Batch
+from releve.data.gather import Gatherer
+from releve.data.statistics import Statistics, measure_statistics
 from releve.errors import ConfigError
-from releve.models import ModelConfig, SpeciesModel, build_model
+from releve.models.config import ModelConfig
 from releve.models.fusion import drop_modalities
-from releve.store import Store
+from releve.models.model import SpeciesModel, build_model
+from releve.store.read import Store
 from stores import make_store
 
 ALL = ("covariates", "survey", "location", "landsat", "climate", "patch")

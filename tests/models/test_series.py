@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from releve.data.statistics import ArrayStatistics, Statistics
-from releve.models import ModelConfig, build_model
+from releve.models.config import ModelConfig
+from releve.models.model import build_model
 from releve.models.series import SERIES_ENCODERS, align_series
 
 FILL = 255

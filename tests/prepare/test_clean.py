@@ -14,7 +14,9 @@ from pydantic import ValidationError
 
 from releve.errors import TableError
 from releve.ingest.surveys import OCCURRENCE_SCHEMA
-from releve.prepare.clean import FLAGS, CleanConfig, clean_records, flag_records
+from releve.prepare.clean import clean_records
+from releve.prepare.config import CleanConfig
+from releve.prepare.flags import FLAGS, flag_records
 from releve.prepare.reference import UNKNOWN, Cells, country_names, near_places, read_places
 
 EUROPE = {"west": -32.3, "south": 26.6, "east": 45.0, "north": 72.2}
@@ -33,7 +35,7 @@ def records(*changes: dict[str, object]) -> pl.DataFrame:
 
 def flags_of(change: dict[str, object], extent: dict[str, float] | None = None, **config: object) -> set[str]:
     flags = flag_records(records(change), CleanConfig(**config), extent)
-    assert flags.columns == list(FLAGS)
+    assert flags.columns == list(FLAGS) == list(NAMES)
     return {name for name in flags.columns if flags[name][0]}
 
 
@@ -325,7 +327,8 @@ def test_a_flag_depends_on_its_own_row_except_that_of_duplicates(content: list[d
 
 @pytest.mark.skipif(not SHARED.exists(), reason="no real samples here")
 def test_real_plots_lie_on_land_and_in_the_country_that_they_name() -> None:
-    from releve.ingest import open_release, read_surveys
+    from releve.ingest.release import open_release
+    from releve.ingest.surveys import read_surveys
 
     release = open_release(SHARED / "geoplant-mini")
     table = read_surveys(release, "train").table.with_columns(species_id=1)

@@ -15,7 +15,8 @@ from pyproj import Transformer
 from releve.errors import TableError
 from releve.ingest.surveys import OCCURRENCE_SCHEMA, SURVEY_SCHEMA
 from releve.prepare.derived import DERIVED, OF_RECORDS, OF_SERIES, metadata_table
-from releve.prepare.enrich import EnrichConfig, enrich_records, find_regions, publisher_taste, seasonal_indices
+from releve.prepare.enrich import EnrichConfig, enrich_records, find_regions, publisher_taste
+from releve.prepare.vegetation import seasonal_indices
 
 CONFIG = EnrichConfig()
 DOCS = Path(__file__).parents[2] / "docs/metadata.md"

@@ -13,9 +13,11 @@ from polars.testing import assert_frame_equal
 from pyproj import Geod, Transformer
 
 from releve.geo import EARTH_RADIUS_KM, unit_vectors
-from releve.prepare.pseudoplots import PseudoplotConfig, group_records, keys
+from releve.prepare.config import PseudoplotConfig
+from releve.prepare.pseudoplots import keys
 from releve.prepare.pseudoplots.cells import assign_cells
 from releve.prepare.pseudoplots.completeness import estimate_coverage, estimate_richness, trust_in_silence
+from releve.prepare.pseudoplots.group import group_records
 from releve.prepare.pseudoplots.radius import _choose, cluster_places
 
 METHODS = ("single", "survey", "grid", "radius", "patch")

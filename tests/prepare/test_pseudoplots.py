@@ -13,8 +13,10 @@ from pyproj import Transformer
 
 from releve.errors import ConfigError, TableError
 from releve.ingest.surveys import OCCURRENCE_SCHEMA, SURVEY_SCHEMA
-from releve.prepare.pseudoplots import PseudoplotConfig, Pseudoplots, describe, draw_diagnostics, group_records
+from releve.prepare.config import PseudoplotConfig
 from releve.prepare.pseudoplots import select as reasons
+from releve.prepare.pseudoplots.diagnostics import describe, draw_diagnostics
+from releve.prepare.pseudoplots.group import Pseudoplots, group_records
 
 METRES_PER_DEGREE = 111_195.08  # of latitude, on the sphere of releve.geo
 TO_DEGREES = Transformer.from_crs("EPSG:3035", "EPSG:4326", always_xy=True)

@@ -5,17 +5,10 @@ import pytest
 
 from releve.errors import ReleveError
 from releve.geo import block_ids, equal_area_crs, nearest_km, project
-from releve.metrics import Lists
+from releve.lists import Lists
 from releve.prepare.balance import deal_blocks, imbalance
-from releve.prepare.split import (
-    Groups,
-    SplitConfig,
-    assign_folds,
-    has_group,
-    measure_leakage,
-    selection_rows,
-    split_rows,
-)
+from releve.prepare.config import SplitConfig
+from releve.prepare.split import Groups, assign_folds, has_group, measure_leakage, selection_rows, split_rows
 
 
 @pytest.fixture

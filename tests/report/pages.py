@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 
 from releve.config import make_config
-from releve.members import Member
-from releve.report import DemoResult
-from releve.runs import Run
+from releve.report.demo import DemoResult
+from releve.runs.folder import Run
+from releve.train.members import Member
 from stores import make_mixed_store, make_store
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}

@@ -5,8 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from releve.report import write_demo_report
-from releve.report.demo import summarise_models
+from releve.report.demo import summarise_models, write_demo_report
 
 from .pages import Page, make_demo, open_page
 

@@ -13,10 +13,10 @@ from releve.report import words
 from releve.report.citations import ENTRIES, WORKS, list_works, read_entries, write_bibtex
 from releve.report.documents import render_card, render_methods, write_methods
 from releve.report.facts import Facts, gather_facts
-from releve.report.odmap import FILLED, OPEN, fill_odmap
-from releve.report.odmap.fill import ELEMENTS, FILLS
+from releve.report.odmap.fill import ELEMENTS, FILLED, FILLS, OPEN, fill_odmap
 from releve.report.run import list_kinds
-from releve.report.write import FILES, render_odmap, write_report
+from releve.report.write import render_odmap, write_report
+from releve.runs.folder import FILES
 
 from .pages import DECISION, make_run, make_tables, open_page, write_tables
 

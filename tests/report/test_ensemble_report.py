@@ -9,11 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from releve.report import write_report
 from releve.report.documents import render_card, write_methods
 from releve.report.facts import Facts, gather_facts
-from releve.report.odmap import fill_odmap
+from releve.report.odmap.fill import fill_odmap
 from releve.report.parts import list_differences, list_recipes, list_runs, write_commands
+from releve.report.write import write_report
 
 from .pages import Page, make_joint, make_run, make_tables, open_page, write_tables
 

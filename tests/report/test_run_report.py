@@ -12,9 +12,9 @@ import polars as pl
 import pytest
 
 from releve.errors import RunError
-from releve.report import write_report
 from releve.report.run import describe_gain, pick_species
 from releve.report.tables import OPTIONAL, read_tables
+from releve.report.write import write_report
 
 from .pages import Page, make_run, make_tables, open_page, write_tables
 

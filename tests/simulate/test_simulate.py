@@ -12,10 +12,11 @@ from PIL import Image
 from pydantic import ValidationError
 
 from releve.errors import ReleveError
-from releve.simulate import SimulateConfig, make_world, simulate_release
+from releve.simulate.config import SimulateConfig
 from releve.simulate.covariates import BIOCLIM, FOOTPRINT, MODIS, OSM, SOIL
 from releve.simulate.layout import id_folder
-from releve.simulate.world import TEST_ONLY_COUNTRIES
+from releve.simulate.world import TEST_ONLY_COUNTRIES, make_world
+from releve.simulate.write import simulate_release
 
 SMALL = SimulateConfig(num_plots=120, num_test_plots=40, num_records=600, num_species=40, richness=8, cell_size_deg=0.1)
 CUBES = Path("TimeSeries-Cubes/TimeSeries-Cubes")

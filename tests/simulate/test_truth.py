@@ -4,32 +4,23 @@ import numpy as np
 import polars as pl
 import pytest
 
-from releve.decide import expected_f1_sets
-from releve.simulate import (
-    SimulateConfig,
-    draw_presences,
-    make_species,
-    make_textures,
-    make_world,
-    oracle_sets,
-    render_landsat,
-    render_patches,
-    sample_landscape,
-    sample_plots,
-    sample_records,
-    true_probabilities,
-)
-from releve.simulate.imagery import monthly_climate
-from releve.simulate.records import PUBLISHERS
-from releve.simulate.species import sample_f1
+from releve.decide.expected_f1 import expected_f1_sets
+from releve.simulate.config import SimulateConfig
+from releve.simulate.imagery import make_textures, monthly_climate, render_landsat, render_patches
+from releve.simulate.records import PUBLISHERS, sample_records
+from releve.simulate.species import make_species, oracle_sets, sample_f1, true_probabilities
 from releve.simulate.surveys import (
     LATENTS,
     add_yearly_latents,
     draw_plots,
+    draw_presences,
     make_places,
     recent_change,
+    sample_landscape,
+    sample_plots,
     visit_features,
 )
+from releve.simulate.world import make_world
 
 CONFIG = SimulateConfig(
     num_plots=400, num_test_plots=100, num_records=3000, num_species=120, richness=12, cell_size_deg=0.1

@@ -12,9 +12,11 @@ from ingest.fakes import IDS, LABELS, STYLES, climate_array, landsat_array, tiff
 from releases import read_cube, read_labels, read_patch
 from releve.errors import ReleaseError, ReleveError, RunError, StoreError
 from releve.geo import EARTH_RADIUS_KM, block_ids, equal_area_crs, project
-from releve.ingest import open_release
-from releve.prepare.split import SplitConfig
-from releve.store import DataConfig, Store, build_store, open_store
+from releve.ingest.release import open_release
+from releve.prepare.config import SplitConfig
+from releve.store.build import build_store
+from releve.store.config import DataConfig
+from releve.store.read import Store, open_store
 
 SPLIT = SplitConfig(block_size_km=60, num_folds=3, buffer_km=5)
 

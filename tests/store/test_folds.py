@@ -10,10 +10,12 @@ import pytest
 from ingest.fakes import STYLES
 from releases import write_labelled_release
 from releve.errors import ReleveError
-from releve.ingest import open_release
-from releve.metrics import Lists
-from releve.prepare.split import SplitConfig
-from releve.store import DataConfig, Store, build_store
+from releve.ingest.release import open_release
+from releve.lists import Lists
+from releve.prepare.config import SplitConfig
+from releve.store.build import build_store
+from releve.store.config import DataConfig
+from releve.store.read import Store
 
 
 def build(release: Path, out: Path, split: SplitConfig, *modalities: str) -> Store:

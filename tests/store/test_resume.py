@@ -14,8 +14,9 @@ import pytest
 from commands import Commands
 from ingest.fakes import write_release
 from releve.errors import ReleveError, RunError
-from releve.ingest import open_release
-from releve.store import DataConfig, build_store
+from releve.ingest.release import open_release
+from releve.store.build import build_store
+from releve.store.config import DataConfig
 from releve.store.journal import Journal
 
 CHUNK_SIZE = 4

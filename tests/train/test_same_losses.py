@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import torch
 
-from releve.members import Member, TrainConfig
-from releve.models import ModelConfig
-from releve.prepare.split import SplitConfig
-from releve.regimes import RecordsConfig
-from releve.train import train_member
+from releve.models.config import ModelConfig
+from releve.prepare.config import SplitConfig
+from releve.train.config import RecordsConfig, TrainConfig
+from releve.train.loop import train_member
+from releve.train.members import Member
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from stores import make_mixed_store
@@ -57,8 +57,8 @@ def machine() -> dict[str, str]:
     """Return what the order of sums depends on."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return {"torch": torch.__version__, "processor": model or platform.processor()}
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith(("cpu family", "model", "stepping"))]
+    return {"torch": torch.__version__, "processor": ", ".join(named[:4]) or platform.processor()}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -12,7 +12,7 @@ from torch import Tensor
 from releve.data.batch import Batch
 from releve.data.observation import observation_features
 from releve.data.survey import survey_features
-from releve.store import Store
+from releve.store.read import Store
 
 
 class Gatherer:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from releve.store import Store
+from releve.store.read import Store
 
 OBSERVATION_NUMERIC = ("log1p_num_records", "log1p_cell_records")
 OBSERVATION_CATEGORICAL = ("publisher",)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from releve.store import Store, StoredArray
+from releve.store.read import Store, StoredArray
 
 RESIDENT_SHARE = 0.5
 """Share of a GPU's free memory that modalities may take; the rest is for weights, activations and gradients."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from releve.data.observation import OBSERVATION_CATEGORICAL, observation_columns, observation_features
 from releve.data.survey import SURVEY_CATEGORICAL, SURVEY_NUMERIC, survey_features
 from releve.errors import StoreError
-from releve.store import Store, StoredArray
+from releve.store.read import Store, StoredArray
 
 NUM_QUANTILES = 101
 MAX_TABLE_ROWS, MAX_ARRAY_ROWS = 20_000, 4_000

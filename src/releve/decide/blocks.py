@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from releve.errors import TableError
-from releve.metrics import Lists
+from releve.lists import Lists
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ import torch
 
 from releve.decide.blocks import map_blocks
 from releve.errors import TableError
-from releve.metrics import Lists
+from releve.lists import Lists
 
 Values = TypeVar("Values", np.ndarray, torch.Tensor)
 

@@ -39,7 +39,7 @@ import torch
 from releve.decide.blocks import lists_of_pairs, map_blocks
 from releve.decide.grid import THRESHOLDS_G, counts_reached
 from releve.errors import ConfigError, TableError
-from releve.metrics import Lists
+from releve.lists import Lists
 
 Probs = np.ndarray | torch.Tensor
 

@@ -11,7 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from releve.errors import TableError
-from releve.metrics import Lists, bootstrap_interval
+from releve.lists import Lists
+from releve.metrics.intervals import bootstrap_interval
 
 
 def coverage_table(

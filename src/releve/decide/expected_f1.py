@@ -44,7 +44,7 @@ import torch
 
 from releve.decide.blocks import best_first, lists_of_pairs, map_blocks
 from releve.errors import ConfigError
-from releve.metrics import Lists
+from releve.lists import Lists
 
 TOLERANCE = 1e-11
 """Bound on the error of an expected F1 by quadrature, and again by the power sums."""

@@ -31,7 +31,7 @@ from scipy.sparse import csr_matrix
 from releve.decide.blocks import lists_of_pairs, map_blocks
 from releve.decide.expected_f1 import expected_f1_sets
 from releve.errors import ConfigError, TableError
-from releve.metrics import Lists
+from releve.lists import Lists
 
 ITERATIONS = 6
 

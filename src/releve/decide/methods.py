@@ -13,16 +13,9 @@ import scipy.optimize
 import torch
 from pydantic import Field
 
-from releve.decide.calibration import (
-    Calibration,
-    Values,
-    fit_calibration,
-    fit_logistic,
-    information,
-    logit_histograms,
-)
+from releve.decide.calibration import Calibration, Values, fit_calibration, fit_logistic, information, logit_histograms
 from releve.errors import TableError
-from releve.metrics import Lists
+from releve.lists import Lists
 
 CLASS_ENDS = (10, 30, 100, 500)
 """Last number of presences of each class of frequency but the last: up to 10, 11 to 30, ... and over 500."""

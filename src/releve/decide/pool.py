@@ -12,7 +12,7 @@ import torch
 from releve.decide.calibration import fit_calibration, to_logits
 from releve.decide.methods import AnyCalibration
 from releve.decide.weights import SAMPLE_SURVEYS
-from releve.metrics import Lists
+from releve.lists import Lists
 
 MAX_STEPS = 8
 SLOPE_ERROR, INTERCEPT_ERROR = 0.002, 0.005

@@ -21,7 +21,7 @@ from releve.decide.expected_f1 import expected_f1_sets
 from releve.decide.grid import THRESHOLDS_G, binned_cells, counts_reached, log_odds, reached
 from releve.decide.macro import MacroSetting, expected_f1_macro_sets, fit_macro
 from releve.errors import ConfigError, TableError
-from releve.metrics import Lists
+from releve.lists import Lists
 
 Probs = np.ndarray | torch.Tensor
 Setting = float | np.ndarray | MacroSetting | None
@@ -29,7 +29,7 @@ Setting = float | np.ndarray | MacroSetting | None
 
 @dataclass(frozen=True)
 class RuleOptions:
-    """What a fit is asked for: see :class:`releve.decide.decision.DecideConfig`."""
+    """What a fit is asked for: see :class:`releve.decide.config.DecideConfig`."""
 
     coverage: float = 0.9
     macro_weight: float = 0.05

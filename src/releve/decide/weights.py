@@ -12,7 +12,7 @@ import torch
 
 from releve.decide.blocks import map_blocks
 from releve.decide.methods import AnyCalibration
-from releve.metrics import Lists
+from releve.lists import Lists
 
 SAMPLE_SURVEYS = 20_000
 """More surveys than this are sampled: the weights then are known to the second digit anyway."""

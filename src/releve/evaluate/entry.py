@@ -12,20 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from releve.evaluate.facts import FoldFacts
-from releve.metrics import (
-    CellScores,
-    Lists,
-    RankScores,
-    SetScores,
-    bootstrap_interval,
-    mean_defined,
-    percentile_interval,
-    rank_scores,
-    ratio_interval,
-    resample_species_f1,
-    score_cells,
-    score_sets,
-)
+from releve.lists import Lists
+from releve.metrics.cells import CellScores, score_cells
+from releve.metrics.intervals import bootstrap_interval, percentile_interval, ratio_interval, resample_species_f1
+from releve.metrics.ranks import RankScores, mean_defined, rank_scores
+from releve.metrics.sets import SetScores, score_sets
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,39 +10,22 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, field_validator
 
-from releve.errors import nearest
 from releve.evaluate import tables
+from releve.evaluate.config import EvaluateConfig
 from releve.evaluate.coverage import coverage_held_out
 from releve.evaluate.entry import Entry, rank_row, rank_within_folds, score_model
 from releve.evaluate.facts import FoldFacts, bootstrap_blocks, measure_folds
 from releve.evaluate.held_out import assessment_groups, held_out_baseline, predict_baseline
-from releve.metrics import Lists, bootstrap_interval, mean_defined
-from releve.models.baselines import BASELINES, SAMPLED_BASELINES
+from releve.evaluate.references import SAMPLED_BASELINES
+from releve.lists import Lists
+from releve.metrics.intervals import bootstrap_interval
+from releve.metrics.ranks import mean_defined
 from releve.progress import console
-from releve.store import Store
+from releve.store.read import Store
 
 COVERAGE = 0.9
 """Share of the observed species that conformal lists are to hold, whose coverage is reported."""
-
-
-class EvaluateConfig(BaseModel):
-    """What a run is compared with."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    baselines: tuple[str, ...] = tuple(BASELINES)
-    """Reference models fitted on the same folds."""
-
-    @field_validator("baselines")
-    @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        known = BASELINES | SAMPLED_BASELINES
-        for name in names:
-            if name not in known:
-                raise ValueError(f"unknown baseline {name!r}, {nearest(name, known)}")
-        return names
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,11 +11,11 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
+from releve.evaluate.references.design import standardised_covariates
 from releve.geo import block_ids, equal_area_crs, nearest_km, project
-from releve.metrics import frequency_class
-from releve.models.baselines import standardised_covariates
+from releve.metrics.cells import frequency_class
 from releve.prepare.split import measure_fold, split_rows
-from releve.store import Store
+from releve.store.read import Store
 
 BOOTSTRAP_BLOCK_KM = 50.0
 """Surveys of one block are drawn together, since neighbours are alike."""

@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from releve.decide import to_logits
-from releve.decide.decision import DecideConfig, fit_decision
+from releve.decide.calibration import to_logits
+from releve.decide.config import DecideConfig
+from releve.decide.decision import fit_decision
 from releve.errors import pick
 from releve.evaluate.facts import bootstrap_blocks
-from releve.metrics import Lists
-from releve.models.baselines import BASELINES, SAMPLED_BASELINES
+from releve.evaluate.references import BASELINES, SAMPLED_BASELINES
+from releve.lists import Lists
 from releve.prepare.split import split_rows
-from releve.store import Store
+from releve.store.read import Store
 
 
 def assessment_groups(store: Store, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:

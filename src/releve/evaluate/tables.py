@@ -13,17 +13,11 @@ from numpy.typing import NDArray
 
 from releve.evaluate.entry import Entry
 from releve.evaluate.facts import FoldFacts
-from releve.metrics import (
-    FREQUENCY_CLASSES,
-    CellScores,
-    Lists,
-    bootstrap_interval,
-    mean_defined,
-    percentile_interval,
-    ratio_interval,
-    resample_species_f1,
-)
-from releve.store import Store
+from releve.lists import Lists
+from releve.metrics.cells import FREQUENCY_CLASSES, CellScores
+from releve.metrics.intervals import bootstrap_interval, percentile_interval, ratio_interval, resample_species_f1
+from releve.metrics.ranks import mean_defined
+from releve.store.read import Store
 
 DISTANCE_EDGES_KM = (0, 5, 10, 25, 50, 100)
 DISTANCE_WORDS = (

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from releve.errors import TableError
-from releve.metrics.lists import Lists
+from releve.lists import Lists
 
 if TYPE_CHECKING:
     import torch

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from releve.errors import TableError
+from releve.lists import Lists
 from releve.metrics.blocks import as_table, map_rows
-from releve.metrics.lists import Lists
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 
 from releve.errors import TableError
-from releve.metrics.lists import Lists
+from releve.lists import Lists
 
 RESAMPLES_AT_ONCE = 100
 

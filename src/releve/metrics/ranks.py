@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from releve.errors import TableError
+from releve.lists import Lists
 from releve.metrics.blocks import NUM_THREADS, as_table, column_blocks, map_rows
-from releve.metrics.lists import Lists
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from releve.errors import TableError
-from releve.metrics.lists import Lists
+from releve.lists import Lists
 
 
 @dataclass(frozen=True, eq=False)

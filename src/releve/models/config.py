@@ -54,3 +54,18 @@ class ModelConfig(BaseModel):
     """Weights of the backbone: a local file, or ``hub``."""
     observation_dim: int = Field(32, ge=1, le=512)
     """Width of the observation head, which explains presence-only rows by publisher, effort and access."""
+
+
+class ForestConfig(BaseModel):
+    """The trees; they see the table modalities (covariates, survey, location)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_trees: int = Field(100, ge=1, le=5000)
+    """Trees of a forest."""
+    min_rows: int = Field(4, ge=1)
+    """Fewest training rows of a leaf."""
+    feature_share: float = Field(0.3, gt=0, le=1)
+    """Share of the features tried at each split."""
+    num_components: int = Field(64, ge=1)
+    """Leading components of the labels that the splits are chosen on."""

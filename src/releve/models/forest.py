@@ -10,37 +10,25 @@ from typing import cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.ensemble import ExtraTreesRegressor
 from torch import Tensor, nn
 
-from releve.data import Batch, Gatherer, Statistics
-from releve.data.statistics import TableStatistics
+from releve.data.batch import Batch
+from releve.data.gather import Gatherer
+from releve.data.statistics import Statistics, TableStatistics
 from releve.errors import ConfigError
-from releve.metrics import Lists
+from releve.lists import Lists
+from releve.models.config import ForestConfig
 from releve.models.tables import QuantileScore
 
 MISSING_SCORE = -4.0
 """Stands for a missing value: below every score, so that one split sets it apart."""
+
+
 PRIOR_ROWS = 30
 """The overall frequency weighs as much as one row in this many, so that no probability is 0."""
-
-
-class ForestConfig(BaseModel):
-    """The trees; they see the table modalities (covariates, survey, location)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    num_trees: int = Field(100, ge=1, le=5000)
-    """Trees of a forest."""
-    min_rows: int = Field(4, ge=1)
-    """Fewest training rows of a leaf."""
-    feature_share: float = Field(0.3, gt=0, le=1)
-    """Share of the features tried at each split."""
-    num_components: int = Field(64, ge=1)
-    """Leading components of the labels that the splits are chosen on."""
 
 
 class ForestModel(nn.Module):

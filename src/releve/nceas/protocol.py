@@ -15,7 +15,9 @@ import numpy as np
 import polars as pl
 
 from releve.errors import TableError
-from releve.metrics import Lists, bootstrap_interval, rank_scores
+from releve.lists import Lists
+from releve.metrics.intervals import bootstrap_interval
+from releve.metrics.ranks import rank_scores
 from releve.nceas.data import Region, drop_near_tests, find_regions, read_region
 from releve.nceas.design import LARGEST_SHARE, RANDOM_SITES
 from releve.nceas.entry import CHOSEN_ON, predict_entry

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from releve.metrics import Lists
+from releve.lists import Lists
 
 MOST_SPECIES = 500
 """The commonest species that are balanced; more cost time and change little."""

@@ -9,9 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from releve.prepare.flags import FLAGS, CleanConfig, flag_records
-
-__all__ = ["FLAGS", "CleanConfig", "Cleaned", "clean_records", "flag_records"]
+from releve.prepare.config import CleanConfig
+from releve.prepare.flags import FLAGS, flag_records
 
 
 @dataclass(frozen=True)

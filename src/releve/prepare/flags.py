@@ -6,72 +6,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from releve.errors import TableError, nearest
+from releve.errors import TableError
 from releve.ingest.surveys import OCCURRENCE_SCHEMA
+from releve.prepare.config import CleanConfig
 from releve.prepare.reference import UNKNOWN, Cells, country_code_of, near_places, read_institutions, read_places
 
 Bools = NDArray[np.bool_]
+
+
 WORLD = {"west": -180.0, "south": -90.0, "east": 180.0, "north": 90.0}
+
+
 NEAR_ZERO_DEG = 0.5
+
+
 PLACE_DECIMALS = 5
+
+
 KEY_COLUMNS = ("lon", "lat", "species_id")
-
-
-class CleanConfig(BaseModel):
-    """Which records are doubted, and which doubts drop a record.
-
-    Examples
-    --------
-    >>> CleanConfig(drop=("sea", "duplicate"), max_uncertainty_m=250).drop
-    ('sea', 'duplicate')
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    drop: tuple[str, ...] = (
-        *("impossible_coordinates", "zero_coordinates", "equal_coordinates", "swapped_coordinates", "outside_extent"),
-        *("sea", "country_centroid", "institution", "uncertain", "imprecise", "bad_date", "not_species", "duplicate"),
-    )
-    """Names of ``FLAGS`` that drop a record."""
-    max_uncertainty_m: float = Field(1000.0, gt=0)
-    """Records whose coordinates may be further off than this, in metres, are ``uncertain``."""
-    min_decimals: int = Field(2, ge=0, le=5)
-    """Records whose longitude and latitude both have fewer decimals of a degree are ``imprecise``; 0: none is."""
-    grid_deg: float = Field(0.25, ge=0, le=10)
-    """Records on the nodes of a grid of this side, in degrees, are ``imprecise``; 0: none is."""
-    first_year: int = Field(1900, ge=1600, le=2100)
-    """Records of earlier years have a ``bad_date``."""
-    last_year: int | None = Field(None, ge=1600, le=2200)
-    """Records of later years have a ``bad_date``; by default, those of days after today."""
-    taxon_ranks: tuple[str, ...] = ("species", "subspecies", "variety", "subvariety", "form", "subform", "nothospecies")
-    """Ranks, in any case, of records of a species; any other, but not a missing one, is ``not_species``."""
-    sea_tolerance_km: float = Field(5.0, ge=0, le=20)
-    """Records at ``sea`` lie further than this from any land; the mask adds at most 5.3 km."""
-    border_tolerance_km: float = Field(5.0, ge=0, le=20)
-    """Records of a ``country_mismatch`` lie in another country, further than this from the one they name."""
-    centroid_radius_m: float = Field(1000.0, ge=0, le=50_000)
-    """Records nearer than this to the centre of a country, in metres, are on its ``country_centroid``."""
-    capital_radius_m: float = Field(1000.0, ge=0, le=50_000)
-    """Records nearer than this to the centre of a capital, in metres, are in a ``capital``."""
-    institution_radius_m: float = Field(250.0, ge=0, le=50_000)
-    """Records nearer than this to an institution, in metres, are at an ``institution``."""
-    institutions: Path | None = None
-    """CSV table of herbaria, botanical gardens and the like with columns lon, lat (degrees); none is shipped."""
-
-    @field_validator("drop")
-    @classmethod
-    def _know_flags(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in FLAGS:
-                raise ValueError(f"unknown flag {name!r}: {nearest(name, FLAGS)}; the flags are {list(FLAGS)}")
-        return names
 
 
 @dataclass(frozen=True)
@@ -297,7 +254,7 @@ FLAGS: dict[str, Flag] = {
     "not_species": Flag("of a rank other than taxon_ranks", _not_species),
     "duplicate": Flag("same species, place (5 decimals) and date as a record that is kept before it", _duplicate),
 }
-"""Every flag, in the order in which a dropped record is accounted for."""
+"""How each of ``releve.prepare.config.FLAGS`` is found, in that order."""
 
 
 def flag_records(table: pl.DataFrame, config: CleanConfig, extent: Mapping[str, float] | None = None) -> pl.DataFrame:

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import polars as pl
 
 from releve.errors import ReleaseError
-from releve.ingest import Release, Surveys, read_covariates, read_occurrences
-from releve.prepare.clean import CleanConfig, Cleaned, clean_records
+from releve.ingest.covariates import read_covariates
+from releve.ingest.release import Release
+from releve.ingest.surveys import Surveys, read_occurrences
+from releve.prepare.clean import Cleaned, clean_records
+from releve.prepare.config import CleanConfig, PseudoplotConfig
 from releve.prepare.enrich import EnrichConfig, enrich_records, find_regions
-from releve.prepare.pseudoplots import PseudoplotConfig, Pseudoplots, group_records
+from releve.prepare.pseudoplots.group import Pseudoplots, group_records
 from releve.progress import console
 
 

@@ -9,35 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from scipy.spatial import cKDTree
 from sklearn.cluster import KMeans
 
 from releve.errors import ReleveError
 from releve.geo import block_ids, equal_area_crs, nearest_km, project, unit_vectors
-from releve.metrics import Lists
+from releve.lists import Lists
 from releve.prepare.balance import count_sites, deal_blocks
+from releve.prepare.config import SplitConfig
 
 CLUSTERS_PER_FOLD = 4
-
-
-class SplitConfig(BaseModel):
-    """How labelled surveys are divided into folds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    method: Literal["blocks", "country", "region", "environment"] = "blocks"
-    """What is held out whole: square blocks, countries, regions, or clusters of similar covariates."""
-    block_size_km: float = Field(50.0, gt=0)
-    """Side of the square blocks."""
-    num_folds: int = Field(5, ge=2, le=50)
-    """Number of folds; with as many folds as countries or regions, each is left out in turn."""
-    buffer_km: float = Field(1.0, ge=0)
-    """Training rows nearer than this to a validation row are left out."""
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ import polars as pl
 
 from releve.config import Config
 from releve.data.survey import SURVEY_CATEGORICAL, SURVEY_NUMERIC
-from releve.members import Member
 from releve.report.tables import read_tables
-from releve.runs import Run
-from releve.store import Store
+from releve.runs.folder import Run
+from releve.store.read import Store
 from releve.store.schema import ArraySpec, Manifest
+from releve.train.members import Member
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from releve.evaluate import BOOTSTRAP_BLOCK_KM
+from releve.evaluate.facts import BOOTSTRAP_BLOCK_KM
 from releve.report.facts import Facts
 from releve.report.page import format_count, format_score, is_number
 from releve.report.words import counted

@@ -8,17 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from releve.evaluate import BOOTSTRAP_BLOCK_KM
+from releve.evaluate.facts import BOOTSTRAP_BLOCK_KM
 from releve.evaluate.tables import DISTANCE_WORDS
 from releve.report import words
-from releve.report.charts import (
-    draw_bins,
-    draw_bins_by_class,
-    draw_folds,
-    draw_members,
-    draw_quality,
-    draw_scores,
-)
+from releve.report.charts import draw_bins, draw_bins_by_class, draw_folds, draw_members, draw_quality, draw_scores
 from releve.report.facts import Facts
 from releve.report.figures import draw_richness
 from releve.report.intervals import GroupTable, make_table

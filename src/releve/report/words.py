@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from releve.evaluate import BOOTSTRAP_BLOCK_KM
+from releve.evaluate.facts import BOOTSTRAP_BLOCK_KM
 from releve.report.facts import Facts
 from releve.report.page import format_count, format_interval, format_score, is_number
 

@@ -10,13 +10,10 @@ from releve.files import write_text
 from releve.report.citations import list_works, write_bibtex
 from releve.report.documents import render_card, render_methods, write_methods
 from releve.report.facts import Facts, gather_facts
-from releve.report.odmap import FILLED, fill_odmap
+from releve.report.odmap.fill import FILLED, fill_odmap
 from releve.report.page import render_page
 from releve.report.run import render_run
-from releve.runs import Run
-
-FILES = ("report.html", "odmap.html", "odmap.csv", "model_card.md", "methods.md", "citations.bib")
-"""What a report writes into the run's folder."""
+from releve.runs.folder import FILES, Run
 
 
 def write_report(run: Run) -> list[Path]:

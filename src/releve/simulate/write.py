@@ -35,14 +35,7 @@ from releve.simulate.imagery import (
 from releve.simulate.layout import LAYOUTS, LayoutPaths, patch_path
 from releve.simulate.records import Records, sample_records
 from releve.simulate.species import Species, make_species
-from releve.simulate.surveys import (
-    LATENTS,
-    Draw,
-    draw_presences,
-    sample_landscape,
-    sample_plots,
-    visit_features,
-)
+from releve.simulate.surveys import LATENTS, Draw, draw_presences, sample_landscape, sample_plots, visit_features
 from releve.simulate.world import CLIMATE_YEARS, HEIGHT_DEG, SOUTH, WEST, World, make_world
 
 LAEA_WKT = (

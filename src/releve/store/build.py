@@ -6,66 +6,32 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 import releve
 from releve.errors import ReleaseError, RunError, StoreError
 from releve.files import disk_error, file_sha256, write_json
-from releve.ingest import (
-    Covariates,
-    PatchSource,
-    Release,
-    SeriesSource,
-    Surveys,
-    patch_source,
-    read_covariates,
-    read_surveys,
-    series_source,
-)
-from releve.metrics import Lists
-from releve.prepare.clean import CleanConfig
-from releve.prepare.pseudoplots import PseudoplotConfig
+from releve.ingest.covariates import Covariates, read_covariates
+from releve.ingest.cubes import SeriesSource, series_source
+from releve.ingest.patches import PatchSource, patch_source
+from releve.ingest.release import Release
+from releve.ingest.surveys import Surveys, read_surveys
+from releve.lists import Lists
+from releve.prepare.config import CleanConfig, PseudoplotConfig, SplitConfig
 from releve.prepare.records import prepare_records
-from releve.prepare.split import Groups, SplitConfig, assign_folds, has_group, measure_leakage
+from releve.prepare.split import Groups, assign_folds, has_group, measure_leakage
 from releve.store import journal, write
 from releve.store.chunks import Source
+from releve.store.config import DataConfig, StoredModality
 from releve.store.journal import Journal
 from releve.store.read import Store, open_store
 from releve.store.replace import is_store, refuse_to_replace, remove_store
 from releve.store.schema import STORE_FORMAT, FileCheck, Manifest
 from releve.store.write import Job, Writer
-
-StoredModality = Literal["covariates", "landsat", "climate", "patch"]
-
-
-class DataConfig(BaseModel):
-    """What is read from a release into a store."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    splits: tuple[str, ...] = ("train",)
-    """Splits of the release whose surveys are rows of the store; may be empty where ``records`` is given."""
-    records: str | None = None
-    """Split of presence-only records that is cleaned, grouped into pseudo-plots and stored beside the surveys."""
-    modalities: tuple[StoredModality, ...] = ("covariates", "landsat", "climate", "patch")
-    """Modalities to store; one that the release lacks is left out, and said."""
-    patch_storage: Literal["raw", "encoded"] = "raw"
-    """``raw``: decoded arrays, fastest to gather; ``encoded``: the files' own bytes, several times smaller."""
-    num_workers: int = Field(0, ge=0)
-    """Workers that read files; 0 means one a core."""
-
-    @model_validator(mode="after")
-    def _some_rows(self) -> DataConfig:
-        if not self.splits and self.records is None:
-            raise ValueError("splits is empty and records is not given, expected one of them")
-        if self.records in self.splits:
-            raise ValueError(f"{self.records!r} is in splits and is records, expected it in one of them")
-        return self
 
 
 def build_store(

@@ -16,14 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from releve.errors import ReleaseError
-from releve.ingest import (
-    PatchSource,
-    Problem,
-    SeriesSource,
-    decode_patch,
-    read_patch_chunk,
-    read_series_chunk,
-)
+from releve.ingest.cubes import SeriesSource, read_series_chunk
+from releve.ingest.patches import PatchSource, decode_patch, read_patch_chunk
+from releve.ingest.problems import Problem
 
 PROCESSES_FROM_ROWS = 20_000
 """Below this many surveys the start of worker processes costs more than they save; threads are used."""

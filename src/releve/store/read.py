@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from releve.errors import StoreError
 from releve.files import file_sha256
-from releve.ingest import decode_patch
-from releve.metrics import Lists
+from releve.ingest.patches import decode_patch
+from releve.lists import Lists
 from releve.store.schema import STORE_FORMAT, ArraySpec, Manifest
 
 

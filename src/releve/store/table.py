@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 import releve
 from releve.errors import TableError
-from releve.ingest import mask_values
-from releve.metrics import Lists
+from releve.ingest.covariates import mask_values
+from releve.lists import Lists
 from releve.progress import console
 from releve.store.read import Store, StoredArray
 from releve.store.schema import STORE_FORMAT, ArraySpec, Manifest

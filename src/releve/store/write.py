@@ -13,8 +13,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from releve.files import write_parquet
-from releve.ingest import Covariates, PatchSource
-from releve.metrics import Lists
+from releve.ingest.covariates import Covariates
+from releve.ingest.patches import PatchSource
+from releve.lists import Lists
 from releve.progress import console, progress_bar
 from releve.store.chunks import Part, Source, Task, read_parts
 from releve.store.journal import Journal

@@ -85,7 +85,7 @@ def trust_in_silence(coverage: ArrayLike, visits: ArrayLike) -> NDArray:
     """Return how far the species that are not on a list may be taken as absent: C (m - 1) / m.
 
     A weight for a pseudo-plot's negatives: that of ``records.trust = "coverage"``; by default training weighs them by
-    richness, see ``releve.regimes.weigh_silence``. Coverage is the chance that a further detection would be of
+    richness, see ``releve.train.rows.weigh_silence``. Coverage is the chance that a further detection would be of
     a species already listed, so 1 - C is the chance that it contradicts the list. It is estimated from m visits;
     the factor (m - 1) / m, as in Chao2, takes it to 0 where one visit leaves nothing to compare, and keeps two or
     three visits that happen to agree from passing as a full survey.

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from releve.geo import unit_vectors
 from releve.ingest.surveys import SURVEY_SCHEMA
+from releve.prepare.config import PseudoplotConfig
 from releve.prepare.pseudoplots.completeness import estimate_coverage, estimate_richness, trust_in_silence
-from releve.prepare.pseudoplots.config import PseudoplotConfig
 from releve.prepare.pseudoplots.keys import (
     dense_codes,
     densify,
@@ -21,7 +21,7 @@ from releve.prepare.pseudoplots.keys import (
     run_starts,
     small_codes,
     sort_order,
-)  # fmt: skip
+)
 from releve.prepare.pseudoplots.radius import EARTH_RADIUS_M
 from releve.prepare.pseudoplots.select import read_columns, select_records
 

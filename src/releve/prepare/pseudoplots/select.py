@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from releve.errors import ConfigError, TableError
 from releve.geo import shift_places
 from releve.ingest.surveys import SURVEY_SCHEMA
+from releve.prepare.config import PseudoplotConfig
 from releve.prepare.pseudoplots.cells import assign_cells
-from releve.prepare.pseudoplots.config import PseudoplotConfig
 from releve.prepare.pseudoplots.keys import (
     dense_codes,
     densify,
@@ -22,7 +22,7 @@ from releve.prepare.pseudoplots.keys import (
     run_starts,
     small_codes,
     uniform,
-)  # fmt: skip
+)
 from releve.prepare.pseudoplots.radius import cluster_places
 
 REQUIRED = ("survey_id", "lon", "lat", "species_id")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from releve.evaluate import BOOTSTRAP_BLOCK_KM
+from releve.evaluate.facts import BOOTSTRAP_BLOCK_KM
 from releve.report import words
 from releve.report.facts import Facts
 from releve.report.odmap.data import describe_averaging

@@ -1,0 +1,141 @@
+"""Several runs in one table: scored on the plots that all have held out, with paired differences and intervals."""
+
+# N plots that all runs have held out
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from releve.config import Config, make_config
+from releve.errors import RunError
+from releve.evaluate.facts import BOOTSTRAP_BLOCK_KM
+from releve.evaluate.submission import score_files
+from releve.geo import block_ids, equal_area_crs, project
+from releve.metrics.intervals import bootstrap_interval
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A run that was evaluated."""
+
+    name: str
+    path: Path
+    config: Config
+    scores: dict[str, Any]
+    """The run's own row of its table of scores."""
+    surveys: pl.DataFrame
+    """survey_id, lon, lat, f1 of its held-out plots."""
+
+
+def compare_runs(paths: list[Path], solution: Path | None = None, *, seed: int = 0) -> pl.DataFrame:
+    """Return one row a run, the best first, with differences from the first run given, the reference.
+
+    Parameters
+    ----------
+    paths
+        Folders of evaluated runs; the first is the reference.
+    solution
+        Species of the test split (``surveyId,target_species_ids``): then each run's ``predictions.csv`` is scored too.
+    seed
+        Of the bootstrap over spatial blocks.
+
+    Returns
+    -------
+    polars.DataFrame
+        run, regime, records (how presence-only records are grouped), is_reference; ``sample_f1`` on the ``num_plots``
+        that all runs have held out, with the interval of a bootstrap over spatial blocks; ``gain`` over the reference
+        with the interval of the paired bootstrap; ``macro_f1`` and ``auc_macro`` of each run's own held-out plots;
+        test_sample_f1 and test_macro_f1 where a solution is given.
+
+    Raises
+    ------
+    RunError
+        If a folder is no run or was not evaluated, a survey id is repeated in it, or the runs share no held-out plot.
+    """
+    if not paths:
+        raise RunError("no run to compare", expected="folders made by releve run or releve evaluate")
+    runs = [read_scored(path) for path in paths]
+    shared = runs[0].surveys.select("survey_id", "lon", "lat")
+    for i, run in enumerate(runs):
+        theirs = run.surveys.select("survey_id", "lon", "lat", pl.col("f1").alias(f"f1_{i}"))
+        shared = shared.join(theirs, on=("survey_id", "lon", "lat"))  # ids of another release may be the same
+    if len(shared) == 0:
+        raise RunError(
+            f"{', '.join(str(run.path) for run in runs)} have no held-out plot in common",
+            expected="runs on the same release with the same split section and seed",
+        )
+    lon, lat = shared["lon"].to_numpy(), shared["lat"].to_numpy()
+    blocks = block_ids(project(lon, lat, equal_area_crs(lon, lat)), BOOTSTRAP_BLOCK_KM)
+    rows = []
+    for i, run in enumerate(runs):
+        f1 = shared[f"f1_{i}"].to_numpy()
+        gain = f1 - shared["f1_0"].to_numpy()
+        intervals = [bootstrap_interval(values, blocks, np.random.default_rng(seed)) for values in (f1, gain)]
+        row = describe_run(run) | {"is_reference": i == 0, "num_plots": len(shared)}
+        for name, values, (low, high) in zip(("sample_f1", "gain"), (f1, gain), intervals, strict=True):
+            row |= {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}
+        row |= {name: run.scores[name] for name in ("macro_f1", "auc_macro")}
+        if solution is not None:
+            row |= score_test(run, solution)
+        rows.append(row)
+    return pl.DataFrame(rows, infer_schema_length=None).sort("sample_f1", descending=True, maintain_order=True)
+
+
+def read_scored(path: Path) -> Scored:
+    """Return a run's recipe and scores.
+
+    Raises
+    ------
+    RunError
+        If the folder is no run, was not evaluated, or was evaluated on rows that share a survey id.
+    """
+    path = Path(path)
+    files = {name: path / name for name in ("run.json", "evaluation/scores.json", "evaluation/surveys.csv")}
+    lacking = [name for name, file in files.items() if not file.is_file()]
+    if "run.json" in lacking:
+        raise RunError(f"{path} is not a run: it has no run.json", expected="a folder made by releve run")
+    if lacking:
+        raise RunError(f"run {path} lacks {', '.join(lacking)}", action=f"Run releve evaluate {path} first")
+    record = json.loads(files["run.json"].read_text(encoding="utf-8"))
+    config = make_config(record["config"], origin=str(files["run.json"]))
+    table = json.loads(files["evaluation/scores.json"].read_text(encoding="utf-8"))
+    scores = next(row for row in table if row["model"] == (config.title or "model"))
+    surveys = pl.read_csv(files["evaluation/surveys.csv"])
+    if surveys["survey_id"].is_duplicated().any():
+        raise RunError(
+            f"run {path} was scored on rows that share a survey id, which cannot be paired with those of another run",
+            expected="a run that was scored on plots",
+        )
+    return Scored(path.resolve().name, path, config, scores, surveys)
+
+
+def describe_run(run: Scored) -> dict[str, Any]:
+    """Return what a run is."""
+    uses_records = run.config.data.records is not None and run.config.train.regime != "pa"
+    return {
+        "run": run.name,
+        "title": run.config.title,
+        "regime": run.config.train.regime,
+        "records": run.config.pseudoplots.method if uses_records else "",
+    }
+
+
+def score_test(run: Scored, solution: Path) -> dict[str, float]:
+    """Return the scores of a run's lists of the test split.
+
+    Raises
+    ------
+    RunError
+        If the run has none.
+    """
+    file = run.path / "predictions.csv"
+    if not file.is_file():
+        raise RunError(f"run {run.path} has no predictions.csv", action="Run releve predict, or leave out --solution")
+    scores = score_files(file, solution)
+    return {"test_sample_f1": scores.sample_f1, "test_macro_f1": float(scores.summary()["macro_f1"])}

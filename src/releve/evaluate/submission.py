@@ -1,0 +1,223 @@
+"""Submissions of the field: ``surveyId,predictions`` with ids separated by spaces, read, written and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from releve.errors import TableError
+from releve.files import atomic_path
+from releve.lists import Lists
+from releve.metrics.sets import SetScores, score_sets
+
+PREDICTION_COLUMNS = ("predictions",)
+SOLUTION_COLUMNS = ("target_species_ids", "predictions")
+
+
+def write_submission(path: Path, survey_ids: np.ndarray, lists: Lists, species_ids: np.ndarray) -> None:
+    """Write lists as ``surveyId,predictions``: one row per survey, species ids ascending, separated by spaces.
+
+    Parameters
+    ----------
+    path
+        CSV file; whole or absent.
+    survey_ids
+        (N,) integer ids, in the order of the lists.
+    lists
+        Species indices of each survey.
+    species_ids
+        (S,) the official id of each species index.
+
+    Raises
+    ------
+    TableError
+        If the numbers of surveys differ, a survey id is repeated, or a list names a species without an id.
+    """
+    check_no_repeats(survey_ids)
+    with submission_writer(path, species_ids) as append:
+        append(survey_ids, lists)
+
+
+@contextmanager
+def submission_writer(path: Path, species_ids: np.ndarray) -> Iterator[Callable[[np.ndarray, Lists], None]]:
+    """Yield a function ``append(survey_ids, lists)`` that adds rows to a submission.
+
+    The file gets its name when the block ends well; nothing is left of it otherwise. That no survey id is repeated is
+    for the caller to see to, with :func:`check_no_repeats`.
+
+    Parameters
+    ----------
+    path
+        CSV file; whole or absent.
+    species_ids
+        (S,) the official id of each species index.
+
+    Raises
+    ------
+    TableError
+        From ``append``: if the numbers of surveys differ, or a list names a species without an id.
+    """
+    species_ids = np.asarray(species_ids)
+    with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        file.write("surveyId,predictions\n")
+
+        def append(survey_ids: np.ndarray, lists: Lists) -> None:
+            rows = _submission_rows(np.asarray(survey_ids), lists, species_ids)
+            file.write(rows.write_csv(include_header=False))
+
+        yield append
+
+
+def check_no_repeats(survey_ids: np.ndarray) -> None:
+    """Refuse a submission in which a survey would have two rows.
+
+    Raises
+    ------
+    TableError
+        If a survey id is repeated.
+    """
+    num_repeated = len(survey_ids) - len(np.unique(survey_ids))
+    if num_repeated:
+        raise TableError(f"{num_repeated} survey ids are repeated", expected="one row per survey")
+
+
+def _submission_rows(survey_ids: np.ndarray, lists: Lists, species_ids: np.ndarray) -> pl.DataFrame:
+    """Return ``surveyId`` and ``predictions``, ids ascending and separated by spaces."""
+    if len(survey_ids) != lists.num_surveys:
+        raise TableError(f"{len(survey_ids)} survey ids for {lists.num_surveys} lists", expected="one each")
+    if len(lists.indices) and lists.indices.max() >= len(species_ids):
+        raise TableError(f"a list names species index {lists.indices.max()}", expected=f"under {len(species_ids)}")
+    surveys = pl.DataFrame({"row": np.arange(len(survey_ids)), "surveyId": survey_ids})
+    pairs = pl.DataFrame({"row": lists.surveys(), "species": species_ids[lists.indices]})
+    joined = pairs.group_by("row").agg(pl.col("species").sort().cast(pl.String).str.join(" ").alias("predictions"))
+    table = surveys.join(joined, on="row", how="left").sort("row").drop("row")
+    return table.with_columns(pl.col("predictions").fill_null(""))
+
+
+def read_submission(path: Path, *, columns: tuple[str, ...] = PREDICTION_COLUMNS) -> pl.DataFrame:
+    """Return a submission or solution file as ``surveyId`` (Int64) and ``species_ids`` (ascending list of Int64).
+
+    An id that is repeated within a list counts once, since lists are sets; an empty cell is an empty list. Other
+    columns are left out.
+
+    Parameters
+    ----------
+    path
+        CSV file.
+    columns
+        Names the column of lists may have, the preferred one first.
+
+    Raises
+    ------
+    TableError
+        If the file is missing, empty or unreadable, lacks a column, repeats a survey, or an id is no integer.
+    """
+    table = _read_text(Path(path))
+    name = next((column for column in columns if column in table.columns), None)
+    if "surveyId" not in table.columns or name is None:
+        raise TableError(
+            f"{path} has the columns {table.columns}",
+            expected=f"surveyId and {' or '.join(columns)}",
+            action='Species ids are one column, separated by spaces: "1,12 45 678"',
+        )
+    if not table.height:
+        raise TableError(f"{path} has a header and no row", expected="one row per survey")
+    survey_id = pl.col("surveyId").str.strip_chars().cast(pl.Int64, strict=False)
+    tokens = pl.col(name).fill_null("").str.extract_all(r"\S+")
+    read = table.select(survey_id, tokens.alias("tokens")).with_row_index("row")
+    bad = table["surveyId"].filter(read["surveyId"].is_null())
+    if len(bad):
+        raise TableError(
+            f"{path}: {len(bad)} values of surveyId are no integers, such as {_examples(bad)}",
+            expected="integers",
+        )
+    repeated = read["surveyId"].filter(read["surveyId"].is_duplicated()).unique().sort()
+    if len(repeated):
+        raise TableError(
+            f"{path}: {len(repeated)} surveys have more than one row, such as {_examples(repeated)}",
+            expected="one row per survey, its species separated by spaces",
+        )
+    long = read.explode("tokens").drop_nulls("tokens")
+    ids = long.with_columns(pl.col("tokens").cast(pl.Int64, strict=False).alias("species_ids"))
+    bad = ids.filter(pl.col("species_ids").is_null() | (pl.col("species_ids") < 0))["tokens"]
+    if len(bad):
+        raise TableError(
+            f"{path}: {len(bad)} species ids of {name} are no integers of 0 or more, such as {_examples(bad)}",
+            expected="integers separated by spaces",
+        )
+    sets = ids.group_by("row").agg(pl.col("species_ids").unique().sort())
+    joined = read.select("row", "surveyId").join(sets, on="row", how="left").sort("row").drop("row")
+    return joined.with_columns(pl.col("species_ids").fill_null(pl.lit([], dtype=pl.List(pl.Int64))))
+
+
+def _read_text(path: Path) -> pl.DataFrame:
+    """Return a CSV file with every cell as text."""
+    if not path.is_file():
+        raise TableError(f"there is no file {path}")
+    try:
+        return pl.read_csv(path, infer_schema=False)
+    except pl.exceptions.NoDataError as error:
+        raise TableError(f"{path} is empty", expected="a header and one row per survey") from error
+    except pl.exceptions.PolarsError as error:
+        raise TableError(
+            f"{path} cannot be read as CSV: {str(error).splitlines()[0]}",
+            expected="columns separated by commas, species ids separated by spaces",
+        ) from error
+
+
+def _examples(values: pl.Series) -> str:
+    return str(values.head(3).to_list())
+
+
+def score_files(predictions_csv: Path, solution_csv: Path) -> SetScores:
+    """Return how well a submission matches a solution, over all surveys of the solution.
+
+    A survey the submission leaves out scores 0. ``per_survey_f1`` is in the order of the solution, and
+    ``per_species`` names ``species_id`` where :func:`releve.metrics.sets.score_sets` has an index.
+
+    Parameters
+    ----------
+    predictions_csv
+        ``surveyId,predictions``.
+    solution_csv
+        ``surveyId,target_species_ids`` or ``surveyId,predictions``.
+
+    Raises
+    ------
+    TableError
+        If a file is not as :func:`read_submission` needs it, or a survey is predicted that the solution lacks.
+    """
+    predicted = read_submission(predictions_csv)
+    truth = read_submission(solution_csv, columns=SOLUTION_COLUMNS)
+    foreign = predicted["surveyId"].filter(~predicted["surveyId"].is_in(truth["surveyId"].implode()))
+    if len(foreign):
+        raise TableError(
+            f"{len(foreign)} of {predicted.height} predicted surveys are not in {solution_csv}, such as "
+            f"{_examples(foreign)}",
+            expected="surveys of the solution only",
+            action="Check that both files belong to the same release and split",
+        )
+    both = truth.rename({"species_ids": "truth"}).join(
+        predicted.rename({"species_ids": "predicted"}), on="surveyId", how="left", maintain_order="left"
+    )
+    long = {name: _explode(both[name]) for name in ("predicted", "truth")}
+    species_ids = np.unique(np.concatenate([ids for _, ids in long.values()]))
+    lists = {
+        name: Lists.from_pairs(rows, np.searchsorted(species_ids, ids), both.height)
+        for name, (rows, ids) in long.items()
+    }
+    scores = score_sets(lists["predicted"], lists["truth"], len(species_ids))
+    named = scores.per_species.with_columns(pl.Series("species_id", species_ids)).drop("species_index")
+    return replace(scores, per_species=named.select("species_id", pl.exclude("species_id")))
+
+
+def _explode(sets: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row and the id of every entry of a column of lists; a null has none."""
+    table = pl.DataFrame({"row": np.arange(len(sets)), "id": sets})
+    long = table.explode("id").drop_nulls("id")
+    return long["row"].to_numpy(), long["id"].to_numpy()

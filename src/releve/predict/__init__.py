@@ -1,0 +1,1 @@
+"""Species lists and probabilities for new places."""

@@ -1,0 +1,211 @@
+"""Species lists and probabilities for the surveys of a split, or of a user's table."""
+
+# B batch, S species
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from releve.errors import TableError
+from releve.evaluate.submission import check_no_repeats, submission_writer
+from releve.files import atomic_path, scratch_folder, write_parquet
+from releve.ingest.release import open_release
+from releve.lists import Lists
+from releve.progress import progress_bar
+from releve.runs.folder import Run
+from releve.runs.predict import predict_probs
+from releve.store.build import build_store
+from releve.store.read import Store
+from releve.store.table import read_table_store
+
+MIN_PROBABILITY = 0.001
+"""Smaller probabilities are left out of the sparse table."""
+MAX_PER_SURVEY = 512
+"""At most this many species a survey are kept in the sparse table, the most probable ones."""
+
+
+PART_ROWS = 4_000_000
+"""Rows of the sparse table that are held before they are written: about 80 MB."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Lists of some surveys, and their larger probabilities."""
+
+    survey_ids: NDArray[np.int64]
+    lists: Lists
+    """``species_index`` of the run's columns."""
+    probabilities: pl.DataFrame | None
+    """``surveyId``, ``speciesId``, ``probability`` of the likelier species; None if not asked for."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What was written: numbers of surveys, and of listed species over all surveys."""
+
+    num_surveys: int
+    num_listed: int
+
+
+def store_for_prediction(run: Run, data: Path, split: str) -> Store:
+    """Return a store of the surveys to predict, built beside the run so that a second call finds it.
+
+    Parameters
+    ----------
+    run
+        A trained run.
+    data
+        A release's folder, or a ``.csv`` / ``.parquet`` table with ``surveyId, lon, lat`` and any of ``year, month,
+        country, region, areaInM2, geoUncertaintyInM`` and covariates under their official names.
+    split
+        The release's split; not used for a table.
+    """
+    data = Path(data)
+    if data.is_file():
+        covariates = run.models[0].statistics.tables.get("covariates")
+        return read_table_store(data, covariates.columns if covariates else (), bounds=_training_bounds(run))
+    settings = run.config.data.model_copy(update={"splits": (split,), "records": None})
+    folder = run.path / "stores" / f"{split}-{_short_hash(str(data.resolve()))}"
+    return build_store(open_release(data), settings, None, folder, overwrite=True)
+
+
+def write_predictions(run: Run, store: Store, out: Path, probabilities: Path | None = None) -> Predicted:
+    """Write the submission of a store, and if asked the sparse table of its likelier species.
+
+    Surveys are predicted and written batch by batch, so that memory does not grow with their number. Both files get
+    their names at the end, and nothing is left of them if something fails before.
+
+    Parameters
+    ----------
+    run
+        A trained run.
+    store
+        The surveys.
+    out
+        CSV file: ``surveyId,predictions``.
+    probabilities
+        Parquet file: ``surveyId, speciesId, probability``, of each survey the ``MAX_PER_SURVEY`` most probable species
+        at most, best first, and none below ``MIN_PROBABILITY``.
+
+    Raises
+    ------
+    TableError
+        If a survey id is repeated, or ``probabilities`` is not to be a .parquet.
+    """
+    check_no_repeats(store.surveys["survey_id"].to_numpy())
+    num_surveys = num_listed = 0
+    with ExitStack() as stack:
+        add_lists = stack.enter_context(submission_writer(out, run.species_ids))
+        add_rows = stack.enter_context(probabilities_writer(probabilities)) if probabilities is not None else None
+        bar = stack.enter_context(progress_bar())
+        task = bar.add_task("predict", total=len(store))
+        for part in predict_lists(run, store, probabilities=probabilities is not None):
+            add_lists(part.survey_ids, part.lists)
+            if add_rows is not None and part.probabilities is not None:
+                add_rows(part.probabilities)
+            num_surveys += len(part.survey_ids)
+            num_listed += len(part.lists.indices)
+            bar.advance(task, len(part.survey_ids))
+    return Predicted(num_surveys, num_listed)
+
+
+def predict_lists(run: Run, store: Store, *, probabilities: bool = False) -> Iterator[Predictions]:
+    """Yield, batch by batch, the surveys' species lists and, if asked, their likelier species' probabilities.
+
+    Lists and likelier species are found on the run's device; only they travel to the CPU.
+    """
+    survey_ids = store.surveys["survey_id"].to_numpy()
+    for rows, probs_BS in predict_probs(run, store):
+        lists = run.decision.lists(probs_BS)
+        likelier = likelier_species(probs_BS, survey_ids[rows], run.species_ids) if probabilities else None
+        yield Predictions(survey_ids[rows], lists, likelier)
+
+
+def likelier_species(
+    probs_BS: torch.Tensor, survey_ids: NDArray[np.int64], species_ids: NDArray[np.int64]
+) -> pl.DataFrame:
+    """Return ``surveyId, speciesId, probability`` of each survey's likelier species, best first.
+
+    Examples
+    --------
+    >>> likelier_species(torch.tensor([[0.25, 0.0, 0.5]]), np.array([7]), np.array([10, 11, 12])).rows()
+    [(7, 12, 0.5), (7, 10, 0.25)]
+    """
+    top = probs_BS.topk(min(MAX_PER_SURVEY, probs_BS.shape[1]), dim=1)
+    row, rank = (top.values >= MIN_PROBABILITY).nonzero(as_tuple=True)
+    return pl.DataFrame(
+        {
+            "surveyId": survey_ids[row.cpu().numpy()],
+            "speciesId": species_ids[top.indices[row, rank].cpu().numpy()],
+            "probability": top.values[row, rank].cpu().numpy(),
+        }
+    )
+
+
+@contextmanager
+def probabilities_writer(path: Path) -> Iterator[Callable[[pl.DataFrame], None]]:
+    """Yield a function ``append(table)`` that adds rows to a parquet file.
+
+    Rows are kept as parts in a folder beside the file, which are joined when the block ends well: a parquet file is
+    written in one go. Nothing is left of it otherwise.
+
+    Raises
+    ------
+    TableError
+        If the file is not to be a .parquet.
+    """
+    check_probabilities_name(path)
+    with atomic_path(path) as partial, scratch_folder(path) as folder:
+        parts: list[Path] = []
+        waiting: list[pl.DataFrame] = []
+
+        def write_part() -> None:
+            if waiting:
+                parts.append(folder / f"{len(parts):06d}.parquet")
+                write_parquet(parts[-1], pl.concat(waiting))
+                waiting.clear()
+
+        def append(table: pl.DataFrame) -> None:
+            waiting.append(table)
+            if sum(len(held) for held in waiting) >= PART_ROWS:
+                write_part()
+
+        yield append
+        write_part()
+        empty = pl.LazyFrame(schema={"surveyId": pl.Int64, "speciesId": pl.Int64, "probability": pl.Float32})
+        write_parquet(partial, pl.scan_parquet(parts) if parts else empty)
+
+
+def check_probabilities_name(path: Path) -> None:
+    """Refuse a name that is not parquet's, before the work rather than after it.
+
+    Raises
+    ------
+    TableError
+        If the file is not to be a .parquet.
+    """
+    if path.suffix != ".parquet":
+        raise TableError(f"--probabilities {path}", expected="a name that ends in .parquet")
+
+
+def _training_bounds(run: Run) -> dict[str, float] | None:
+    """Return west, south, east, north of the rows that the first member with places was trained on, if any was."""
+    for model in run.models:
+        places = model.statistics.tables.get("location")
+        if places is not None and {"lon", "lat"} <= set(places.quantiles):
+            lon, lat = places.quantiles["lon"], places.quantiles["lat"]
+            return {"west": lon[0], "south": lat[0], "east": lon[-1], "north": lat[-1]}
+    return None
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,0 +1,108 @@
+"""A run folder: its recipe, its members and its decision."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from releve.config import Config, make_config
+from releve.decide.decision import Decision
+from releve.errors import RunError, StoreError
+from releve.files import file_sha256
+from releve.models.forest import ForestModel
+from releve.models.model import SpeciesModel
+from releve.store.read import Store, open_store
+from releve.train.checkpoint import load_member
+from releve.train.device import choose_device
+from releve.train.members import Member
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained run, or an ensemble of runs."""
+
+    path: Path
+    config: Config
+    seed: int
+    members: tuple[Member, ...]
+    """The run's own; an ensemble has none."""
+    parts: tuple[Run, ...] = ()
+    """The runs of an ensemble, told apart by the names of their folders."""
+
+    @cached_property
+    def decision(self) -> Decision:
+        """Calibration and rule."""
+        return Decision.model_validate_json((self.path / "decision.json").read_text(encoding="utf-8"))
+
+    @cached_property
+    def store(self) -> Store:
+        """The store the run was trained on."""
+        if self.parts:
+            return self.parts[0].store
+        record = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        store = open_store((self.path / record["store"]).resolve())
+        if file_sha256(store.path / "manifest.json") != record["inputs"]["store"]:
+            raise StoreError(
+                f"store {store.path} is not the one that run {self.path} was trained on: it was prepared again",
+                action="Train again, or prepare the store as it was (same release, recipe and seed)",
+            )
+        return store
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where it predicts."""
+        return choose_device(self.config.train.device)
+
+    @cached_property
+    def models(self) -> tuple[SpeciesModel | ForestModel, ...]:
+        """The trained models, in the order of the members; of an ensemble, those of all its runs."""
+        if self.parts:
+            return tuple(model for part in self.placed_parts for model in part.models)
+        return tuple(load_member(self.path / m.name, self.config.model, self.device) for m in self.members)
+
+    @cached_property
+    def placed_parts(self) -> tuple[Run, ...]:
+        """The runs of an ensemble, on its device."""
+        return tuple(replace(part, config=place_on(part.config, self.config.train.device)) for part in self.parts)
+
+    @cached_property
+    def species_ids(self) -> NDArray[np.int64]:
+        """(species,) official ids of the columns."""
+        return np.array(self.models[0].statistics.species_ids, np.int64)
+
+
+def open_run(path: Path) -> Run:
+    """Return a finished run.
+
+    Raises
+    ------
+    RunError
+        If the folder is no run, or its training did not end.
+    """
+    path = Path(path)
+    if not (path / "run.json").is_file():
+        raise RunError(f"{path} is not a run: it has no run.json", expected="a folder made by releve train")
+    record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    if not (path / "decision.json").is_file():
+        raise RunError(f"run {path} is not trained to its end", action="Run releve train again with --resume")
+    config = make_config(record["config"], origin=str(path / "run.json"))
+    parts = tuple(open_run((path / place).resolve()) for place in record.get("runs", []))
+    for part in parts:
+        if file_sha256(part.path / "decision.json") != record["inputs"]["runs"].get(part.path.name):
+            raise RunError(f"run {part.path} was trained anew since ensemble {path} was made", action="Make it again")
+    return Run(path, config, record["seed"], tuple(Member(**member) for member in record["members"]), parts)
+
+
+def place_on(config: Config, device: str) -> Config:
+    """Return a recipe that predicts on another device."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"device": device})})
+
+
+FILES = ("report.html", "odmap.html", "odmap.csv", "model_card.md", "methods.md", "citations.bib")
+"""What a report writes into the run's folder."""

@@ -1,0 +1,177 @@
+"""Predictions of a run's members: of what they held out, and of any store."""
+
+# B batch, S species
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import reduce
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from releve.data.gather import Gatherer
+from releve.errors import RunError
+from releve.models.forest import ForestModel
+from releve.models.model import SpeciesModel
+from releve.progress import console
+from releve.runs.folder import Run
+from releve.store.read import Store
+from releve.train.device import autocast_for
+
+BATCH_SIZE = 512
+"""Surveys predicted at a time."""
+
+
+def predict_held_out(run: Run) -> tuple[NDArray[np.int64], dict[str, torch.Tensor]]:
+    """Return the validation rows of all trained folds and, by kind of member, their (N, S) logits.
+
+    Each row is predicted by the members that had its fold held out; the logits of one kind are averaged. The rows of
+    an ensemble are those that all its runs have held out, as positions in the first one's store.
+
+    Raises
+    ------
+    RunError
+        If the runs of an ensemble have held out no survey in common, or a survey id is repeated.
+    """
+    if run.parts:
+        return _join_held_out(run)
+    rows: list[NDArray[np.int64]] = []
+    logits: dict[str, list[torch.Tensor]] = {}
+    groups = models_of(run)
+    for fold in sorted({member.fold for member in run.members if member.fold is not None}):
+        in_fold = np.flatnonzero((run.store.folds == fold) & run.store.is_scored)
+        rows.append(in_fold)
+        for (held_out, kind), models in groups.items():
+            if held_out != fold:
+                continue
+            gatherers = [gatherer_for(model, run.store) for model in models]
+            parts = [
+                mean_logits(run, models, gatherers, in_fold[start : start + BATCH_SIZE]).cpu()
+                for start in range(0, len(in_fold), BATCH_SIZE)
+            ]
+            logits.setdefault(kind, []).append(torch.cat(parts))
+    return np.concatenate(rows), {kind: torch.cat(parts) for kind, parts in logits.items()}
+
+
+def _join_held_out(ensemble: Run) -> tuple[NDArray[np.int64], dict[str, torch.Tensor]]:
+    found = [(part, *predict_held_out(part)) for part in ensemble.placed_parts]
+    ids = [part.store.surveys["survey_id"].to_numpy()[rows] for part, rows, _ in found]
+    shared = np.array(sorted(set(ids[0].tolist()).intersection(*ids)), np.int64)
+    if not len(shared) or any(len(np.unique(values)) < len(values) for values in ids):
+        raise RunError(
+            f"the runs of ensemble {ensemble.path} have {len(shared)} held-out surveys in common, or repeat their ids",
+            expected="runs on the same release, scored on plots, with the same split section and seed",
+        )
+    order = ids[0][np.isin(ids[0], shared)]
+    rows = found[0][1][np.isin(ids[0], shared)]
+    truth = ensemble.store.labels.take(rows)
+    joined: dict[str, torch.Tensor] = {}
+    for (part, held_out, logits), values in zip(found, ids, strict=True):
+        by_id = np.argsort(values)
+        at = by_id[np.searchsorted(values, order, sorter=by_id)]
+        joined |= {f"{part.path.name}/{kind}": table[at] for kind, table in logits.items()}
+        theirs = part.store.labels.take(held_out[at])
+        if not np.array_equal(theirs.indices, truth.indices):
+            raise RunError(
+                f"runs {ensemble.parts[0].path.name} and {part.path.name} observed other species on the same surveys",
+                expected="runs on the same release",
+            )
+    return rows, joined
+
+
+def models_of(run: Run) -> dict[tuple[int | None, str], list[SpeciesModel | ForestModel]]:
+    """Return the models by (fold, kind); those that held out nothing have no fold."""
+    groups: dict[tuple[int | None, str], list[SpeciesModel | ForestModel]] = {}
+    for part in run.placed_parts:
+        groups |= {(fold, f"{part.path.name}/{kind}"): models for (fold, kind), models in models_of(part).items()}
+    for member, model in zip(run.members, () if run.parts else run.models, strict=True):
+        groups.setdefault((member.fold, member.kind), []).append(model)
+    return groups
+
+
+def mean_logits(
+    run: Run, models: list[SpeciesModel | ForestModel], gatherers: list[Gatherer], rows: NDArray[np.int64]
+) -> torch.Tensor:
+    """Return the (B, S) mean logits of the models of one fold and kind: what a calibration is fitted on and used on.
+
+    They are float32 and on the run's device.
+    """
+    parts = (predict_batch(run, model, gatherer, rows) for model, gatherer in zip(models, gatherers, strict=True))
+    return sum_of(parts) / len(models)
+
+
+def sum_of(parts: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Return the sum of tensors, one or more, of which two at a time are held."""
+    return reduce(torch.add, parts)
+
+
+@torch.inference_mode()
+def predict_batch(
+    run: Run, model: SpeciesModel | ForestModel, gatherer: Gatherer, rows: NDArray[np.int64]
+) -> torch.Tensor:
+    """Return one model's (B, S) float32 logits on the run's device, in the precision that the run was trained with."""
+    with autocast_for(run.config.train, run.device):
+        logits_BS = model(gatherer.batch(rows).to(run.device))
+    return logits_BS.to(run.device, torch.float32)
+
+
+def gatherer_for(model: SpeciesModel | ForestModel, store: Store) -> Gatherer:
+    """Return what gathers a store's batches as the model wants them, covariates in its own order.
+
+    Patches or series of another shape or type than those the model was trained on are taken as missing, and said.
+
+    Raises
+    ------
+    RunError
+        If nothing is left that the model could look at.
+    """
+    usable = []
+    for name in model.modalities:
+        if name in model.statistics.arrays and name in store.arrays:
+            spec, known = store.arrays[name].spec, model.statistics.arrays[name]
+            bands = model.config.patch_bands if isinstance(model, SpeciesModel) and name == "patch" else None
+            same = (spec.shape[1:], spec.fill) == (known.shape[1:], known.fill)
+            if not same or (spec.shape[0] < bands if bands else spec.shape != known.shape):
+                console.print(
+                    f"{name} of {store.path} has shape {spec.shape} and fill {spec.fill}, the model was trained on "
+                    f"{known.shape} and {known.fill}: taken as missing"
+                )
+                continue
+        usable.append(name)
+    if not any(name in store.arrays or name in ("survey", "location") for name in usable):
+        raise RunError(
+            f"{store.path} has none of the modalities {list(model.modalities)} in the form the model was trained on",
+            action="Predict on a release of the same kind",
+        )
+    table = model.statistics.tables.get("covariates")
+    return Gatherer(store, tuple(usable), model.statistics.categories, table.columns if table else None)
+
+
+def predict_probs(run: Run, store: Store) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+    """Yield positions in a store and their (B, S) calibrated probabilities, on the run's device.
+
+    The logits of one fold and kind are averaged and calibrated, as they were when the calibration was fitted; their
+    probabilities are averaged over folds, and by share over kinds.
+
+    Parameters
+    ----------
+    run
+        A trained run.
+    store
+        Any store, of the same release or another; a modality it lacks is treated as missing.
+    """
+    groups = models_of(run)
+    gatherers = {key: [gatherer_for(model, store) for model in models] for key, models in groups.items()}
+    num_folds = Counter(kind for _, kind in groups)
+    for start in range(0, len(store), BATCH_SIZE):
+        rows = np.arange(start, min(start + BATCH_SIZE, len(store)))
+        total = sum_of(
+            run.decision.kinds[kind].share
+            / num_folds[kind]
+            * run.decision.calibrated(kind, mean_logits(run, models, gatherers[fold, kind], rows))
+            for (fold, kind), models in groups.items()
+        )
+        yield rows, total.clamp(max=1.0)

@@ -1,0 +1,1 @@
+"""One member, from its rows to its weights."""

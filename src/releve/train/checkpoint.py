@@ -1,0 +1,133 @@
+"""What training leaves on disk: weights with their statistics, the state that resuming needs, the log."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from releve.data.statistics import Statistics
+from releve.errors import RunError
+from releve.files import atomic_path, write_json, write_text
+from releve.models.config import ModelConfig
+from releve.models.forest import ForestModel, load_forest
+from releve.models.model import SpeciesModel, build_model
+
+
+@dataclass(frozen=True)
+class EpochLog:
+    """One line of ``metrics.jsonl``."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float | None
+    """Of the rows that the epoch is selected on, as ``val_sf1``; None without any."""
+    val_sf1: float | None
+    learning_rate: float
+    seconds: float
+
+
+def has_stalled(logs: list[EpochLog], patience: int, first: int = 0) -> bool:
+    """Return whether the sF1 of the selection rows has not improved for ``patience`` epochs of the last phase."""
+    return len(logs) > first and len(logs) - 1 - best_epoch(logs, first) >= patience
+
+
+def best_epoch(logs: list[EpochLog], first: int = 0) -> int:
+    """Return the epoch with the highest sF1 of the selection rows, from epoch ``first`` on; of equals, the first.
+
+    The sF1 is smoothed: an epoch counts half, those before it the other half in the same way, since selection rows are
+    few and one lucky early epoch would end the training. Without selection rows it is the last epoch.
+
+    Examples
+    --------
+    >>> logs = [EpochLog(e, 0.0, 0.0, score, 0.0, 0.0) for e, score in enumerate([0.20, 0.31, 0.30, 0.29, 0.20])]
+    >>> best_epoch(logs)
+    3
+    """
+    scores = [log.val_sf1 for log in logs[first:] if log.val_sf1 is not None]
+    smoothed = list(accumulate(scores, lambda before, score: (before + score) / 2))
+    return first + int(np.argmax(smoothed)) if smoothed else len(logs) - 1
+
+
+class Resumable(Protocol):
+    """What of a training is kept between epochs."""
+
+    model: SpeciesModel
+    average: SpeciesModel
+    optimizer: torch.optim.Optimizer
+    device: torch.device
+    logs: list[EpochLog]
+    best: dict[str, Any]
+
+
+def save_weights(folder: Path, model: SpeciesModel | ForestModel) -> None:
+    """Write the weights and the statistics that go with them."""
+    with atomic_path(folder / "weights.safetensors") as partial:
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial)
+    write_text(folder / "statistics.json", model.statistics.model_dump_json())
+
+
+def save_state(folder: Path, training: Resumable) -> None:
+    """Write what a resumed training needs, and the log."""
+    write_text(folder / "metrics.jsonl", "".join(json.dumps(asdict(log)) + "\n" for log in training.logs))
+    state = {
+        "model": training.model.state_dict(),
+        "average": training.average.state_dict(),
+        "optimizer": training.optimizer.state_dict(),
+        "logs": [asdict(log) for log in training.logs],
+        "best": training.best,
+    }
+    with atomic_path(folder / "state.pt") as partial:
+        torch.save(state, partial)
+
+
+def restore_state(folder: Path, training: Resumable) -> None:
+    """Put a training back to where its last whole epoch left it; without a state it stays at the start."""
+    file = folder / "state.pt"
+    if not file.is_file():
+        return
+    state = torch.load(file, map_location=training.device, weights_only=True)
+    training.model.load_state_dict(state["model"])
+    training.average.load_state_dict(state["average"])
+    training.optimizer.load_state_dict(state["optimizer"])
+    training.logs[:] = [EpochLog(**log) for log in state["logs"]]
+    training.best = state["best"]
+
+
+def save_finished(folder: Path, summary: dict[str, Any], logs: list[EpochLog]) -> None:
+    """Write ``member.json``, the sign that a member is done, and drop the state that only resuming needs."""
+    write_json(folder / "member.json", summary | {"num_epochs": len(logs)})
+    (folder / "state.pt").unlink(missing_ok=True)
+
+
+def finished_logs(folder: Path) -> list[EpochLog]:
+    """Return the log of a member that is done, else nothing."""
+    if not (folder / "member.json").is_file():
+        return []
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [EpochLog(**json.loads(line)) for line in lines]
+
+
+def load_member(folder: Path, config: ModelConfig, device: torch.device) -> SpeciesModel | ForestModel:
+    """Return a trained member, ready to predict.
+
+    Raises
+    ------
+    RunError
+        If the member is not done.
+    """
+    if not (folder / "member.json").is_file():
+        raise RunError(f"{folder} is not trained to its end", action="Run releve train again with --resume")
+    statistics = Statistics.model_validate_json((folder / "statistics.json").read_text(encoding="utf-8"))
+    weights = load_file(folder / "weights.safetensors")
+    if json.loads((folder / "member.json").read_text(encoding="utf-8")).get("kind") == "forest":
+        return load_forest(weights, statistics)
+    model = build_model(statistics, config.model_copy(update={"pretrained": None}), seed=0)
+    model.load_state_dict(weights)
+    return model.to(device).eval()

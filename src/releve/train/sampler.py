@@ -1,0 +1,134 @@
+"""Deals out the rows of an epoch, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from releve.geo import block_ids, equal_area_crs, project
+from releve.store.read import Store
+from releve.train.config import Phase, RecordsConfig
+
+BACKGROUND_CELL_KM = 25.0
+"""The random background draws a cell of this size, then a row in it: as evenly over the map as rows lie."""
+
+
+THINNING_CELL_KM = 10.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """Rows of one step: plots, presence-only rows, and background sites, whose labels are not looked at."""
+
+    plots: NDArray[np.int64]
+    records: NDArray[np.int64]
+    background: NDArray[np.int64]
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """All of them, in this order."""
+        return np.concatenate([self.plots, self.records, self.background])
+
+    def share(self, index: int, number: int) -> Step:
+        """Return every ``number``-th row of each kind, from the ``index``-th on: one of ``number`` like parts.
+
+        Examples
+        --------
+        >>> step = Step(np.arange(5), np.array([7, 8]), np.zeros(0, np.int64))
+        >>> step.share(1, 2).rows.tolist()
+        [1, 3, 8]
+        """
+        return Step(self.plots[index::number], self.records[index::number], self.background[index::number])
+
+
+class Sampler:
+    """Deals out the rows of an epoch.
+
+    Parameters
+    ----------
+    store
+        An open store.
+    plots, records
+        Training rows.
+    config
+        Thinning and background of the presence-only rows.
+    batch_size
+        Plots a step; presence-only rows a step where there are no plots.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        plots: NDArray[np.int64],
+        records: NDArray[np.int64],
+        config: RecordsConfig,
+        batch_size: int,
+    ) -> None:
+        self.plots, self.records, self.config, self.batch_size = plots, records, config, batch_size
+        lon, lat = store.lon[records], store.lat[records]
+        xy_m = project(lon, lat, equal_area_crs(lon, lat)) if len(records) else np.zeros((0, 2))
+        self.thinned = Draws(records, _inverse_count(xy_m, THINNING_CELL_KM, config.thinning))
+        self.even = Draws(records, _inverse_count(xy_m, BACKGROUND_CELL_KM, 1.0))
+
+    def num_steps(self, phase: Phase) -> int:
+        """Return the steps of an epoch: one pass over the plots, or over as many presence-only rows as there are."""
+        return -(-len(self.plots if phase.plots else self.records) // self.batch_size)
+
+    def smallest_step(self, phases: list[Phase]) -> int:
+        """Return the number of rows of the smallest step, of the kind that has fewer."""
+        sizes = []
+        for phase in phases:
+            num_steps = self.num_steps(phase)
+            number = len(self.plots if phase.plots else self.records)
+            both = [number, self.config.rows_per_plot * number] if phase.plots and phase.records else [number]
+            sizes.append(int(min(both)) // num_steps)
+        return min(sizes)
+
+    def steps(self, phase: Phase, rng: np.random.Generator) -> Iterator[Step]:
+        """Yield the steps of one epoch."""
+        num_steps, none = self.num_steps(phase), np.zeros(0, np.int64)
+        plots = np.array_split(rng.permutation(self.plots) if phase.plots else none, num_steps)
+        records = [none] * num_steps
+        if phase.records:
+            ratio = self.config.rows_per_plot * len(self.plots) if phase.plots else len(self.records)
+            number = max(2 * num_steps, round(ratio))
+            records = np.array_split(self.thinned.draw(number, rng), num_steps)
+        for ours, theirs in zip(plots, records, strict=True):
+            needed = len(theirs) if self.config.background != "target_group" else 0
+            yield Step(ours, theirs, self.even.draw(needed, rng) if needed else none)
+
+
+class Draws:
+    """Draws rows with weights.
+
+    Parameters
+    ----------
+    rows
+        Positions in a store.
+    weights
+        (rows,) how often each is drawn against others.
+    """
+
+    def __init__(self, rows: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
+        self.rows, self._cumulative = rows, np.cumsum(weights)
+        self._even = len(weights) > 0 and weights.min() == weights.max()
+
+    def draw(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return rows: all of them in random order where that is what was asked, else a weighted draw."""
+        if number == len(self.rows) and self._even:
+            return rng.permutation(self.rows)
+        # systematic sampling: a row of weight w is drawn floor or ceil of its expected number of times
+        points = (np.arange(number) + rng.random()) * (self._cumulative[-1] / number)
+        drawn = np.minimum(np.searchsorted(self._cumulative, points, side="right"), len(self.rows) - 1)
+        return rng.permutation(self.rows[drawn])
+
+
+def _inverse_count(xy_m: NDArray[np.float64], cell_km: float, power: float) -> NDArray[np.float64]:
+    """Return (N,) the number of points in each point's cell to the power of minus ``power``."""
+    if len(xy_m) == 0:
+        return np.zeros(0)
+    cells = block_ids(xy_m, cell_km)
+    return np.bincount(cells)[cells].astype(np.float64) ** -power

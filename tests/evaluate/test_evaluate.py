@@ -1,0 +1,340 @@
+"""Scores are of rows that the scored model was not fitted on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from releve import evaluate
+from releve.decide.config import DecideConfig
+from releve.decide.decision import fit_decision
+from releve.decide.expected_f1 import expected_f1_sets
+from releve.errors import ConfigError, TableError
+from releve.evaluate.config import EvaluateConfig
+from releve.evaluate.coverage import coverage_held_out
+from releve.evaluate.evaluation import Evaluation, evaluate_held_out
+from releve.evaluate.facts import measure_folds
+from releve.evaluate.held_out import assessment_groups, held_out_baseline
+from releve.evaluate.references import BASELINES, SAMPLED_BASELINES
+from releve.evaluate.references.design import standardised_covariates
+from releve.evaluate.tables import DISTANCE_EDGES_KM, group_table
+from releve.geo import nearest_km
+from releve.lists import Lists
+from releve.metrics.cells import FREQUENCY_CLASSES
+from releve.metrics.ranks import rank_scores
+from releve.metrics.sets import score_sets
+from releve.prepare.split import split_rows
+from releve.store.read import Store
+from stores import make_store
+
+
+@pytest.fixture(scope="module")
+def store() -> Store:
+    return make_store(150)
+
+
+@pytest.fixture(scope="module")
+def rows(store: Store) -> np.ndarray:
+    return np.concatenate([np.flatnonzero(store.folds == fold) for fold in (1, 0)])
+
+
+def test_each_row_is_predicted_from_the_training_rows_of_its_own_fold(
+    store: Store, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def watched(fitted: Store, train: np.ndarray, target: Store, wanted: np.ndarray, seed: int) -> np.ndarray:
+        asked.append((train, wanted))
+        return np.full((len(wanted), 8), 0.1 + 0.1 * store.folds[wanted[0]], np.float32)
+
+    monkeypatch.setitem(BASELINES, "watched", watched)
+    probs, _ = held_out_baseline(store, rows, "watched", buffer_km=30.0, seed=0)
+    assert len(asked) == 2
+    for train, wanted in asked:
+        fold = store.folds[wanted[0]]
+        assert wanted.tolist() == np.flatnonzero(store.folds == fold).tolist()
+        assert train.tolist() == split_rows(store.folds, store.lon, store.lat, fold, 30.0)[0].tolist()
+        assert len(train) < (store.folds != fold).sum()
+        assert not set(train) & set(wanted)
+    # The answers come back in the order of the rows: fold 1 first, whose probabilities were the higher or the lower.
+    first = probs[store.folds[rows] == 1, 0]
+    assert len(np.unique(first)) == 1
+    assert first[0] != probs[store.folds[rows] == 0, 0][0]
+
+
+def test_a_baselines_answer_for_a_fold_does_not_depend_on_its_labels(store: Store) -> None:
+    inside = np.flatnonzero(store.folds == 2)
+    altered = replace(
+        store, labels=Lists.from_rows([[7] if f == 2 else store.labels.row(i) for i, f in enumerate(store.folds)])
+    )
+    seen = []
+    predict = BASELINES["nearest places"]
+    for kind in (store, altered):
+        train, _, _ = split_rows(kind.folds, kind.lon, kind.lat, 2, 1.0)
+        seen.append(predict(kind, train, kind, inside, 0))
+    np.testing.assert_array_equal(*seen)
+
+
+def test_the_tables_hold_the_models_and_the_baselines_scores(store: Store, rows: np.ndarray) -> None:
+    probs = torch.rand(len(rows), 8, generator=torch.Generator().manual_seed(0))
+    lists = expected_f1_sets(probs)
+    config = EvaluateConfig(baselines=("frequency", "nearest places"))
+    found = evaluate_held_out(store, rows, probs, lists, config, buffer_km=1.0, seed=0, name="ours")
+    table = found.table()
+    assert set(table["model"]) == {"ours", "frequency", "nearest places"}
+    assert table["sample_f1"].is_sorted(descending=True)
+    for row in table.iter_rows(named=True):
+        assert row["sample_f1_low"] <= row["sample_f1"] <= row["sample_f1_high"]
+        assert row["sample_f1_low"] < row["sample_f1_high"]
+    truth = store.labels.take(rows)
+    ours = table.filter(pl.col("model") == "ours").row(0, named=True)
+    assert ours["sample_f1"] == pytest.approx(score_sets(lists, truth, 8).sample_f1)
+    assert found.surveys["survey_id"].to_list() == store.surveys["survey_id"][rows.tolist()].to_list()
+    assert found.surveys["f1"].mean() == pytest.approx(ours["sample_f1"])
+    assert found.surveys["num_observed"].to_list() == [len(truth.row(i)) for i in range(len(rows))]
+    for i in (0, 7):
+        observed, predicted = set(truth.row(i).tolist()), set(lists.row(i).tolist())
+        expected = 2 * len(observed & predicted) / (len(observed) + len(predicted))
+        assert found.surveys["f1"][i] == pytest.approx(expected)
+    assert found.species["species_id"].to_list() == store.species_ids.tolist()
+    assert found.reliability["num_cells"].sum() == len(rows) * 8
+
+
+def test_the_signal_is_found_by_environments_and_not_by_frequency(store: Store, rows: np.ndarray) -> None:
+    scores = {}
+    for name in ("frequency", "nearest environments"):
+        _, lists = held_out_baseline(store, rows, name, buffer_km=1.0, seed=0)
+        scores[name] = score_sets(lists, store.labels.take(rows), 8).sample_f1
+    assert scores["nearest environments"] > scores["frequency"] + 0.02
+
+
+def test_an_unknown_baseline_is_refused(store: Store, rows: np.ndarray) -> None:
+    with pytest.raises(ConfigError, match="unknown baseline 'oracle'"):
+        held_out_baseline(store, rows, "oracle", buffer_km=1.0, seed=0)
+
+
+def test_the_interval_is_wider_where_neighbours_are_drawn_together(store: Store, rows: np.ndarray) -> None:
+    truth = store.labels.take(rows)
+    lists = Lists.from_rows([truth.row(i) if fold == 0 else [0] for i, fold in enumerate(store.folds[rows])])
+    probs = np.full((len(rows), 8), 0.5)
+    apart = evaluate.score_model("a", probs, lists, truth, np.arange(len(rows)), 0)
+    together = evaluate.score_model("b", probs, lists, truth, store.folds[rows].astype(np.int64), 0)
+    assert together.high - together.low > 2 * (apart.high - apart.low)
+
+
+def test_no_group_is_decided_by_what_was_fitted_on_itself() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = {"network": torch.randn(60, 9, generator=generator)}
+    drawn = torch.rand(60, 9, generator=generator) < torch.sigmoid(logits["network"])
+    truth = Lists.from_rows([row.nonzero().flatten().tolist() or [0] for row in drawn])
+    groups = [np.arange(0, 30), np.arange(30, 60)]
+    config = DecideConfig(rule="threshold")
+    probs, lists = evaluate.decide_held_out(logits, truth, groups, config)
+    for group, others in (groups, groups[::-1]):
+        decision = fit_decision({"network": logits["network"][others]}, truth.take(others), config)
+        expected = decision.probs({"network": logits["network"][group]})
+        torch.testing.assert_close(probs[group], expected)
+        assert lists.take(group).indices.tolist() == decision.lists(expected).indices.tolist()
+
+
+def make_probs(num_rows: int, num_species: int = 8) -> torch.Tensor:
+    return torch.rand(num_rows, num_species, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def found(store: Store, rows: np.ndarray) -> Evaluation:
+    def sampled(fitted: Store, train: np.ndarray, target: Store, wanted: np.ndarray, seed: int) -> np.ndarray:
+        scores = np.full((len(wanted), 8), np.nan, np.float32)
+        scores[:, [1, 4]] = np.random.default_rng(len(wanted)).random((len(wanted), 2))
+        return scores
+
+    def absent(fitted: Store, train: np.ndarray, target: Store, wanted: np.ndarray, seed: int) -> np.ndarray:
+        raise ImportError("not here")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SAMPLED_BASELINES, "sampled", sampled)
+        patch.setitem(SAMPLED_BASELINES, "absent", absent)
+        config = EvaluateConfig(baselines=("frequency", "sampled", "absent"))
+        probs = make_probs(len(rows))
+        return evaluate_held_out(
+            store, rows, probs, expected_f1_sets(probs), config, buffer_km=1.0, seed=0, name="ours"
+        )
+
+
+def test_every_table_is_made_and_none_holds_a_nan(found: Evaluation) -> None:
+    names = "scores surveys species frequency_classes countries regions distances novelties reliability calibration"
+    assert list(found.tables) == [*names.split(), "folds", "examples", "coverage"]
+    for table in found.tables.values():
+        assert not table.select(pl.col(pl.Float64, pl.Float32).is_nan().any()).sum_horizontal().sum()
+
+
+def test_a_model_of_a_sample_of_species_has_ranks_alone_and_comes_last(
+    found: Evaluation, store: Store, rows: np.ndarray
+) -> None:
+    scores = found.tables["scores"]
+    last = scores.row(-1, named=True)
+    assert last["model"] == "sampled (2 species)" and last["num_species_scored"] == 2
+    assert (last["sample_f1"], last["gain"], last["brier"], last["is_model"]) == (None, None, None, False)
+    ours = found.entries[0].ranks
+    assert last["auc_of_run"] == pytest.approx(ours.auc_S[[1, 4]].mean())
+    assert found.table()["model"].to_list() == [name for name in scores["model"].to_list() if "sampled" not in name]
+    assert "absent" not in " ".join(scores["model"].to_list())
+
+
+def test_the_gain_is_the_paired_difference_and_null_for_the_run(found: Evaluation) -> None:
+    run = found.tables["scores"].filter("is_model").row(0, named=True)
+    other = found.tables["scores"].filter(pl.col("model") == "frequency").row(0, named=True)
+    assert run["gain"] is None
+    assert other["gain"] == pytest.approx(run["sample_f1"] - other["sample_f1"])
+    assert other["gain_low"] < other["gain"] < other["gain_high"]
+    for name in ("sample_f1", "macro_f1", "micro_f1", "recall", "precision", "richness_bias"):
+        assert run[f"{name}_low"] <= run[name] <= run[f"{name}_high"], name
+
+
+def test_distance_and_novelty_are_those_to_the_training_plots_of_the_rows_fold(store: Store, rows: np.ndarray) -> None:
+    facts = measure_folds(store, rows, 1.0)
+    for i in (0, 40):
+        train, _, _ = split_rows(store.folds, store.lon, store.lat, int(store.folds[rows[i]]), 1.0)
+        own = rows[[i]]
+        expected = nearest_km(store.lon[own], store.lat[own], store.lon[train], store.lat[train])
+        assert facts.distance_km[i] == pytest.approx(expected[0])
+        known, table = standardised_covariates(store, train, store, own)
+        difference = np.sqrt(((known - table) ** 2).mean(axis=1)).min()
+        has = store.arrays["covariates"].row_of[rows[i]] >= 0
+        assert facts.novelty[i] == pytest.approx(difference, abs=1e-5) if has else np.isnan(facts.novelty[i])
+        shares = np.bincount(store.labels.take(train).indices, minlength=8) / len(train)
+        np.testing.assert_allclose(facts.prevalence_FS[facts.fold_of_row[i]], shares)
+    assert facts.table["fold"].to_list() == [0, 1] and facts.table["num_val"].sum() == len(rows)
+
+
+def test_groups_hold_all_surveys_and_their_own_scores(found: Evaluation) -> None:
+    surveys = found.surveys
+    for name, column in (("countries", "country"), ("regions", "region")):
+        table = found.tables[name]
+        assert table["num_surveys"].sum() == len(surveys)
+        for row in table.iter_rows(named=True):
+            known = pl.col(column).is_null() if row["group"] == "unknown" else pl.col(column) == row["group"]
+            part = surveys.filter(known)
+            assert (row["num_surveys"], row["sample_f1"]) == (len(part), pytest.approx(part["f1"].mean()))
+            bias = (part["num_predicted"].cast(int) - part["num_observed"].cast(int)).mean()
+            assert row["richness_bias"] == pytest.approx(bias)
+    assert "unknown" in found.tables["regions"]["group"].to_list()
+    assert found.tables["distances"]["num_surveys"].sum() == len(surveys)
+    near = surveys.filter(pl.col("distance_km") < DISTANCE_EDGES_KM[1])
+    first = found.tables["distances"].filter(group="0-5 km")
+    assert first["num_surveys"].to_list() == ([len(near)] if len(near) else [])
+    novelties = found.tables["novelties"]
+    assert novelties.filter(pl.col("group") != "unknown")["num_surveys"].max() <= len(surveys) / 5 + 1
+    assert novelties["novelty_from"].drop_nulls().is_sorted()
+
+
+def test_a_group_in_one_block_has_no_interval() -> None:
+    surveys = pl.DataFrame({"f1": [0.5, 1.0], "num_observed": [1, 2], "num_predicted": [3, 2], "num_hit": [1, 2]})
+    row = group_table(surveys, pl.Series(["a", None]), ["a", "b"], np.zeros(2, int), 0).to_dicts()
+    assert [r["group"] for r in row] == ["a", "unknown"]
+    assert (row[0]["sample_f1"], row[0]["sample_f1_low"], row[0]["precision"]) == (0.5, None, pytest.approx(1 / 3))
+
+
+def test_frequency_classes_pool_their_species(found: Evaluation) -> None:
+    table, species = found.tables["frequency_classes"], found.species
+    assert table["num_species"].sum() == len(species)
+    assert set(table["group"]) <= set(FREQUENCY_CLASSES)
+    for row in table.iter_rows(named=True):
+        part = species.filter(pl.col("frequency_class") == row["group"])
+        assert row["num_true"] == part["num_true"].sum()
+        assert row["recall"] == pytest.approx(part["num_hit"].sum() / part["num_true"].sum())
+        assert row["macro_f1"] == pytest.approx(part.filter(pl.col("num_true") > 0)["f1"].mean())
+        assert row["auc"] == pytest.approx(part["auc"].mean())
+        assert row["macro_f1_low"] <= row["macro_f1"] <= row["macro_f1_high"]
+
+
+def test_tss_is_at_the_training_prevalence_of_each_fold(found: Evaluation, store: Store, rows: np.ndarray) -> None:
+    probs, truth = make_probs(len(rows)).numpy(), store.labels.take(rows).to_csr(8).toarray().astype(bool)
+    facts = measure_folds(store, rows, 1.0)
+    above = probs >= facts.prevalence_FS[facts.fold_of_row]
+    tss = (above & truth).sum(axis=0) / truth.sum(axis=0) + (~above & ~truth).sum(axis=0) / (~truth).sum(axis=0) - 1
+    np.testing.assert_allclose(found.species["tss"].to_numpy(), tss, atol=1e-6)
+    np.testing.assert_allclose(found.species["brier"].to_numpy(), ((probs - truth) ** 2).mean(axis=0), atol=1e-6)
+
+
+def test_examples_go_from_the_best_survey_to_the_worst(found: Evaluation, store: Store, rows: np.ndarray) -> None:
+    examples = found.tables["examples"]
+    ids = examples["survey_id"].unique(maintain_order=True).to_list()
+    f1 = [found.surveys.filter(survey_id=i)["f1"].item() for i in ids]
+    assert len(ids) == 8 and f1 == sorted(f1, reverse=True)
+    assert (f1[0], f1[-1]) == (found.surveys["f1"].max(), found.surveys["f1"].min())
+    at = found.surveys["survey_id"].to_list().index(ids[3])
+    part = examples.filter(survey_id=ids[3])
+    observed = set(store.species_ids[store.labels.row(int(rows[at]))].tolist())
+    assert set(part.filter("is_observed")["species_id"]) == observed
+    assert part.filter("is_predicted").height == found.surveys["num_predicted"][at]
+
+
+@pytest.mark.parametrize("bad", [np.nan, 1.5, -0.1])
+def test_what_is_no_probability_is_refused(store: Store, rows: np.ndarray, bad: float) -> None:
+    probs = make_probs(len(rows))
+    lists = expected_f1_sets(probs)
+    probs[3, 2] = bad
+    with pytest.raises(TableError, match="NaN"):
+        evaluate_held_out(store, rows, probs, lists, EvaluateConfig(baselines=()), buffer_km=1.0, seed=0)
+
+
+def test_constant_scores_and_a_species_absent_from_a_fold_are_scored_as_chance(store: Store, rows: np.ndarray) -> None:
+    sets = [[s for s in store.labels.row(i) if s != 3 or store.folds[i] != 0] for i in range(len(store))]
+    kind = replace(store, labels=Lists.from_rows(sets))
+    probs = torch.full((len(rows), 8), 0.25)
+    lists = Lists.from_rows([[0]] * len(rows))
+    config = EvaluateConfig(baselines=("frequency",))
+    made = evaluate_held_out(kind, rows, probs, lists, config, buffer_km=1.0, seed=0)
+    assert made.species["auc"].drop_nulls().unique().to_list() == [0.5]
+    assert made.species["boyce"].null_count() == 8
+    only = np.flatnonzero(kind.folds[rows] == 1)
+    expected = rank_scores(probs[only], kind.labels.take(rows[only])).ap_S[3]
+    assert made.species["average_precision"][3] == pytest.approx(expected)
+
+
+def test_a_store_without_covariates_or_regions_has_no_novelty(store: Store, rows: np.ndarray) -> None:
+    kind = replace(store, arrays={}, surveys=store.surveys.drop("region"))
+    probs = make_probs(len(rows))
+    config = EvaluateConfig(baselines=())
+    made = evaluate_held_out(kind, rows, probs, expected_f1_sets(probs), config, buffer_km=1.0, seed=0)
+    assert made.tables["novelties"].is_empty() and made.surveys["novelty"].null_count() == len(rows)
+    assert made.tables["regions"]["group"].to_list() == ["unknown"]
+    assert made.tables["scores"]["gain"].to_list() == [None]
+
+
+def test_conformal_lists_hold_what_they_promise_on_held_out_surveys_and_are_fitted_on_other_groups() -> None:
+    store = make_store(400, missing=0.0)
+    rows = np.arange(400)
+    rng = np.random.default_rng(0)
+    dense = store.labels.to_csr(8).toarray()
+    probs = torch.from_numpy(np.clip(0.3 + 0.3 * (dense - 0.5) + 0.15 * rng.normal(size=dense.shape), 0.01, 0.99))
+    groups = assessment_groups(store, rows)
+    countries = store.surveys["country"].to_numpy()
+    settings = {"target": 0.9, "blocks": rows, "seed": 0}
+    table = coverage_held_out(store, rows, probs, store.labels, groups, {"country": countries}, **settings)
+    assert table["group"].to_list() == ["all", "France", "Italy"]
+    assert table["num_surveys"][0] == table["num_surveys"][1] + table["num_surveys"][2] == 400
+    assert 0.88 < table["coverage"][0] < 0.93 and 0.86 < table["weighted_coverage"][0] < 0.95
+    assert table["coverage_low"][0] < table["coverage"][0] < table["coverage_high"][0]
+    wrong = store.labels.take(np.roll(rows, 7))  # what is fitted on a group's own labels would follow them
+    altered = Lists.from_rows([wrong.row(i) if i in set(groups[0].tolist()) else store.labels.row(i) for i in rows])
+    again = coverage_held_out(store, rows, probs, altered, groups, {"fold": store.folds}, **settings)
+    first = coverage_held_out(store, rows, probs, store.labels, groups, {"fold": store.folds}, **settings)
+    own = {"grouping": "fold", "group": str(store.folds[groups[0][0]])}
+    lengths = [t.filter(**own)["list_length"][0] for t in (first, again)]
+    assert lengths[0] == lengths[1]
+
+
+def test_too_few_surveys_promise_nothing_and_it_is_said(capsys: pytest.CaptureFixture) -> None:
+    store = make_store(12)
+    rows = np.arange(6)
+    probs = torch.full((6, 8), 0.5)
+    settings = {"target": 0.95, "blocks": rows, "seed": 0}
+    halves = [rows[:3], rows[3:]]
+    assert coverage_held_out(store, rows, probs, store.labels.take(rows), halves, {}, **settings) is None
+    assert "conformal lists are left out" in capsys.readouterr().err

@@ -1,0 +1,215 @@
+"""Reference models equal what is worked out by hand, or by scikit-learn, on the training rows alone."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import scipy.sparse
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestNeighbors
+
+from releve.data.gather import Gatherer
+from releve.data.statistics import measure_statistics
+from releve.evaluate.references import BASELINES, SAMPLED_BASELINES, boosting, forest, logistic, maxent, shares
+from releve.evaluate.references.design import standardised_covariates
+from releve.evaluate.references.shares import PRIOR_WEIGHT
+from releve.geo import unit_vectors
+from releve.lists import Lists
+from releve.metrics.ranks import rank_scores
+from releve.models.config import ForestConfig
+from releve.models.forest import fit_forest
+from releve.store.read import Store
+from stores import make_store
+
+TRAIN, ROWS = np.arange(0, 90), np.arange(90, 120)
+
+
+@pytest.fixture(scope="module")
+def store() -> Store:
+    return make_store(120)
+
+
+def dense(store: Store, rows: np.ndarray) -> np.ndarray:
+    labels = np.zeros((len(rows), len(store.species_ids)))
+    for i, row in enumerate(rows):
+        labels[i, store.labels.row(row)] = 1
+    return labels
+
+
+def shrunk(means: np.ndarray, labels: np.ndarray, num_neighbours: int) -> np.ndarray:
+    return (num_neighbours * means + PRIOR_WEIGHT * labels.mean(axis=0)) / (num_neighbours + PRIOR_WEIGHT)
+
+
+def test_frequency_is_the_share_of_training_rows(store: Store) -> None:
+    probs = BASELINES["frequency"](store, TRAIN, store, ROWS, 0)
+    np.testing.assert_allclose(probs, np.tile(dense(store, TRAIN).mean(axis=0), (30, 1)), rtol=1e-6)
+
+
+def test_three_places_by_hand(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "NUM_NEAREST_PLACES", 2)
+    four = replace(
+        store,
+        surveys=pl.DataFrame({"lon": [0.0, 1.0, 5.0, 0.4], "lat": [50.0, 50.0, 50.0, 50.0]}),
+        labels=Lists.from_rows([[0, 1], [1], [2], [0]]),
+        species=store.species.head(3),
+    )
+    probs = BASELINES["nearest places"](four, np.arange(3), four, np.array([3]), 0)
+    # The nearest two hold {0, 1} and {1}: means 1/2, 1, 0. Frequencies 1/3, 2/3, 1/3 weigh 1 of 3.
+    np.testing.assert_allclose(probs, [[1 / 3 + 1 / 9, 2 / 3 + 2 / 9, 1 / 9]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "k"), [("nearest places", 15), ("nearest environments", 30)])
+def test_nearest_neighbours_are_scikit_learns(name: str, k: int) -> None:
+    store = make_store(120, missing=0.0)  # surveys without covariates would all be alike: of equals, any
+    if name == "nearest places":
+        points = [unit_vectors(store.lon[rows], store.lat[rows]) for rows in (TRAIN, ROWS)]
+    else:
+        points = list(standardised_covariates(store, TRAIN, store, ROWS))
+    model = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(points[0])
+    labels = dense(store, TRAIN)
+    expected = shrunk(labels[model.kneighbors(points[1])[1]].mean(axis=1), labels, k)
+    found = BASELINES[name](store, TRAIN, store, ROWS, 0)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_environments_are_standardised_by_training_rows_with_missing_at_the_mean(store: Store) -> None:
+    array = store.arrays["covariates"]
+    known, table = standardised_covariates(store, TRAIN, store, ROWS)
+    raw = np.where(array.row_of[:, None] >= 0, array.values[array.row_of], np.nan).astype(float)
+    mean, std = np.nanmean(raw[TRAIN], axis=0), np.nanstd(raw[TRAIN], axis=0)
+    for side, rows in ((known, TRAIN), (table, ROWS)):
+        expected = np.clip(np.nan_to_num((raw[rows, :3] - mean[:3]) / std[:3]), -5, 5)
+        np.testing.assert_allclose(side[:, :3], expected, atol=1e-5)
+        for column, code in zip(side[:, 3:].T, (0, 1, 2), strict=True):
+            np.testing.assert_array_equal(column, raw[rows, 3] == code)
+
+
+def test_covariates_of_another_store_are_found_by_name(store: Store) -> None:
+    array = store.arrays["covariates"]
+    order = [2, 3, 0]  # soil, cover, warmth; no rain
+    spec = array.spec.model_copy(update={"channels": tuple(array.spec.channels[i] for i in order), "shape": (3,)})
+    other = replace(store, arrays={"covariates": replace(array, spec=spec, values=array.values[:, order])})
+    ours, theirs = (standardised_covariates(store, TRAIN, target, ROWS)[1] for target in (store, other))
+    np.testing.assert_array_equal(theirs[:, 1], 0)
+    np.testing.assert_array_equal(np.delete(theirs, 1, axis=1), np.delete(ours, 1, axis=1))
+
+
+def test_constant_columns_are_left_out(store: Store) -> None:
+    array = store.arrays["covariates"]
+    values = array.values.copy()
+    values[:, 2] = 0.1
+    constant = replace(store, arrays={"covariates": replace(array, values=values)})
+    assert standardised_covariates(constant, TRAIN, constant, ROWS)[0].shape == (90, 5)
+
+
+def test_shares_by_region_are_drawn_to_the_country_and_the_country_to_all(store: Store) -> None:
+    """Two plots in A: ALPINE with species 0 and without; one of B; weight 10 of the wider share at each step."""
+    surveys = pl.DataFrame(
+        {
+            "country": ["A", "A", "B", "A", "A", "B", "C", None],
+            "region": ["ALPINE", None, None, "ALPINE", "STEPPIC", None, "ALPINE", "ALPINE"],
+        }
+    )
+    kind = replace(
+        store,
+        surveys=surveys,
+        labels=Lists.from_rows([[0], [], [1], [], [], [], [], []]),
+        species=store.species.head(2),
+    )
+    probs = BASELINES["frequency by region"](kind, np.arange(3), kind, np.arange(3, 8), 0)
+    country = (1 + 10 / 3) / 12
+    expected = [(1 + 10 * country) / 11, country, (10 / 3) / 11, 1 / 3, 1 / 3]
+    np.testing.assert_allclose(probs[:, 0], expected, rtol=1e-6)
+    without = replace(kind, surveys=surveys.select("country"))
+    by_country = BASELINES["frequency by region"](without, np.arange(3), without, np.arange(3, 8), 0)
+    np.testing.assert_allclose(by_country[:2, 0], country, rtol=1e-6)
+
+
+def test_extra_trees_are_the_forest_on_covariates_and_place(store: Store) -> None:
+    found = BASELINES["extra trees"](store, TRAIN, store, ROWS, 4)
+    statistics = measure_statistics(store, TRAIN, ("covariates", "location"), rng=np.random.default_rng(4))
+    gatherer = Gatherer(store, statistics.modalities, statistics.categories)
+    grown = fit_forest(gatherer, TRAIN, statistics, ForestConfig(num_trees=200, min_rows=3), seed=4)
+    np.testing.assert_allclose(found, torch.sigmoid(grown(gatherer.batch(ROWS))).numpy(), atol=1e-6)
+
+
+def test_a_leafs_newton_step_by_hand() -> None:
+    """Leaf 1 holds two rows at p = 1/2: errors 1/2 + 1/2 and -1/2 - 1/2, curvature 1/4 + 1/4 + the penalty 2."""
+    observed = scipy.sparse.csr_matrix(np.array([[1, 0], [1, 0], [0, 0]], np.float32))
+    steps = boosting._newton_steps(observed, np.zeros((3, 2), np.float32), np.array([1, 1, 2]), 3)
+    np.testing.assert_allclose(steps, [[0, 0], [1 / 2.5, -1 / 2.5], [-0.5 / 2.25, -0.5 / 2.25]], rtol=1e-6)
+
+
+def test_blocks_of_rows_do_not_change_boosted_trees(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boosting, "NUM_ROUNDS", 3)
+    whole = BASELINES["boosted trees"](store, TRAIN, store, ROWS, 0)
+    monkeypatch.setattr(boosting, "BLOCK_ROWS", 7)
+    np.testing.assert_allclose(BASELINES["boosted trees"](store, TRAIN, store, ROWS, 0), whole, atol=1e-5)
+
+
+def test_logistic_finds_the_penalised_maximum_that_scikit_learn_finds(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logistic, "EPOCHS", 200)
+    found = BASELINES["logistic"](store, TRAIN, store, ROWS, 0)
+    known, table = logistic.make_features(*standardised_covariates(store, TRAIN, store, ROWS))
+    labels = dense(store, TRAIN)
+    for species in range(8):
+        model = LogisticRegression(C=1 / logistic.PENALTY, max_iter=5000).fit(known, labels[:, species])
+        np.testing.assert_allclose(found[:, species], model.predict_proba(table)[:, 1], atol=0.02)
+
+
+@pytest.mark.parametrize("name", ["logistic", "extra trees", "boosted trees", "nearest environments"])
+def test_models_of_the_environment_rank_better_than_chance(store: Store, name: str) -> None:
+    ranks = rank_scores(BASELINES[name](store, TRAIN, store, ROWS, 0), store.labels.take(ROWS))
+    assert ranks.auc_macro > 0.68
+
+
+def test_maxent_scores_its_sample_and_leaves_the_others_undefined(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("elapid")
+    monkeypatch.setattr(maxent, "NUM_SAMPLED", 2)
+    scores = SAMPLED_BASELINES["MaxEnt"](store, TRAIN, store, ROWS, 0)
+    columns = np.flatnonzero(np.isfinite(scores).all(axis=0))
+    assert len(columns) == 2 and np.isnan(np.delete(scores, columns, axis=1)).all()
+    again = SAMPLED_BASELINES["MaxEnt"](store, np.arange(10, 90), store, ROWS, 0)
+    assert np.flatnonzero(np.isfinite(again).all(axis=0)).tolist() == columns.tolist()
+    truth = Lists.from_rows([[int(s) for s in row if s in columns] for row in map(store.labels.row, ROWS)])
+    assert np.nanmean(rank_scores(np.nan_to_num(scores), truth).auc_S[columns]) > 0.7
+
+
+def test_maxent_without_its_package_says_how_to_install_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "elapid", None)
+    with pytest.raises(ImportError, match=r"releve\[benchmark\]"):
+        SAMPLED_BASELINES["MaxEnt"](store, TRAIN, store, ROWS, 0)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_no_baseline_looks_at_the_rows_it_predicts(store: Store, name: str) -> None:
+    rows = [[7] if i in ROWS else store.labels.row(i) for i in range(120)]
+    altered = replace(store, labels=Lists.from_rows(rows))
+    expected = BASELINES[name](store, TRAIN, store, ROWS, 0)
+    np.testing.assert_array_equal(BASELINES[name](altered, TRAIN, altered, ROWS, 0), expected)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("train", [np.array([5]), np.arange(4), TRAIN])
+@pytest.mark.parametrize("covariates", [True, False])
+def test_few_rows_and_no_covariates_still_give_probabilities(
+    store: Store, name: str, train: np.ndarray, covariates: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forest, "CONFIG", ForestConfig(num_trees=5, min_rows=3))
+    monkeypatch.setattr(boosting, "NUM_ROUNDS", 5)
+    monkeypatch.setattr(logistic, "EPOCHS", 2)
+    kind = store if covariates else replace(store, arrays={})
+    probs = BASELINES[name](kind, train, kind, ROWS, 0)
+    assert probs.shape == (30, 8)
+    assert probs.dtype == np.float32
+    assert ((probs >= 0) & (probs <= 1)).all()
+    assert probs.sum() > 0

@@ -1,0 +1,184 @@
+"""Predictions are written as they come, in full or not at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from commands import Commands
+from releve import pipeline
+from releve.config import make_config
+from releve.errors import TableError
+from releve.evaluate.submission import read_submission
+from releve.predict import tables
+from releve.predict.tables import store_for_prediction, write_predictions
+from releve.runs import predict
+from releve.runs.folder import Run
+from releve.runs.predict import predict_probs
+from releve.store.read import Store
+
+CONTENT = {
+    "split": {"num_folds": 3},
+    "model": {"modalities": ["covariates", "location"], "embedding_dim": 16, "hidden_dim": 16},
+    "train": {"num_folds": 2, "epochs": 2, "batch_size": 64, "device": "cpu"},
+}
+
+
+@pytest.fixture(scope="module")
+def run(labelled_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("predict")
+    config = make_config(CONTENT, origin="test")
+    return pipeline.train(config, pipeline.prepare(config, labelled_release, folder / "store"), folder / "run")
+
+
+@pytest.fixture(scope="module")
+def store(run: Run, labelled_release: Path) -> Store:
+    return store_for_prediction(run, labelled_release, "test")
+
+
+@pytest.fixture
+def many_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of 7 surveys, parts of two or so batches, and at most 5 species a survey."""
+    monkeypatch.setattr(predict, "BATCH_SIZE", 7)
+    monkeypatch.setattr(tables, "PART_ROWS", 50)
+    monkeypatch.setattr(tables, "MAX_PER_SURVEY", 5)
+
+
+@pytest.mark.usefixtures("many_small_batches")
+def test_what_is_written_batch_by_batch_is_what_all_surveys_give_at_once(
+    run: Run, store: Store, tmp_path: Path
+) -> None:
+    done = write_predictions(run, store, tmp_path / "p.csv", tmp_path / "p.parquet")
+    probs_NS = torch.cat([block for _, block in predict_probs(run, store)]).numpy()
+    survey_ids = store.surveys["survey_id"].to_numpy()
+
+    lists = run.decision.lists(probs_NS)
+    written = read_submission(tmp_path / "p.csv")
+    assert written["surveyId"].to_list() == survey_ids.tolist()
+    assert written["species_ids"].to_list() == [
+        sorted(run.species_ids[lists.row(i)].tolist()) for i in range(len(store))
+    ]
+    assert (done.num_surveys, done.num_listed) == (len(store), len(lists.indices))
+
+    table = pl.read_parquet(tmp_path / "p.parquet")
+    assert table.schema == {"surveyId": pl.Int64, "speciesId": pl.Int64, "probability": pl.Float32}
+    best_N5 = np.sort(probs_NS, axis=1)[:, ::-1][:, :5]
+    kept_N5 = best_N5 >= tables.MIN_PROBABILITY
+    assert table["surveyId"].to_list() == np.repeat(survey_ids, kept_N5.sum(axis=1)).tolist()
+    np.testing.assert_array_equal(table["probability"].to_numpy(), best_N5[kept_N5])
+    row_of = {int(survey): row for row, survey in enumerate(survey_ids)}
+    column_of = {int(species): column for column, species in enumerate(run.species_ids)}
+    for survey, species, probability in table.rows():
+        assert probs_NS[row_of[survey], column_of[species]] == np.float32(probability)
+
+
+def test_a_species_that_is_nowhere_likely_leaves_an_empty_table_with_its_columns(
+    run: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "MIN_PROBABILITY", 2.0)
+    write_predictions(run, store, tmp_path / "p.csv", tmp_path / "p.parquet")
+    table = pl.read_parquet(tmp_path / "p.parquet")
+    assert table.schema == {"surveyId": pl.Int64, "speciesId": pl.Int64, "probability": pl.Float32}
+    assert not len(table)
+
+
+@pytest.mark.usefixtures("many_small_batches")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_nothing_is_left_of_predictions_that_were_interrupted_and_earlier_files_stay(
+    error: type[BaseException],
+    earlier: bool,
+    run: Run,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    files = [tmp_path / "p.csv", tmp_path / "p.parquet"]
+    if earlier:
+        for file in files:
+            file.write_text("earlier")
+    seen = []
+
+    def stops_in_the_third_batch(run: Run, store: Store) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        for i, part in enumerate(predict_probs(run, store)):
+            if i == 2:
+                seen.extend(path.name for path in tmp_path.iterdir() if path not in files)
+                raise error
+            yield part
+
+    monkeypatch.setattr(tables, "predict_probs", stops_in_the_third_batch)
+    with pytest.raises(error):
+        write_predictions(run, store, *files)
+    assert len(seen) == 2  # the lists so far, and the folder of the table's parts
+    assert sorted(tmp_path.iterdir()) == (files if earlier else [])
+    assert all(file.read_text() == "earlier" for file in files if earlier)
+
+
+def test_parts_are_written_before_the_last_survey_is_predicted(
+    run: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory does not grow with the number of surveys: what is held is less than a part and a batch."""
+    monkeypatch.setattr(predict, "BATCH_SIZE", 5)
+    monkeypatch.setattr(tables, "PART_ROWS", 1)
+    num_parts = []
+
+    def watched(run: Run, store: Store) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        for part in predict_probs(run, store):
+            num_parts.append(len(list(tmp_path.glob(".p.parquet.*.parts/*.parquet"))))
+            yield part
+
+    monkeypatch.setattr(tables, "predict_probs", watched)
+    write_predictions(run, store, tmp_path / "p.csv", tmp_path / "p.parquet")
+    assert num_parts == [0, 1, 2, 3]
+
+
+def test_repeated_surveys_are_refused_before_anything_is_predicted(
+    run: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "predict_probs", lambda run, store: pytest.fail("predicted"))
+    doubled = replace(store, surveys=store.surveys.with_columns(survey_id=pl.lit(7, pl.Int64)))
+    with pytest.raises(TableError, match="19 survey ids are repeated"):
+        write_predictions(run, doubled, tmp_path / "p.csv")
+    assert not list(tmp_path.iterdir())
+
+
+def write_places(file: Path, num: int) -> Path:
+    rng = np.random.default_rng(0)
+    table = {"surveyId": np.arange(num), "lon": rng.uniform(5, 8, num), "lat": rng.uniform(44, 47, num)}
+    pl.DataFrame(table).write_csv(file)
+    return file
+
+
+def test_a_killed_command_leaves_no_file_under_its_name_and_the_next_one_clears_up(
+    run: Run, commands: Commands, tmp_path: Path
+) -> None:
+    places = write_places(tmp_path / "places.csv", 30_000)
+    out = tmp_path / "out"
+    command = ["predict", run.path, "--out", out / "p.csv", "--probabilities", out / "p.parquet", "--data"]
+    pid = commands.start(*command, places)
+    deadline = time.monotonic() + 60
+    while not list(out.glob(".p.csv.*.part")) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    commands.kill(pid)
+    left = sorted(path.name for path in out.iterdir())
+    assert left == [f".p.csv.{pid}.part", f".p.parquet.{pid}.parts"]
+    done = commands.run(*command, write_places(tmp_path / "few.csv", 10))
+    assert done.code == 0, done.stderr
+    assert sorted(path.name for path in out.iterdir()) == ["p.csv", "p.parquet"]
+    assert len(pl.read_csv(out / "p.csv")) == 10
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(run: Run, commands: Commands, tmp_path: Path) -> None:
+    places = write_places(tmp_path / "places.csv", 3_000)
+    out = tmp_path / "out"
+    command = ["predict", run.path, "--out", out / "p.csv", "--probabilities", out / "p.parquet", "--data", places]
+    done = commands.run(*command, file_limit=20_000)
+    assert done.code == 2 and "cannot write" in done.stderr, done.stderr
+    assert not list(out.iterdir())

@@ -1,0 +1,301 @@
+"""Which rows each regime learns from, and that what explains the recorders is left out of predictions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from releve.data.gather import Gatherer
+from releve.errors import RunError
+from releve.geo import nearest_km
+from releve.lists import Lists
+from releve.models.config import ModelConfig
+from releve.prepare.config import SplitConfig
+from releve.store.read import Store
+from releve.train import loop
+from releve.train.checkpoint import load_member
+from releve.train.config import Phase, RecordsConfig, TrainConfig, plan_phases
+from releve.train.loop import train_member
+from releve.train.losses import Sites, bce, trusted_bce
+from releve.train.members import Member
+from releve.train.rows import fold_rows, weigh_silence
+from releve.train.sampler import Sampler
+from stores import make_mixed_store, make_store
+
+MODEL = ModelConfig(modalities=("covariates", "location"), embedding_dim=8, hidden_dim=16, dropout=0.1)
+CONFIG = TrainConfig(epochs=2, batch_size=16, learning_rate=3e-3, device="cpu", selection_share=0)
+SPLIT = SplitConfig(buffer_km=1)
+MEMBER = Member(0, 1, 7)
+BOTH = Phase(1, plots=True, records=True)
+
+
+@pytest.fixture(scope="module")
+def store() -> Store:
+    return make_mixed_store()
+
+
+def rows_of(*arguments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return plots and records to fit on, and held-out rows."""
+    rows = fold_rows(*arguments)
+    return rows.plots, rows.records, rows.held_out
+
+
+def watch(store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes) -> list:
+    """Return the steps that were taken."""
+    records = changes.pop("records", RecordsConfig(pretrain_epochs=1))
+    steps, take_step = [], loop.take_step
+
+    def watched(training, parts, *rest):
+        steps.append(parts[0].whole)
+        return take_step(training, parts, *rest)
+
+    monkeypatch.setattr(loop, "take_step", watched)
+    train_member(store, MEMBER, MODEL, CONFIG.model_copy(update=changes), SPLIT, folder, records=records)
+    return steps
+
+
+def test_validation_rows_are_plots_and_no_training_row_shares_their_fold(store: Store) -> None:
+    for regime in ("pa", "po", "presence", "classes"):
+        plots, records, val = rows_of(store, 1, SPLIT, regime)
+        assert store.is_plot[val].all() and (store.folds[val] == 1).all()
+        assert store.is_plot[plots].all() and not store.is_plot[records].any()
+        assert (store.folds[np.concatenate([plots, records])] != 1).all()
+        assert (len(plots) > 0) == (regime != "po") and (len(records) > 0) == (regime != "pa")
+
+
+@pytest.mark.parametrize("regime", ["pa", "po", "presence"])
+def test_the_epoch_is_selected_on_blocks_that_are_neither_fitted_on_nor_scored(store: Store, regime: str) -> None:
+    whole = fold_rows(store, 1, SPLIT, regime)
+    rows = fold_rows(store, 1, SPLIT, regime, selection_share=0.2, seed=3)
+    fitted = np.concatenate([rows.plots, rows.records])
+    assert store.is_plot[rows.selection].all() and (store.folds[rows.selection] != 1).all()
+    assert rows.held_out.tolist() == whole.held_out.tolist()
+    assert not {*rows.selection} & ({*fitted} | {*rows.held_out})
+    assert {*fitted} < {*whole.plots, *whole.records}
+    lon, lat = store.lon, store.lat
+    assert nearest_km(lon[fitted], lat[fitted], lon[rows.selection], lat[rows.selection]).min() >= 1
+    num_plots = (store.is_plot & (store.folds != 1)).sum()
+    assert 0.1 * num_plots < len(rows.selection) < 0.35 * num_plots
+    other = fold_rows(store, 1, SPLIT, regime, selection_share=0.2, seed=4)
+    assert other.selection.tolist() != rows.selection.tolist()
+
+
+def test_without_a_fold_nothing_is_held_out(store: Store) -> None:
+    rows = fold_rows(store, None, SPLIT, "presence", selection_share=0.2)
+    assert len(rows.selection) == len(rows.held_out) == 0
+    assert len(rows.plots) + len(rows.records) == len(store)
+
+
+def test_without_plots_presence_only_rows_are_validated_on() -> None:
+    mixed = make_mixed_store()
+    surveys = mixed.surveys.with_columns(split=pl.lit("po"))
+    plots, records, val = rows_of(replace(mixed, surveys=surveys), 0, SPLIT, "po")
+    assert len(plots) == 0 and len(records) > 2 and len(val) > 2
+
+
+def test_a_regime_without_its_rows_is_refused() -> None:
+    with pytest.raises(RunError, match=r"0 presence-only rows.*regime 'presence'.*data.records"):
+        fold_rows(make_store(60), 0, SPLIT, "presence")
+
+
+def test_regimes_step_on_their_rows(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plots, records, _ = rows_of(store, MEMBER.fold, SPLIT, "presence")
+    steps = watch(store, tmp_path / "po", monkeypatch, regime="po", epochs=1)
+    assert all(len(step.plots) == 0 and not store.is_plot[step.records].any() for step in steps)
+    assert {*np.concatenate([step.records for step in steps])} <= {*records}
+    steps = watch(store, tmp_path / "presence", monkeypatch, regime="presence", epochs=1)
+    assert sorted(np.concatenate([step.plots for step in steps])) == plots.tolist()
+    assert sum(len(step.records) for step in steps) == 6 * len(plots)  # rows_per_plot
+    steps = watch(store, tmp_path / "classes", monkeypatch, regime="classes", epochs=1)
+    kinds = ["plots" if len(step.plots) else "records" for step in steps]
+    assert kinds == sorted(kinds, reverse=True) and set(kinds) == {"plots", "records"}
+
+
+def test_only_the_last_phase_is_kept_and_logged_epochs_say_all(store: Store, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"regime": "classes", "epochs": 2})
+    logs = train_member(store, MEMBER, MODEL, config, SPLIT, tmp_path, records=RecordsConfig(pretrain_epochs=3))
+    assert [log.epoch for log in logs] == [0, 1, 2, 3, 4]
+    assert loop.best_epoch(logs, 3) >= 3
+    rates = [log.learning_rate for log in logs]
+    assert rates[3] > rates[2]  # each phase has a schedule of its own
+    assert plan_phases("presence", 4, 3) == [Phase(4, plots=True, records=True)]
+
+
+@pytest.mark.parametrize("regime", ["po", "presence", "classes"])
+def test_a_killed_run_goes_on_with_the_same_losses(store: Store, tmp_path: Path, regime: str) -> None:
+    config = CONFIG.model_copy(update={"regime": regime})
+    records = RecordsConfig(pretrain_epochs=2, background="mixed")
+    whole = train_member(store, MEMBER, MODEL, config, SPLIT, tmp_path / "whole", records=records)
+
+    def stop(epochs: int) -> None:
+        done.append(epochs)
+        if len(done) == 2:  # at the start, after the first epoch
+            raise KeyboardInterrupt
+
+    done: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        train_member(store, MEMBER, MODEL, config, SPLIT, tmp_path / "cut", records=records, advance=stop)
+    assert len((tmp_path / "cut/metrics.jsonl").read_text().splitlines()) == 1 < len(whole)
+    again = train_member(store, MEMBER, MODEL, config, SPLIT, tmp_path / "cut", records=records, resume=True)
+    assert [log.train_loss for log in again] == [log.train_loss for log in whole]
+    assert (tmp_path / "cut/weights.safetensors").read_bytes() == (tmp_path / "whole/weights.safetensors").read_bytes()
+
+
+def test_plots_and_records_weigh_as_told(store: Store) -> None:
+    """The step's loss is the plots' loss plus ``weight`` times the records' loss, each a mean over its own rows."""
+    plots, records, _ = rows_of(store, MEMBER.fold, SPLIT, "presence")
+    settings = RecordsConfig(weight=0.3, background="mixed")
+    config = CONFIG.model_copy(update={"regime": "presence"})
+    training = loop.start_training(store, plots, records, MEMBER, MODEL, config, settings)
+    step = next(Sampler(store, plots, records, settings, 16).steps(BOTH, np.random.default_rng(0)))
+    assert len(step.background) == len(step.records) > 0
+    (part,) = training.gather(step)
+    model = training.model.eval()
+    logits = model(part.batch)
+    total = training.objective(part)
+    of_plots = store.labels.take(step.plots)
+    pairs = torch.from_numpy(of_plots.surveys()), torch.from_numpy(of_plots.indices).long()
+    alone = bce(Sites(logits[: len(step.plots)], *pairs))
+    first, last = len(step.plots), len(step.plots) + len(step.records)
+    labels = store.labels.take(step.records)
+    theirs = trusted_bce(
+        Sites(
+            logits[first:last],
+            torch.from_numpy(labels.surveys()),
+            torch.from_numpy(labels.indices).long(),
+            trust_B=torch.from_numpy(weigh_silence(store, plots, records, "richness")[step.records]),
+            background_KS=logits[last:],
+            own_share=0.5,
+        )
+    )
+    assert total.item() == pytest.approx((alone + 0.3 * theirs).item(), rel=1e-5)
+
+
+def test_the_observation_head_is_trained_and_left_out_of_predictions(store: Store, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"regime": "presence"})
+    train_member(store, MEMBER, MODEL, config, SPLIT, tmp_path, records=RecordsConfig())
+    model = load_member(tmp_path, MODEL, torch.device("cpu"))
+    assert model.observation is not None and model.observation.head.weight.abs().max() > 0
+    rows = np.arange(len(store))
+    names = model.modalities
+    assert "observation" not in names
+    seen = Gatherer(store, (*names, "observation"), model.statistics.categories)
+    alone = Gatherer(store, names, model.statistics.categories)
+    with torch.inference_mode():
+        with_head, without = model(seen.batch(rows)), model(alone.batch(rows))
+    same = torch.isclose(with_head, without, atol=1e-5).all(dim=1).numpy()
+    assert same[store.is_plot].all() and not same[~store.is_plot].any()
+
+
+def test_what_only_plots_have_does_not_reach_the_shared_response(store: Store) -> None:
+    """A plot's facts are added by a head of its own, and presence-only rows have no part in it."""
+    plots, records, _ = rows_of(store, MEMBER.fold, SPLIT, "presence")
+    config = CONFIG.model_copy(update={"regime": "presence"})
+    model_config = MODEL.model_copy(update={"modalities": ("covariates", "survey", "location")})
+    training = loop.start_training(store, plots, records, MEMBER, model_config, config, RecordsConfig())
+    model = training.model.eval()
+    assert model.plot_head is not None and set(model.encoders) == {"covariates", "location"}
+    assert "survey" in model.modalities  # so that a place to predict brings its plot area along
+    torch.nn.init.ones_(model.plot_head.head.bias)
+    rows = np.concatenate([plots[:5], records[:5]])
+    batch = training.gatherer.batch(rows)
+    with torch.inference_mode():
+        changed = model(batch)
+        torch.nn.init.zeros_(model.plot_head.head.bias)
+        plain = model(batch)
+    np.testing.assert_allclose((changed - plain)[:5], 1.0, atol=1e-5)
+    np.testing.assert_allclose((changed - plain)[5:], 0.0)
+    alone = Gatherer(store, model.modalities, model.statistics.categories).batch(plots[:5])
+    with torch.inference_mode():
+        np.testing.assert_allclose(model(alone), plain[:5], atol=1e-5)
+
+
+def test_a_model_for_plots_alone_has_no_heads_of_sources(store: Store) -> None:
+    plots, none, _ = rows_of(store, MEMBER.fold, SPLIT, "pa")
+    model_config = MODEL.model_copy(update={"modalities": ("covariates", "survey")})
+    training = loop.start_training(store, plots, none, MEMBER, model_config, CONFIG, RecordsConfig())
+    assert training.model.observation is None and training.model.plot_head is None
+    assert set(training.model.encoders) == {"covariates", "survey"}
+
+
+def test_trust_by_richness_balances_presences_and_silence(store: Store) -> None:
+    plots, records, _ = rows_of(store, 1, SPLIT, "presence")
+    richness = store.labels.lengths()
+    expected = richness[plots].mean()
+    trust = weigh_silence(store, plots, records, "richness")
+    assert (trust[store.is_plot] == 1).all()
+    below = records[richness[records] < expected]
+    np.testing.assert_allclose(trust[below] * expected, richness[below], rtol=1e-6)
+    assert trust.max() == 1
+    np.testing.assert_array_equal(weigh_silence(store, plots, records, "coverage"), store.trust)
+    none = plots[:0]
+    top = np.quantile(richness[records], 0.95)
+    alone = weigh_silence(store, none, records, "richness")[records]
+    np.testing.assert_allclose(alone, np.minimum(1, richness[records] / top), rtol=1e-6)
+
+
+def test_an_untrained_model_predicts_the_plots_prevalence_and_explains_the_records(store: Store) -> None:
+    plots, records, _ = rows_of(store, MEMBER.fold, SPLIT, "presence")
+    config = CONFIG.model_copy(update={"regime": "presence"})
+    training = loop.start_training(store, plots, records, MEMBER, MODEL, config, RecordsConfig())
+    model = training.model
+    shares = []
+    for rows in (plots, records):
+        counts = np.bincount(store.labels.take(rows).indices, minlength=8)
+        shares.append((counts + 0.5) / (len(rows) + 1))
+    assert model.observation is not None
+    np.testing.assert_allclose(torch.sigmoid(model.head.bias).detach(), shares[0], rtol=1e-4)
+    total = model.head.bias + model.observation.head.bias
+    np.testing.assert_allclose(torch.sigmoid(total).detach(), shares[1], rtol=1e-4)
+    assert training.model.statistics.num_rows == len(plots)
+
+
+def test_a_plot_is_trusted_wholly_and_a_record_as_far_as_the_store_says(store: Store) -> None:
+    rows = np.array([0, 1, 150, 151])
+    batch = Gatherer(store, ("covariates",), {}).batch(rows)
+    expected = store.surveys["trust"].fill_null(1.0).to_numpy()[rows].astype(np.float32)
+    np.testing.assert_array_equal(batch.trust, expected)
+    assert batch.trust[:2].tolist() == [1, 1] and (batch.trust[2:] < 0.9).all()
+
+
+def test_thinning_draws_crowded_cells_less_and_the_random_background_evenly() -> None:
+    mixed = make_mixed_store(20, 400)
+    lon = np.where(np.arange(len(mixed)) < 400, 10.0, 14.0)  # 380 rows in one place, 20 in another
+    surveys = mixed.surveys.with_columns(lon=lon, lat=pl.lit(50.0))
+    crowded = replace(mixed, surveys=surveys)
+    records = np.flatnonzero(~crowded.is_plot)
+    here = crowded.lon[records] == 10.0
+    assert here.sum() == 380
+    for thinning, share in ((0.0, 0.95), (1.0, 0.5)):
+        sampler = Sampler(crowded, records[:0], records, RecordsConfig(thinning=thinning, background="random"), 50)
+        steps = list(sampler.steps(Phase(1, plots=False, records=True), np.random.default_rng(0)))
+        drawn = np.concatenate([step.records for step in steps])
+        assert len(drawn) == len(records)
+        assert (crowded.lon[drawn] == 10.0).mean() == pytest.approx(share, abs=0.01)
+        background = np.concatenate([step.background for step in steps])
+        assert (crowded.lon[background] == 10.0).mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_unthinned_records_are_each_seen_once_an_epoch(store: Store) -> None:
+    _, records, _ = rows_of(store, 1, SPLIT, "po")
+    sampler = Sampler(store, records[:0], records, RecordsConfig(thinning=0.0), 16)
+    drawn = np.concatenate([s.records for s in sampler.steps(Phase(1, False, True), np.random.default_rng(3))])
+    assert sorted(drawn) == records.tolist()
+
+
+def test_species_only_in_records_or_only_in_plots_are_learned(store: Store, tmp_path: Path) -> None:
+    rows = []
+    for i in range(len(store)):
+        kept = [s for s in store.labels.row(i) if s not in (6, 7)]
+        rows.append([*kept, 7] if store.is_plot[i] and i % 4 == 0 else [*kept, 6] if not store.is_plot[i] else kept)
+    split = replace(store, labels=Lists.from_rows(rows))
+    config = CONFIG.model_copy(update={"regime": "presence", "epochs": 3})
+    logs = train_member(split, MEMBER, MODEL, config, SPLIT, tmp_path, records=RecordsConfig())
+    assert np.isfinite([log.train_loss for log in logs]).all()
+    model = load_member(tmp_path, MODEL, torch.device("cpu"))
+    assert model.statistics.num_positives[6] == 0 and model.statistics.record_positives[7] == 0

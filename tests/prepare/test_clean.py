@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from releve.errors import TableError
 from releve.ingest.surveys import OCCURRENCE_SCHEMA
 from releve.prepare.clean import clean_records
+from releve.prepare.config import FLAGS as NAMES
 from releve.prepare.config import CleanConfig
 from releve.prepare.flags import FLAGS, flag_records
 from releve.prepare.reference import UNKNOWN, Cells, country_names, near_places, read_places

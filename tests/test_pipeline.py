@@ -17,6 +17,7 @@ from releve.config import make_config
 from releve.errors import RunError, StoreError
 from releve.evaluate.submission import read_submission
 from releve.predict.tables import store_for_prediction
+from releve.runs.claim import remove_run
 from releve.runs.folder import Run, open_run
 from releve.runs.predict import gatherer_for, predict_held_out, predict_probs
 
@@ -140,7 +141,7 @@ def test_overwriting_a_run_keeps_files_that_are_not_its_own(run: Run, tmp_path: 
     copy = tmp_path / "run"
     shutil.copytree(run.path, copy)
     (copy / "predictions_mine.csv").write_text("mine")
-    pipeline.remove_run(copy)
+    remove_run(copy)
     assert sorted(path.name for path in copy.iterdir()) == ["predictions_mine.csv", "store"]
 
 

@@ -9,16 +9,16 @@ import polars as pl
 import pytest
 import torch
 
-from releve import evaluate
 from releve.decide.config import DecideConfig
 from releve.decide.decision import fit_decision
 from releve.decide.expected_f1 import expected_f1_sets
 from releve.errors import ConfigError, TableError
 from releve.evaluate.config import EvaluateConfig
 from releve.evaluate.coverage import coverage_held_out
+from releve.evaluate.entry import score_model
 from releve.evaluate.evaluation import Evaluation, evaluate_held_out
 from releve.evaluate.facts import measure_folds
-from releve.evaluate.held_out import assessment_groups, held_out_baseline
+from releve.evaluate.held_out import assessment_groups, decide_held_out, held_out_baseline
 from releve.evaluate.references import BASELINES, SAMPLED_BASELINES
 from releve.evaluate.references.design import standardised_covariates
 from releve.evaluate.tables import DISTANCE_EDGES_KM, group_table
@@ -121,8 +121,8 @@ def test_the_interval_is_wider_where_neighbours_are_drawn_together(store: Store,
     truth = store.labels.take(rows)
     lists = Lists.from_rows([truth.row(i) if fold == 0 else [0] for i, fold in enumerate(store.folds[rows])])
     probs = np.full((len(rows), 8), 0.5)
-    apart = evaluate.score_model("a", probs, lists, truth, np.arange(len(rows)), 0)
-    together = evaluate.score_model("b", probs, lists, truth, store.folds[rows].astype(np.int64), 0)
+    apart = score_model("a", probs, lists, truth, np.arange(len(rows)), 0)
+    together = score_model("b", probs, lists, truth, store.folds[rows].astype(np.int64), 0)
     assert together.high - together.low > 2 * (apart.high - apart.low)
 
 
@@ -133,7 +133,7 @@ def test_no_group_is_decided_by_what_was_fitted_on_itself() -> None:
     truth = Lists.from_rows([row.nonzero().flatten().tolist() or [0] for row in drawn])
     groups = [np.arange(0, 30), np.arange(30, 60)]
     config = DecideConfig(rule="threshold")
-    probs, lists = evaluate.decide_held_out(logits, truth, groups, config)
+    probs, lists = decide_held_out(logits, truth, groups, config)
     for group, others in (groups, groups[::-1]):
         decision = fit_decision({"network": logits["network"][others]}, truth.take(others), config)
         expected = decision.probs({"network": logits["network"][group]})

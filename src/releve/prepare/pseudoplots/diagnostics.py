@@ -57,7 +57,8 @@ def describe(pseudoplots: Pseudoplots, records: pl.DataFrame) -> dict[str, Any]:
 
     Examples
     --------
-    >>> from releve.prepare.pseudoplots import PseudoplotConfig, group_records
+    >>> from releve.prepare.config import PseudoplotConfig
+    >>> from releve.prepare.pseudoplots.group import group_records
     >>> records = pl.DataFrame({"survey_id": [1, 2, 3], "species_id": [7, 8, 7],
     ...                         "lon": [10.001, 10.002, 10.1], "lat": [52.001, 52.001, 52.0]})
     >>> found = describe(group_records(records, PseudoplotConfig()), records)

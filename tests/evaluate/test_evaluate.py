@@ -13,7 +13,7 @@ from releve.decide.config import DecideConfig
 from releve.decide.decision import fit_decision
 from releve.decide.expected_f1 import expected_f1_sets
 from releve.errors import ConfigError, TableError
-from releve.evaluate.config import EvaluateConfig
+from releve.evaluate.config import REFERENCES, SAMPLED_REFERENCES, EvaluateConfig
 from releve.evaluate.coverage import coverage_held_out
 from releve.evaluate.entry import score_model
 from releve.evaluate.evaluation import Evaluation, evaluate_held_out
@@ -112,6 +112,10 @@ def test_the_signal_is_found_by_environments_and_not_by_frequency(store: Store, 
     assert scores["nearest environments"] > scores["frequency"] + 0.02
 
 
+def test_a_recipe_can_name_every_reference_model_and_no_other() -> None:
+    assert tuple(BASELINES) == REFERENCES and tuple(SAMPLED_BASELINES) == SAMPLED_REFERENCES
+
+
 def test_an_unknown_baseline_is_refused(store: Store, rows: np.ndarray) -> None:
     with pytest.raises(ConfigError, match="unknown baseline 'oracle'"):
         held_out_baseline(store, rows, "oracle", buffer_km=1.0, seed=0)
@@ -156,6 +160,7 @@ def found(store: Store, rows: np.ndarray) -> Evaluation:
         raise ImportError("not here")
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("releve.evaluate.config.SAMPLED_REFERENCES", ("sampled", "absent"))
         patch.setitem(SAMPLED_BASELINES, "sampled", sampled)
         patch.setitem(SAMPLED_BASELINES, "absent", absent)
         config = EvaluateConfig(baselines=("frequency", "sampled", "absent"))

@@ -50,8 +50,8 @@ PARTS: dict[str, tuple[int, list[str]]] = {
     "rare": (3, ["train.class_weight=0.3", "train.forests_per_fold=0"]),
 }
 """By name of the run, its seed and what differs from the recipe."""
-EVERY_BASELINE = (
-    "evaluate.baselines=['frequency','frequency by region','nearest places','nearest environments','logistic',"
+EVERY_REFERENCE = (
+    "evaluate.references=['frequency','frequency by region','nearest places','nearest environments','logistic',"
     "'extra trees','boosted trees','MaxEnt']"
 )
 MACRO_WEIGHTS = (0.05, 0.25, 1.0, 4.0)
@@ -217,7 +217,7 @@ def macro_lists(
     return Lists.from_pairs(surveys, species, len(probs))
 
 
-def tell_baselines(joint: Run) -> list[str]:
+def tell_references(joint: Run) -> list[str]:
     """Return the table of reference models, as the ensemble's own evaluation has it."""
     lines = [
         "| model | sF1 | 95 % | gain of the ensemble | 95 % | macro F1 | AUC | slope |",
@@ -270,7 +270,7 @@ def rehearse(folder: Path, data: Path, seed: int) -> dict[str, Any]:
     """Return the scores of a rehearsed test, by `releve score`."""
     steps, release = Steps(folder), folder / "release"
     steps.call("release", lambda: write_release(data, release, seed) and None)
-    joint = make_joint(steps, release, "evaluate.baselines=['frequency']", "train.num_folds=3")
+    joint = make_joint(steps, release, "evaluate.references=['frequency']", "train.num_folds=3")
     solution, found = folder / "solution.csv", {}
     for name in ("joint", "recipe"):
         lists = folder / f"{name}.csv"
@@ -298,7 +298,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.folder or Path(scratch)
         steps = Steps(folder)
-        joint = open_run(make_joint(steps, options.data, EVERY_BASELINE))
+        joint = open_run(make_joint(steps, options.data, EVERY_REFERENCE))
         lines = tell(joint, steps, folder)
         if options.draws:
             lines += tell_draws([rehearse(folder / f"draw-{i}", options.data, i) for i in range(options.draws)])
@@ -327,7 +327,7 @@ def tell(joint: Run, steps: Steps, folder: Path) -> list[str]:
         "",
         "Beside the reference models, on the same folds (MaxEnt: a sample of species, no lists):",
         "",
-        *tell_baselines(joint),
+        *tell_references(joint),
     ]
 
 

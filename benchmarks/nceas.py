@@ -72,7 +72,7 @@ def main() -> None:
         print(f"no data at {options.data}: nothing measured")
         return
     first = run(options.data, "--seed", 0)
-    others = [run(options.data, "--seed", seed, "--no-baselines") for seed in SEEDS[1:]]
+    others = [run(options.data, "--seed", seed, "--no-references") for seed in SEEDS[1:]]
     beyond = run(options.data, "--seed", 0, "--buffer-km", BUFFER_KM)
     text = page(first, [first, *others], beyond)
     print(text)
@@ -86,7 +86,7 @@ def run(data: Path, *options: object) -> dict[str, Any]:
 
 
 def page(first: dict[str, Any], seeds: list[dict[str, Any]], beyond: dict[str, Any]) -> str:
-    whole = first["seconds"] + sum(other["seconds"] for other in first["baselines"].values())
+    whole = first["seconds"] + sum(other["seconds"] for other in first["references"].values())
     lines = [
         "# NCEAS: presence-only models on independent plots",
         "",
@@ -123,7 +123,7 @@ def table(result: dict[str, Any]) -> list[str]:
         f"| method | AUC, {result['num_species']} species | AP | {' | '.join(regions)} | our gain in AUC, 95 % | s |",
         "|---" * (len(regions) + 5) + "|",
     ]
-    for name, row in {"**Relevé**": result, **result["baselines"]}.items():
+    for name, row in {"**Relevé**": result, **result["references"]}.items():
         gain = (
             "{auc_gain:+.4f} ({auc_gain_low:+.4f} to {auc_gain_high:+.4f})".format(**row) if "auc_gain" in row else ""
         )

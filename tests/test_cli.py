@@ -41,7 +41,7 @@ batch_size = 64
 device = "cpu"
 
 [evaluate]
-baselines = ["frequency"]
+references = ["frequency"]
 """
 
 
@@ -294,7 +294,7 @@ def test_only_what_is_free_in_a_run_can_be_set(
         "model.hidden_dim=32",
         "train.epochs=9",
         "data.splits=['po']",
-        "evaluate.baselines=[]",
+        "evaluate.references=[]",
         "title='x'",
     ):
         done = commands.run(*command, setting)
@@ -303,7 +303,7 @@ def test_only_what_is_free_in_a_run_can_be_set(
     assert done.code == 2 and "expected one of evaluate.*, train.device, data.num_workers." in done.stderr
     assert commands.run(*command, "train.device=cpu").code == 0
     shutil.copytree(made[0], tmp_path / "run")
-    done = commands.run("evaluate", tmp_path / "run", "--set", "evaluate.baselines=[]", "--seed", 5, "--json")
+    done = commands.run("evaluate", tmp_path / "run", "--set", "evaluate.references=[]", "--seed", 5, "--json")
     assert done.code == 0, done.stderr
     assert [row["model"] for row in json.loads(done.stdout)] == ["tiny"]
 

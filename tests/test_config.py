@@ -104,7 +104,7 @@ def test_an_override_makes_the_sections_it_needs() -> None:
         ("model.fusion=direct", "expected one modality"),
         ("model.pretrained=nowhere.safetensors", "no weights at nowhere.safetensors"),
         ("train.loss=focal", "train.loss is 'focal'"),
-        ("evaluate.baselines=['extra tree']", "did you mean 'extra trees'"),
+        ("evaluate.references=['extra tree']", "did you mean 'extra trees'"),
     ],
 )
 def test_what_would_fail_hours_later_is_refused_when_the_recipe_is_read(

@@ -27,7 +27,7 @@ CONTENT = {
     "model": {"modalities": ["covariates", "location", "landsat"], "embedding_dim": 16, "hidden_dim": 16},
     "train": {"num_folds": 2, "forests_per_fold": 1, "epochs": 2, "batch_size": 64},
     "forest": {"num_trees": 10},
-    "evaluate": {"baselines": ["frequency"]},
+    "evaluate": {"references": ["frequency"]},
 }
 
 
@@ -175,5 +175,5 @@ def test_the_demo_shows_that_all_modalities_find_more_than_each_alone(tmp_path: 
     assert "oracle" in page.read_text(encoding="utf-8")
     scores = pl.read_csv(tmp_path / "demo" / "scores.csv").group_by("kind", "model").agg(pl.col("sample_f1").mean())
     by_kind = {kind: scores.filter(pl.col("kind") == kind)["sample_f1"].max() for kind in scores["kind"].unique()}
-    assert by_kind["baseline"] < by_kind["fused"] < by_kind["oracle"]
+    assert by_kind["reference"] < by_kind["fused"] < by_kind["oracle"]
     assert by_kind["modality"] < by_kind["fused"]

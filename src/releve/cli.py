@@ -434,8 +434,8 @@ def nceas(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for species.csv, summary.json and auc.png; replaced if there")
     ] = None,
-    no_baselines: Annotated[
-        bool, typer.Option("--no-baselines", help="Leave out MaxEnt and the down-sampled forests")
+    no_references: Annotated[
+        bool, typer.Option("--no-references", help="Leave out MaxEnt and the down-sampled forests")
     ] = False,
 ) -> None:
     """Train on presence-only records and score on independent plots: the NCEAS benchmark of Elith et al. (2020).
@@ -450,7 +450,7 @@ def nceas(
 
     if out is not None:
         make_folder(out)
-    result = run_benchmark(folder, seed=seed, buffer_km=buffer_km, regions=regions, baselines=not no_baselines)
+    result = run_benchmark(folder, seed=seed, buffer_km=buffer_km, regions=regions, references=not no_references)
     if out is not None:
         write_results(result, out)
     if as_json:

@@ -20,7 +20,7 @@ from releve import pipeline
 from releve.config import Config, make_config
 from releve.decide.calibration import fit_calibration, to_logits
 from releve.decide.expected_f1 import expected_f1_sets
-from releve.evaluate.references import BASELINES
+from releve.evaluate.references import REFERENCE_MODELS
 from releve.evaluate.submission import read_submission
 from releve.files import make_way
 from releve.ingest.release import open_release
@@ -135,10 +135,10 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False, world: Simula
     timed(f"train {len(jobs)} models", since)
 
     since = time.monotonic()
-    for name, model_seed, probs_NS in fit_baselines(store, test, seed):
+    for name, model_seed, probs_NS in fit_references(store, test, seed):
         lists = expected_f1_sets(probs_NS)
         board.add(
-            name, "baseline", model_seed, score_sets(lists, truth, probs_NS.shape[1]), rank_scores(probs_NS, truth)
+            name, "reference", model_seed, score_sets(lists, truth, probs_NS.shape[1]), rank_scores(probs_NS, truth)
         )
     facts = json.loads((out / "release" / "truth" / "truth.json").read_text(encoding="utf-8"))
     board.rows.append({"model": "oracle", "kind": "oracle", "seed": seed, "sample_f1": facts["oracle_sf1"]})
@@ -203,7 +203,7 @@ def train_one(
     return probs.numpy(), run.decision.lists(probs)
 
 
-def fit_baselines(store: Store, test: Store, seed: int) -> Iterator[tuple[str, int, NDArray[np.float32]]]:
+def fit_references(store: Store, test: Store, seed: int) -> Iterator[tuple[str, int, NDArray[np.float32]]]:
     """Yield name, seed and calibrated (N, S) probabilities of the test plots by each reference model.
 
     They are fitted on the training rows of the first fold, and calibrated on its validation rows, as the networks.
@@ -211,7 +211,7 @@ def fit_baselines(store: Store, test: Store, seed: int) -> Iterator[tuple[str, i
     train, val = np.flatnonzero(store.folds != 0), np.flatnonzero(store.folds == 0)
     everything = np.arange(len(test))
     for name in REFERENCES:
-        predict = BASELINES[name]
+        predict = REFERENCE_MODELS[name]
         for model_seed in range(seed, seed + SEEDS if name == "extra trees" else seed + 1):
             held_out = to_logits(np.clip(predict(store, train, store, val, model_seed), 1e-6, 1 - 1e-6))
             calibration = fit_calibration(held_out, store.labels.take(val))

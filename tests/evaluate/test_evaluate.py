@@ -18,8 +18,8 @@ from releve.evaluate.coverage import coverage_held_out
 from releve.evaluate.entry import score_model
 from releve.evaluate.evaluation import Evaluation, evaluate_held_out
 from releve.evaluate.facts import measure_folds
-from releve.evaluate.held_out import assessment_groups, decide_held_out, held_out_baseline
-from releve.evaluate.references import BASELINES, SAMPLED_BASELINES
+from releve.evaluate.held_out import assessment_groups, decide_held_out, held_out_reference
+from releve.evaluate.references import REFERENCE_MODELS, SAMPLED_REFERENCE_MODELS
 from releve.evaluate.references.design import standardised_covariates
 from releve.evaluate.tables import DISTANCE_EDGES_KM, group_table
 from releve.geo import nearest_km
@@ -51,8 +51,8 @@ def test_each_row_is_predicted_from_the_training_rows_of_its_own_fold(
         asked.append((train, wanted))
         return np.full((len(wanted), 8), 0.1 + 0.1 * store.folds[wanted[0]], np.float32)
 
-    monkeypatch.setitem(BASELINES, "watched", watched)
-    probs, _ = held_out_baseline(store, rows, "watched", buffer_km=30.0, seed=0)
+    monkeypatch.setitem(REFERENCE_MODELS, "watched", watched)
+    probs, _ = held_out_reference(store, rows, "watched", buffer_km=30.0, seed=0)
     assert len(asked) == 2
     for train, wanted in asked:
         fold = store.folds[wanted[0]]
@@ -66,23 +66,23 @@ def test_each_row_is_predicted_from_the_training_rows_of_its_own_fold(
     assert first[0] != probs[store.folds[rows] == 0, 0][0]
 
 
-def test_a_baselines_answer_for_a_fold_does_not_depend_on_its_labels(store: Store) -> None:
+def test_a_reference_models_answer_for_a_fold_does_not_depend_on_its_labels(store: Store) -> None:
     inside = np.flatnonzero(store.folds == 2)
     altered = replace(
         store, labels=Lists.from_rows([[7] if f == 2 else store.labels.row(i) for i, f in enumerate(store.folds)])
     )
     seen = []
-    predict = BASELINES["nearest places"]
+    predict = REFERENCE_MODELS["nearest places"]
     for kind in (store, altered):
         train, _, _ = split_rows(kind.folds, kind.lon, kind.lat, 2, 1.0)
         seen.append(predict(kind, train, kind, inside, 0))
     np.testing.assert_array_equal(*seen)
 
 
-def test_the_tables_hold_the_models_and_the_baselines_scores(store: Store, rows: np.ndarray) -> None:
+def test_the_tables_hold_the_models_and_the_reference_models_scores(store: Store, rows: np.ndarray) -> None:
     probs = torch.rand(len(rows), 8, generator=torch.Generator().manual_seed(0))
     lists = expected_f1_sets(probs)
-    config = EvaluateConfig(baselines=("frequency", "nearest places"))
+    config = EvaluateConfig(references=("frequency", "nearest places"))
     found = evaluate_held_out(store, rows, probs, lists, config, buffer_km=1.0, seed=0, name="ours")
     table = found.table()
     assert set(table["model"]) == {"ours", "frequency", "nearest places"}
@@ -107,18 +107,18 @@ def test_the_tables_hold_the_models_and_the_baselines_scores(store: Store, rows:
 def test_the_signal_is_found_by_environments_and_not_by_frequency(store: Store, rows: np.ndarray) -> None:
     scores = {}
     for name in ("frequency", "nearest environments"):
-        _, lists = held_out_baseline(store, rows, name, buffer_km=1.0, seed=0)
+        _, lists = held_out_reference(store, rows, name, buffer_km=1.0, seed=0)
         scores[name] = score_sets(lists, store.labels.take(rows), 8).sample_f1
     assert scores["nearest environments"] > scores["frequency"] + 0.02
 
 
 def test_a_recipe_can_name_every_reference_model_and_no_other() -> None:
-    assert tuple(BASELINES) == REFERENCES and tuple(SAMPLED_BASELINES) == SAMPLED_REFERENCES
+    assert tuple(REFERENCE_MODELS) == REFERENCES and tuple(SAMPLED_REFERENCE_MODELS) == SAMPLED_REFERENCES
 
 
-def test_an_unknown_baseline_is_refused(store: Store, rows: np.ndarray) -> None:
-    with pytest.raises(ConfigError, match="unknown baseline 'oracle'"):
-        held_out_baseline(store, rows, "oracle", buffer_km=1.0, seed=0)
+def test_an_unknown_reference_is_refused(store: Store, rows: np.ndarray) -> None:
+    with pytest.raises(ConfigError, match="unknown reference model 'oracle'"):
+        held_out_reference(store, rows, "oracle", buffer_km=1.0, seed=0)
 
 
 def test_the_interval_is_wider_where_neighbours_are_drawn_together(store: Store, rows: np.ndarray) -> None:
@@ -161,9 +161,9 @@ def found(store: Store, rows: np.ndarray) -> Evaluation:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("releve.evaluate.config.SAMPLED_REFERENCES", ("sampled", "absent"))
-        patch.setitem(SAMPLED_BASELINES, "sampled", sampled)
-        patch.setitem(SAMPLED_BASELINES, "absent", absent)
-        config = EvaluateConfig(baselines=("frequency", "sampled", "absent"))
+        patch.setitem(SAMPLED_REFERENCE_MODELS, "sampled", sampled)
+        patch.setitem(SAMPLED_REFERENCE_MODELS, "absent", absent)
+        config = EvaluateConfig(references=("frequency", "sampled", "absent"))
         probs = make_probs(len(rows))
         return evaluate_held_out(
             store, rows, probs, expected_f1_sets(probs), config, buffer_km=1.0, seed=0, name="ours"
@@ -285,7 +285,7 @@ def test_what_is_no_probability_is_refused(store: Store, rows: np.ndarray, bad: 
     lists = expected_f1_sets(probs)
     probs[3, 2] = bad
     with pytest.raises(TableError, match="NaN"):
-        evaluate_held_out(store, rows, probs, lists, EvaluateConfig(baselines=()), buffer_km=1.0, seed=0)
+        evaluate_held_out(store, rows, probs, lists, EvaluateConfig(references=()), buffer_km=1.0, seed=0)
 
 
 def test_constant_scores_and_a_species_absent_from_a_fold_are_scored_as_chance(store: Store, rows: np.ndarray) -> None:
@@ -293,7 +293,7 @@ def test_constant_scores_and_a_species_absent_from_a_fold_are_scored_as_chance(s
     kind = replace(store, labels=Lists.from_rows(sets))
     probs = torch.full((len(rows), 8), 0.25)
     lists = Lists.from_rows([[0]] * len(rows))
-    config = EvaluateConfig(baselines=("frequency",))
+    config = EvaluateConfig(references=("frequency",))
     made = evaluate_held_out(kind, rows, probs, lists, config, buffer_km=1.0, seed=0)
     assert made.species["auc"].drop_nulls().unique().to_list() == [0.5]
     assert made.species["boyce"].null_count() == 8
@@ -305,7 +305,7 @@ def test_constant_scores_and_a_species_absent_from_a_fold_are_scored_as_chance(s
 def test_a_store_without_covariates_or_regions_has_no_novelty(store: Store, rows: np.ndarray) -> None:
     kind = replace(store, arrays={}, surveys=store.surveys.drop("region"))
     probs = make_probs(len(rows))
-    config = EvaluateConfig(baselines=())
+    config = EvaluateConfig(references=())
     made = evaluate_held_out(kind, rows, probs, expected_f1_sets(probs), config, buffer_km=1.0, seed=0)
     assert made.tables["novelties"].is_empty() and made.surveys["novelty"].null_count() == len(rows)
     assert made.tables["regions"]["group"].to_list() == ["unknown"]

@@ -15,7 +15,15 @@ from sklearn.neighbors import NearestNeighbors
 
 from releve.data.gather import Gatherer
 from releve.data.statistics import measure_statistics
-from releve.evaluate.references import BASELINES, SAMPLED_BASELINES, boosting, forest, logistic, maxent, shares
+from releve.evaluate.references import (
+    REFERENCE_MODELS,
+    SAMPLED_REFERENCE_MODELS,
+    boosting,
+    forest,
+    logistic,
+    maxent,
+    shares,
+)
 from releve.evaluate.references.design import standardised_covariates
 from releve.evaluate.references.shares import PRIOR_WEIGHT
 from releve.geo import unit_vectors
@@ -46,7 +54,7 @@ def shrunk(means: np.ndarray, labels: np.ndarray, num_neighbours: int) -> np.nda
 
 
 def test_frequency_is_the_share_of_training_rows(store: Store) -> None:
-    probs = BASELINES["frequency"](store, TRAIN, store, ROWS, 0)
+    probs = REFERENCE_MODELS["frequency"](store, TRAIN, store, ROWS, 0)
     np.testing.assert_allclose(probs, np.tile(dense(store, TRAIN).mean(axis=0), (30, 1)), rtol=1e-6)
 
 
@@ -58,7 +66,7 @@ def test_three_places_by_hand(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
         labels=Lists.from_rows([[0, 1], [1], [2], [0]]),
         species=store.species.head(3),
     )
-    probs = BASELINES["nearest places"](four, np.arange(3), four, np.array([3]), 0)
+    probs = REFERENCE_MODELS["nearest places"](four, np.arange(3), four, np.array([3]), 0)
     # The nearest two hold {0, 1} and {1}: means 1/2, 1, 0. Frequencies 1/3, 2/3, 1/3 weigh 1 of 3.
     np.testing.assert_allclose(probs, [[1 / 3 + 1 / 9, 2 / 3 + 2 / 9, 1 / 9]], rtol=1e-6)
 
@@ -73,7 +81,7 @@ def test_nearest_neighbours_are_scikit_learns(name: str, k: int) -> None:
     model = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(points[0])
     labels = dense(store, TRAIN)
     expected = shrunk(labels[model.kneighbors(points[1])[1]].mean(axis=1), labels, k)
-    found = BASELINES[name](store, TRAIN, store, ROWS, 0)
+    found = REFERENCE_MODELS[name](store, TRAIN, store, ROWS, 0)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -121,17 +129,17 @@ def test_shares_by_region_are_drawn_to_the_country_and_the_country_to_all(store:
         labels=Lists.from_rows([[0], [], [1], [], [], [], [], []]),
         species=store.species.head(2),
     )
-    probs = BASELINES["frequency by region"](kind, np.arange(3), kind, np.arange(3, 8), 0)
+    probs = REFERENCE_MODELS["frequency by region"](kind, np.arange(3), kind, np.arange(3, 8), 0)
     country = (1 + 10 / 3) / 12
     expected = [(1 + 10 * country) / 11, country, (10 / 3) / 11, 1 / 3, 1 / 3]
     np.testing.assert_allclose(probs[:, 0], expected, rtol=1e-6)
     without = replace(kind, surveys=surveys.select("country"))
-    by_country = BASELINES["frequency by region"](without, np.arange(3), without, np.arange(3, 8), 0)
+    by_country = REFERENCE_MODELS["frequency by region"](without, np.arange(3), without, np.arange(3, 8), 0)
     np.testing.assert_allclose(by_country[:2, 0], country, rtol=1e-6)
 
 
 def test_extra_trees_are_the_forest_on_covariates_and_place(store: Store) -> None:
-    found = BASELINES["extra trees"](store, TRAIN, store, ROWS, 4)
+    found = REFERENCE_MODELS["extra trees"](store, TRAIN, store, ROWS, 4)
     statistics = measure_statistics(store, TRAIN, ("covariates", "location"), rng=np.random.default_rng(4))
     gatherer = Gatherer(store, statistics.modalities, statistics.categories)
     grown = fit_forest(gatherer, TRAIN, statistics, ForestConfig(num_trees=200, min_rows=3), seed=4)
@@ -147,16 +155,16 @@ def test_a_leafs_newton_step_by_hand() -> None:
 
 def test_blocks_of_rows_do_not_change_boosted_trees(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(boosting, "NUM_ROUNDS", 3)
-    whole = BASELINES["boosted trees"](store, TRAIN, store, ROWS, 0)
+    whole = REFERENCE_MODELS["boosted trees"](store, TRAIN, store, ROWS, 0)
     monkeypatch.setattr(boosting, "BLOCK_ROWS", 7)
-    np.testing.assert_allclose(BASELINES["boosted trees"](store, TRAIN, store, ROWS, 0), whole, atol=1e-5)
+    np.testing.assert_allclose(REFERENCE_MODELS["boosted trees"](store, TRAIN, store, ROWS, 0), whole, atol=1e-5)
 
 
 def test_logistic_finds_the_penalised_maximum_that_scikit_learn_finds(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logistic, "EPOCHS", 200)
-    found = BASELINES["logistic"](store, TRAIN, store, ROWS, 0)
+    found = REFERENCE_MODELS["logistic"](store, TRAIN, store, ROWS, 0)
     known, table = logistic.make_features(*standardised_covariates(store, TRAIN, store, ROWS))
     labels = dense(store, TRAIN)
     for species in range(8):
@@ -166,7 +174,7 @@ def test_logistic_finds_the_penalised_maximum_that_scikit_learn_finds(
 
 @pytest.mark.parametrize("name", ["logistic", "extra trees", "boosted trees", "nearest environments"])
 def test_models_of_the_environment_rank_better_than_chance(store: Store, name: str) -> None:
-    ranks = rank_scores(BASELINES[name](store, TRAIN, store, ROWS, 0), store.labels.take(ROWS))
+    ranks = rank_scores(REFERENCE_MODELS[name](store, TRAIN, store, ROWS, 0), store.labels.take(ROWS))
     assert ranks.auc_macro > 0.68
 
 
@@ -175,10 +183,10 @@ def test_maxent_scores_its_sample_and_leaves_the_others_undefined(
 ) -> None:
     pytest.importorskip("elapid")
     monkeypatch.setattr(maxent, "NUM_SAMPLED", 2)
-    scores = SAMPLED_BASELINES["MaxEnt"](store, TRAIN, store, ROWS, 0)
+    scores = SAMPLED_REFERENCE_MODELS["MaxEnt"](store, TRAIN, store, ROWS, 0)
     columns = np.flatnonzero(np.isfinite(scores).all(axis=0))
     assert len(columns) == 2 and np.isnan(np.delete(scores, columns, axis=1)).all()
-    again = SAMPLED_BASELINES["MaxEnt"](store, np.arange(10, 90), store, ROWS, 0)
+    again = SAMPLED_REFERENCE_MODELS["MaxEnt"](store, np.arange(10, 90), store, ROWS, 0)
     assert np.flatnonzero(np.isfinite(again).all(axis=0)).tolist() == columns.tolist()
     truth = Lists.from_rows([[int(s) for s in row if s in columns] for row in map(store.labels.row, ROWS)])
     assert np.nanmean(rank_scores(np.nan_to_num(scores), truth).auc_S[columns]) > 0.7
@@ -187,18 +195,18 @@ def test_maxent_scores_its_sample_and_leaves_the_others_undefined(
 def test_maxent_without_its_package_says_how_to_install_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "elapid", None)
     with pytest.raises(ImportError, match=r"releve\[benchmark\]"):
-        SAMPLED_BASELINES["MaxEnt"](store, TRAIN, store, ROWS, 0)
+        SAMPLED_REFERENCE_MODELS["MaxEnt"](store, TRAIN, store, ROWS, 0)
 
 
-@pytest.mark.parametrize("name", BASELINES)
-def test_no_baseline_looks_at_the_rows_it_predicts(store: Store, name: str) -> None:
+@pytest.mark.parametrize("name", REFERENCE_MODELS)
+def test_no_reference_model_looks_at_the_rows_it_predicts(store: Store, name: str) -> None:
     rows = [[7] if i in ROWS else store.labels.row(i) for i in range(120)]
     altered = replace(store, labels=Lists.from_rows(rows))
-    expected = BASELINES[name](store, TRAIN, store, ROWS, 0)
-    np.testing.assert_array_equal(BASELINES[name](altered, TRAIN, altered, ROWS, 0), expected)
+    expected = REFERENCE_MODELS[name](store, TRAIN, store, ROWS, 0)
+    np.testing.assert_array_equal(REFERENCE_MODELS[name](altered, TRAIN, altered, ROWS, 0), expected)
 
 
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize("name", REFERENCE_MODELS)
 @pytest.mark.parametrize("train", [np.array([5]), np.arange(4), TRAIN])
 @pytest.mark.parametrize("covariates", [True, False])
 def test_few_rows_and_no_covariates_still_give_probabilities(
@@ -208,7 +216,7 @@ def test_few_rows_and_no_covariates_still_give_probabilities(
     monkeypatch.setattr(boosting, "NUM_ROUNDS", 5)
     monkeypatch.setattr(logistic, "EPOCHS", 2)
     kind = store if covariates else replace(store, arrays={})
-    probs = BASELINES[name](kind, train, kind, ROWS, 0)
+    probs = REFERENCE_MODELS[name](kind, train, kind, ROWS, 0)
     assert probs.shape == (30, 8)
     assert probs.dtype == np.float32
     assert ((probs >= 0) & (probs <= 1)).all()

@@ -15,7 +15,7 @@ def test_the_command_prints_one_object_and_writes_its_files(commands: Commands, 
     write_region(tmp_path / "data", "AA", num_sites=40, num_plots=40)
     write_region(tmp_path / "data", "BB", num_sites=40, num_plots=40, seed=1)
     out = tmp_path / "out"
-    done = commands.run("benchmark", "nceas", tmp_path / "data", "--json", "--no-baselines", "--out", out)
+    done = commands.run("benchmark", "nceas", tmp_path / "data", "--json", "--no-references", "--out", out)
     assert done.code == 0, done.stderr
     content = json.loads(done.stdout)
     assert set(content["regions"]) == {"AA", "BB"}
@@ -54,7 +54,7 @@ def test_what_a_user_gets_wrong_is_one_message(
     commands: Commands, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     write_region(tmp_path)
-    done = commands.run("benchmark", "nceas", tmp_path, "--no-baselines", *arguments)
+    done = commands.run("benchmark", "nceas", tmp_path, "--no-references", *arguments)
     assert done.code == 2 and message in done.stderr and "Traceback" not in done.stderr
     assert done.stdout == ""
 
@@ -62,5 +62,5 @@ def test_what_a_user_gets_wrong_is_one_message(
 def test_an_output_folder_that_cannot_be_made_is_one_message(commands: Commands, tmp_path: Path) -> None:
     write_region(tmp_path / "data", num_sites=30, num_plots=20)
     (tmp_path / "file").write_text("")
-    done = commands.run("benchmark", "nceas", tmp_path / "data", "--no-baselines", "--out", tmp_path / "file" / "x")
+    done = commands.run("benchmark", "nceas", tmp_path / "data", "--no-references", "--out", tmp_path / "file" / "x")
     assert done.code == 2 and f"cannot write {tmp_path / 'file' / 'x'}" in done.stderr.replace(os.linesep, "")

@@ -65,7 +65,7 @@ def test_means_and_gains_by_hand() -> None:
     assert content["mean_auc"] == pytest.approx(0.8) and content["mean_ap"] == pytest.approx(0.3)
     assert content["regions"]["A"]["auc"] == pytest.approx(0.7)
     assert (content["regions"]["A"]["num_species"], content["seconds"]) == (2, 4.0)
-    gain = content["baselines"]["other"]
+    gain = content["references"]["other"]
     assert [gain[name] for name in ("auc_gain", "auc_gain_low", "auc_gain_high")] == pytest.approx([0.1] * 3)
 
 
@@ -172,4 +172,4 @@ def test_a_missing_reference_package_is_said_before_anything_is_fitted(
 def test_an_impossible_buffer_is_refused(tmp_path: Path, buffer_km: float) -> None:
     write_region(tmp_path)
     with pytest.raises(TableError, match="0 km or more"):
-        protocol.run_benchmark(tmp_path, buffer_km=buffer_km, baselines=False)
+        protocol.run_benchmark(tmp_path, buffer_km=buffer_km, references=False)

@@ -52,7 +52,7 @@ batch_size = 64
 device = "cpu"
 
 [evaluate]
-baselines = ["frequency"]
+references = ["frequency"]
 """
 
 

@@ -78,7 +78,7 @@ def open_page(path: Path) -> Page:
     return page
 
 
-def make_tables(name: str = "tiny", *, baselines: bool = True, copies: int = 1) -> dict[str, pl.DataFrame]:
+def make_tables(name: str = "tiny", *, references: bool = True, copies: int = 1) -> dict[str, pl.DataFrame]:
     """Return an evaluation of four plots, many times over: F1 1, 2/3, 2/3 and 0, so that sF1 is 7/12 = 0.583.
 
     A reference model finds species 1 everywhere: F1 2/3, 0, 2/3, 0, so that its sF1 is 1/3 and the gain 1/4.
@@ -95,7 +95,7 @@ def make_tables(name: str = "tiny", *, baselines: bool = True, copies: int = 1) 
     groups = {"group": ["1-10", "11-30"], "num_species": [2, 1]}
     lists = {"num_observed": [2, 1, 2, 1] * copies, "num_predicted": [2, 2, 1, 1] * copies}
     return {
-        "scores": pl.DataFrame(scores if baselines else scores[:1]),
+        "scores": pl.DataFrame(scores if references else scores[:1]),
         "surveys": pl.DataFrame(
             {"survey_id": place, "lon": 2.0 + 0.7 * (place % 7), "lat": 45.0 + 0.5 * (place % 5), "year": 2020}
             | {"country": "France", "region": None, "fold": place % 2, "f1": [1.0, 2 / 3, 2 / 3, 0.0] * copies}
@@ -234,7 +234,7 @@ def make_demo(**changes: Any) -> DemoResult:
         ("covariates", "modality", 0, 0.35, 0.1, None),
         ("covariates", "modality", 1, 0.31, None, float("nan")),
         ("patch", "modality", 0, 0.21, 0.1, 0.6),
-        ("extra trees", "baseline", 0, 0.30, 0.1, 0.7),
+        ("extra trees", "reference", 0, 0.30, 0.1, 0.7),
         ("oracle", "oracle", 0, 0.61, None, None),
     ]
     columns = ["model", "kind", "seed", "sample_f1", "macro_f1", "auc_macro"]

@@ -171,7 +171,7 @@ def test_the_tables_of_an_older_evaluation_still_give_a_page(tmp_path: Path) -> 
 
 
 def test_a_run_alone_without_places_spread_or_curves_gives_a_page(tmp_path: Path) -> None:
-    tables = make_tables(baselines=False)
+    tables = make_tables(references=False)
     nothing = pl.lit(None, pl.Float64)
     scores = tables["scores"].with_columns(
         nothing.alias(name) for name in ("auc_macro", "sample_f1_low", "sample_f1_high")

@@ -35,7 +35,7 @@ RECIPE = {
     "model": {"modalities": ["covariates", "survey", "location"], "embedding_dim": 16, "hidden_dim": 16},
     "train": {"num_folds": 3, "epochs": 3, "batch_size": 64, "device": "cpu"},
     "forest": {"num_trees": 10},
-    "evaluate": {"baselines": ["frequency"]},
+    "evaluate": {"references": ["frequency"]},
 }
 BLIND = {"model": RECIPE["model"] | {"modalities": ["covariates"]}}
 

@@ -20,14 +20,14 @@ class EvaluateConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    baselines: tuple[str, ...] = REFERENCES
+    references: tuple[str, ...] = REFERENCES
     """Reference models fitted on the same folds."""
 
-    @field_validator("baselines")
+    @field_validator("references")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         known = (*REFERENCES, *SAMPLED_REFERENCES)
         for name in names:
             if name not in known:
-                raise ValueError(f"unknown baseline {name!r}, {nearest(name, known)}")
+                raise ValueError(f"unknown reference model {name!r}, {nearest(name, known)}")
         return names

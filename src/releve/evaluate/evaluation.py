@@ -16,8 +16,8 @@ from releve.evaluate.config import EvaluateConfig
 from releve.evaluate.coverage import coverage_held_out
 from releve.evaluate.entry import Entry, rank_row, rank_within_folds, score_model
 from releve.evaluate.facts import FoldFacts, bootstrap_blocks, measure_folds
-from releve.evaluate.held_out import assessment_groups, held_out_baseline, predict_baseline
-from releve.evaluate.references import SAMPLED_BASELINES
+from releve.evaluate.held_out import assessment_groups, held_out_reference, predict_reference
+from releve.evaluate.references import SAMPLED_REFERENCE_MODELS
 from releve.lists import Lists
 from releve.metrics.intervals import bootstrap_interval
 from releve.metrics.ranks import mean_defined
@@ -91,12 +91,12 @@ def evaluate_held_out(
     facts = measure_folds(store, rows, buffer_km)
     model = score_model(name, probs, lists, truth, blocks, seed, facts)
     entries, sampled = [model], []
-    for baseline in config.baselines:
-        if baseline in SAMPLED_BASELINES:
-            sampled += _rank_sampled(store, rows, baseline, truth, facts, model, buffer_km=buffer_km, seed=seed)
+    for reference in config.references:
+        if reference in SAMPLED_REFERENCE_MODELS:
+            sampled += _rank_sampled(store, rows, reference, truth, facts, model, buffer_km=buffer_km, seed=seed)
         else:
-            base_probs, base_lists = held_out_baseline(store, rows, baseline, buffer_km=buffer_km, seed=seed)
-            entries.append(score_model(baseline, base_probs, base_lists, truth, blocks, seed, facts))
+            its_probs, its_lists = held_out_reference(store, rows, reference, buffer_km=buffer_km, seed=seed)
+            entries.append(score_model(reference, its_probs, its_lists, truth, blocks, seed, facts))
     surveys = tables.survey_table(store, rows, model, facts)
     species = tables.species_table(store, model, facts)
     assert model.cells is not None
@@ -170,7 +170,7 @@ def _rank_sampled(
 ) -> list[dict[str, float | str]]:
     """Return the row of a model that is fitted to a sample of species; none, and a note, where it cannot run."""
     try:
-        probs = predict_baseline(store, rows, name, buffer_km=buffer_km, seed=seed)
+        probs = predict_reference(store, rows, name, buffer_km=buffer_km, seed=seed)
     except ImportError as error:
         console.print(f"the reference model {name} is left out: {error}")
         return []

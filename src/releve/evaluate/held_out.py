@@ -13,7 +13,7 @@ from releve.decide.config import DecideConfig
 from releve.decide.decision import fit_decision
 from releve.errors import pick
 from releve.evaluate.facts import bootstrap_blocks
-from releve.evaluate.references import BASELINES, SAMPLED_BASELINES
+from releve.evaluate.references import REFERENCE_MODELS, SAMPLED_REFERENCE_MODELS
 from releve.lists import Lists
 from releve.prepare.split import split_rows
 from releve.store.read import Store
@@ -62,14 +62,14 @@ def decide_held_out(
     return probs, Lists.from_pairs(surveys, species, len(probs))
 
 
-def predict_baseline(
+def predict_reference(
     store: Store, rows: NDArray[np.int64], name: str, *, buffer_km: float, seed: int
 ) -> NDArray[np.float32]:
     """Return a reference model's (N, S) probabilities of held-out rows, fitted on the training plots of their folds.
 
     Columns of species that it did not model are NaN.
     """
-    predict = pick(BASELINES | SAMPLED_BASELINES, name, what="baseline")
+    predict = pick(REFERENCE_MODELS | SAMPLED_REFERENCE_MODELS, name, what="reference model")
     probs = np.zeros((len(rows), len(store.species_ids)), np.float32)
     for fold in np.unique(store.folds[rows]).tolist():
         train, _, _ = split_rows(store.folds, store.lon, store.lat, fold, buffer_km)
@@ -79,14 +79,14 @@ def predict_baseline(
     return probs
 
 
-def held_out_baseline(
+def held_out_reference(
     store: Store, rows: NDArray[np.int64], name: str, *, buffer_km: float, seed: int
 ) -> tuple[NDArray[np.float32], Lists]:
     """Return a reference model's calibrated probabilities of held-out rows, and its expected-F1 lists."""
-    probs = predict_baseline(store, rows, name, buffer_km=buffer_km, seed=seed)
+    probs = predict_reference(store, rows, name, buffer_km=buffer_km, seed=seed)
     logits = torch.from_numpy(np.asarray(to_logits(np.clip(probs, 1e-6, 1 - 1e-6))))
     truth = store.labels.take(rows)
-    decided, lists = decide_held_out({"baseline": logits}, truth, assessment_groups(store, rows), DecideConfig())
+    decided, lists = decide_held_out({"reference": logits}, truth, assessment_groups(store, rows), DecideConfig())
     return decided.numpy(), lists
 
 

@@ -90,7 +90,7 @@ class Benchmark:
         entry = self.summary(ENTRY)
         others = {name: self.summary(name) | self.gain(name) for name in self.methods() if name != ENTRY}
         notes = {name: list(lines) for name, lines in self.notes.items()}
-        return entry | {"baselines": others, "settings": self.settings, "notes": notes}
+        return entry | {"references": others, "settings": self.settings, "notes": notes}
 
 
 def run_benchmark(
@@ -99,7 +99,7 @@ def run_benchmark(
     seed: int = 0,
     buffer_km: float = 0.0,
     regions: Sequence[str] | None = None,
-    baselines: bool = True,
+    references: bool = True,
 ) -> Benchmark:
     """Return the scores of Relevé's entry, and of reference models, on the regions below a folder.
 
@@ -114,7 +114,7 @@ def run_benchmark(
         are no features then either.
     regions
         Names; all that are found if None.
-    baselines
+    references
         Whether to run the reference models as well.
 
     Raises
@@ -122,7 +122,7 @@ def run_benchmark(
     ReleveError
         If a file is missing or malformed, the buffer is impossible, or MaxEnt is wanted but not installed.
     """
-    if baselines:
+    if references:
         check_references()
     read = [drop_near_tests(read_region(files), buffer_km) for files in find_regions(folder, regions)]
     found = [region for region in read if any(len(test.species) for test in region.tests)]
@@ -134,7 +134,7 @@ def run_benchmark(
     seconds: dict[tuple[str, str], float] = {}
     rows: dict[str, list[dict[str, Any]]] = {}
     with progress_bar() as bar:
-        work = bar.add_task("", total=len(found) * (len(MEMBERS) + baselines * len(REFERENCES)))
+        work = bar.add_task("", total=len(found) * (len(MEMBERS) + references * len(REFERENCES)))
 
         def advance() -> None:
             bar.advance(work)
@@ -144,7 +144,7 @@ def run_benchmark(
             with _timed(seconds, ENTRY, region.name):
                 scores = predict_entry(region, seed, with_place=buffer_km == 0, advance=advance)
             rows.setdefault(ENTRY, []).extend(score_species(region, scores))
-            for name, reference in REFERENCES.items() if baselines else ():
+            for name, reference in REFERENCES.items() if references else ():
                 bar.update(work, description=f"{region.name}: {name}")
                 with _timed(seconds, name, region.name):
                     scores = reference(region, seed)

@@ -34,7 +34,7 @@ def _maxent_class() -> Any:
     except ImportError as error:
         raise ReleveError(
             "the reference model MaxEnt needs the package elapid, which is not installed",
-            action='Run pip install "releve[benchmark]", or leave the reference models out with --no-baselines',
+            action='Run pip install "releve[benchmark]", or leave the reference models out with --no-references',
         ) from error
     return MaxentModel
 

@@ -15,7 +15,7 @@ from releve.report.figures import ACCENT, SOFT, WARM, Dots, draw_dots
 from releve.report.maps import Layer, draw_map
 from releve.report.page import format_score, is_number, render_page
 
-COLOURS = {"oracle": WARM, "fused": ACCENT, "modality": "#2c6f9b", "baseline": SOFT}
+COLOURS = {"oracle": WARM, "fused": ACCENT, "modality": "#2c6f9b", "reference": SOFT}
 """Kinds of model, in the order of the chart, and their colours; the style sheet has the same."""
 SCORES = {"sample_f1": "sF1", "macro_f1": "macro F1", "auc_macro": "AUC"}
 
@@ -36,7 +36,7 @@ class DemoResult:
         Counts of the virtual world, in words and ready to show.
     scores
         One row a model and seed, on test plots with hidden truth: ``model``, ``kind`` (``fused``, ``modality``,
-        ``baseline``, ``oracle``), ``seed``, ``sample_f1``, and ``macro_f1``, ``auc_macro``, which may be null.
+        ``reference``, ``oracle``), ``seed``, ``sample_f1``, and ``macro_f1``, ``auc_macro``, which may be null.
     plots
         ``lon, lat, set`` (``train`` or ``test``), ``country``, and ``f1`` of the fused model on test plots.
     examples

@@ -1,7 +1,7 @@
 """Reference models that every network is shown beside: same folds, same rows, same lists."""
 
 from releve.evaluate.references.boosting import predict_boosted_trees
-from releve.evaluate.references.design import Baseline
+from releve.evaluate.references.design import ReferenceModel
 from releve.evaluate.references.forest import predict_extra_trees
 from releve.evaluate.references.logistic import predict_logistic
 from releve.evaluate.references.maxent import predict_maxent
@@ -12,7 +12,7 @@ from releve.evaluate.references.shares import (
     predict_nearest_places,
 )
 
-BASELINES: dict[str, Baseline] = {
+REFERENCE_MODELS: dict[str, ReferenceModel] = {
     "frequency": predict_frequency,
     "frequency by region": predict_frequency_by_region,
     "nearest places": predict_nearest_places,
@@ -23,5 +23,5 @@ BASELINES: dict[str, Baseline] = {
 }
 """Models of all species, which make lists."""
 
-SAMPLED_BASELINES: dict[str, Baseline] = {"MaxEnt": predict_maxent}
+SAMPLED_REFERENCE_MODELS: dict[str, ReferenceModel] = {"MaxEnt": predict_maxent}
 """Models too slow for thousands of species: columns of species that are not in their sample are NaN."""

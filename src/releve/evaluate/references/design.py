@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from releve.store.read import Store
 
-Baseline = Callable[[Store, NDArray[np.int64], Store, NDArray[np.int64], int], NDArray[np.float32]]
+ReferenceModel = Callable[[Store, NDArray[np.int64], Store, NDArray[np.int64], int], NDArray[np.float32]]
 """``predict(store, train, target, rows, seed)``: fit on ``train`` of a store, predict ``rows`` of it or another."""
 
 

@@ -222,11 +222,15 @@ def test_run_goes_from_files_to_lists(made: tuple[Path, str, str], labelled_rele
 
 def test_each_output_folder_says_how_it_was_made(made: tuple[Path, str, str]) -> None:
     for folder, command in ((made[0], "train"), (made[0] / "store", "prepare")):
-        record = json.loads((folder / "run.json").read_text())
-        assert record["command"] == command and record["seed"] == 3
-        assert record["config"]["train"]["epochs"] == 2
-        assert re.fullmatch("[0-9a-f]{64}", next(iter(record["inputs"].values())))
-        assert {"torch", "numpy"} <= set(record["packages"]) and record["seconds"] >= 0 and "git_commit" in record
+        provenance = json.loads((folder / "run.json").read_text())
+        assert provenance["command"] == command and provenance["seed"] == 3
+        assert provenance["config"]["train"]["epochs"] == 2
+        assert re.fullmatch("[0-9a-f]{64}", next(iter(provenance["inputs"].values())))
+        assert (
+            {"torch", "numpy"} <= set(provenance["packages"])
+            and provenance["seconds"] >= 0
+            and "git_commit" in provenance
+        )
 
 
 def test_nothing_is_overwritten_unasked(

@@ -74,11 +74,11 @@ def test_way_is_made_where_the_same_command_wrote_and_nobody_else(tmp_path: Path
     assert not out.exists()
 
 
-@pytest.mark.parametrize("record", [None, "{", "[]", "{}", '{"command": "train"}'])
-def test_a_folder_without_the_commands_record_is_never_removed(record: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"command": "train"}'])
+def test_a_folder_without_the_commands_own_run_json_is_never_removed(content: str | None, tmp_path: Path) -> None:
     (tmp_path / "truth").mkdir()
-    if record is not None:
-        (tmp_path / "run.json").write_text(record)
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
     with pytest.raises(RunError, match="not made by releve simulate"):
         make_way(tmp_path, "simulate", overwrite=True)
     assert (tmp_path / "truth").is_dir()

@@ -145,11 +145,11 @@ def test_overwriting_a_run_keeps_files_that_are_not_its_own(run: Run, tmp_path: 
     assert sorted(path.name for path in copy.iterdir()) == ["predictions_mine.csv", "store"]
 
 
-def test_the_record_says_what_each_step_took_and_wrote(run: Run) -> None:
-    record = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
-    assert record["steps"]["predict test"]["file"] == "predictions.csv"
-    assert record["steps"]["evaluate"]["seconds"] >= 0
-    assert record["inputs"]["release"] == run.store.manifest.fingerprint
+def test_run_json_says_what_each_step_took_and_wrote(run: Run) -> None:
+    provenance = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
+    assert provenance["steps"]["predict test"]["file"] == "predictions.csv"
+    assert provenance["steps"]["evaluate"]["seconds"] >= 0
+    assert provenance["inputs"]["release"] == run.store.manifest.fingerprint
 
 
 def test_a_training_stopped_before_the_decision_goes_on_with_resume(

@@ -108,7 +108,7 @@ def simulate(
     and under OUT/truth the true probabilities and the test plots' species.
     """
     from releve.files import make_way
-    from releve.runs.record import write_record
+    from releve.runs.provenance import write_provenance
     from releve.simulate.config import SimulateConfig
     from releve.simulate.write import simulate_release
 
@@ -118,7 +118,7 @@ def simulate(
     started = time.monotonic()
     summary = simulate_release(config, out)
     entries = sorted(path.name for path in out.iterdir())
-    write_record(out, "simulate", started, config=config.model_dump(mode="json"), seed=config.seed, entries=entries)
+    write_provenance(out, "simulate", started, config=config.model_dump(mode="json"), seed=config.seed, entries=entries)
     _print_facts(f"simulated release in {out}", asdict(summary))
 
 

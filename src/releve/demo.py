@@ -30,7 +30,7 @@ from releve.metrics.sets import SetScores, score_sets
 from releve.progress import console, quiet_progress, track
 from releve.report.demo import DemoResult, write_demo_report
 from releve.runs.predict import predict_probs
-from releve.runs.record import write_record
+from releve.runs.provenance import write_provenance
 from releve.simulate.config import SimulateConfig
 from releve.simulate.write import simulate_release
 from releve.store.build import build_store
@@ -102,7 +102,7 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False, world: Simula
     started = time.monotonic()
     make_way(out, "demo", overwrite=overwrite)
     out.mkdir(parents=True, exist_ok=True)
-    write_record(out, "demo", started, seed=seed, entries=ENTRIES)  # so that a killed demo is known for one
+    write_provenance(out, "demo", started, seed=seed, entries=ENTRIES)  # so that a killed demo is known for one
     runtime: dict[str, float] = {}
 
     def timed(step: str, since: float) -> None:
@@ -157,7 +157,7 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False, world: Simula
     )
     result.scores.write_csv(out / "scores.csv")
     facts = {"seed": seed, "config": config.model_dump(mode="json"), "timings": runtime}
-    write_record(out, "demo", started, **facts, entries=ENTRIES)
+    write_provenance(out, "demo", started, **facts, entries=ENTRIES)
     write_demo_report(result, out / "report.html")
     return out / "report.html"
 

@@ -164,10 +164,10 @@ def make_way(out: Path, command: str, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise RunError(f"{out} exists", action="Give another folder, or --overwrite")
-    record = _read_record(out)
-    if record.get("command") != command:
+    provenance = _read_provenance(out)
+    if provenance.get("command") != command:
         raise RunError(f"{out} was not made by releve {command}", action="Give another folder, or remove it yourself")
-    ours = {"run.json", *record.get("entries", ())}
+    ours = {"run.json", *provenance.get("entries", ())}
     foreign = sorted(path.name for path in out.iterdir() if _without_temporary_parts(path.name) not in ours)
     if foreign:
         raise RunError(
@@ -178,12 +178,12 @@ def make_way(out: Path, command: str, *, overwrite: bool) -> None:
     shutil.rmtree(out)
 
 
-def _read_record(out: Path) -> dict[str, Any]:
+def _read_provenance(out: Path) -> dict[str, Any]:
     try:
-        record = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        provenance = json.loads((out / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return record if isinstance(record, dict) else {}
+    return provenance if isinstance(provenance, dict) else {}
 
 
 def _without_temporary_parts(name: str) -> str:

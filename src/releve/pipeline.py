@@ -24,7 +24,7 @@ from releve.report.write import write_report
 from releve.runs.claim import check_store_matches, claim_folder, identity_of, refuse_folder, store_path_from
 from releve.runs.folder import Run, open_run
 from releve.runs.predict import predict_held_out
-from releve.runs.record import add_step, write_record
+from releve.runs.provenance import add_step, write_provenance
 from releve.store.build import build_store
 from releve.store.read import Store
 from releve.train.loop import train_member
@@ -47,7 +47,7 @@ def prepare(config: Config, data: Path, out: Path, *, seed: int = 0, overwrite: 
         overwrite=overwrite,
     )
     if not (out / "run.json").is_file():
-        write_record(
+        write_provenance(
             out,
             "prepare",
             started,
@@ -90,7 +90,7 @@ def group(config: Config, data: Path, split: str, out: Path, *, seed: int = 0, o
     files = [*(f"{name}.parquet" for name in tables), "flagged.csv", "dropped.csv"]
     entries = [*files, "diagnostics.json", "diagnostics.png"]
     settings = {name: getattr(config, name).model_dump(mode="json") for name in ("clean", "pseudoplots")}
-    write_record(out, "group", started, config=settings, seed=seed, data=str(data), split=split, entries=entries)
+    write_provenance(out, "group", started, config=settings, seed=seed, data=str(data), split=split, entries=entries)
     return out
 
 
@@ -134,7 +134,7 @@ def train(
         "store": store_path_from(out, store.path),
         "members": [asdict(member) for member in plan],
     }
-    on_first(lambda: write_record(out, "train", started, **facts))
+    on_first(lambda: write_provenance(out, "train", started, **facts))
     timings: dict[str, float] = {}
     num_epochs = sum(phase.epochs for phase in config.phases())
     with progress_bar() as bar:
@@ -155,7 +155,7 @@ def train(
                     train_member(store, member, *settings, *place, **options, stop_after=stop_after)
             timings[member.name] = round(time.monotonic() - member_started, 1)
     on_first(lambda: decide(Run(out, config, seed, tuple(plan))))
-    on_first(lambda: write_record(out, "train", started, **facts, timings=timings))
+    on_first(lambda: write_provenance(out, "train", started, **facts, timings=timings))
     return open_run(out)
 
 
@@ -214,7 +214,7 @@ def predict(
     store = store_for_prediction(run, data, split)
     if store.path.is_dir() and not (store.path / "run.json").is_file():
         inputs = {"fingerprint": store.manifest.fingerprint}
-        write_record(store.path, "prepare", started, config=store.manifest.recipe, data=str(data), inputs=inputs)
+        write_provenance(store.path, "prepare", started, config=store.manifest.recipe, data=str(data), inputs=inputs)
     return write_predictions(run, store, out, probabilities)
 
 

@@ -197,8 +197,8 @@ def make_run(
         (path / member.name).mkdir(parents=True)
         logs = [{"epoch": e, "train_loss": 3.0 - e, "val_loss": 3.5 - e, "val_sf1": 0.1 * (e + 1)} for e in range(3)]
         (path / member.name / "metrics.jsonl").write_text("".join(json.dumps(log) + "\n" for log in logs))
-    record = {"releve": "0.1.0", "git_commit": "abcdef0123456", "python": "3.11.7", "packages": {"torch": "2.9.9"}}
-    (path / "run.json").write_text(json.dumps(record | {"seconds": 75.0, "finished": "2026-01-02T03:04:05Z"}))
+    provenance = {"releve": "0.1.0", "git_commit": "abcdef0123456", "python": "3.11.7", "packages": {"torch": "2.9.9"}}
+    (path / "run.json").write_text(json.dumps(provenance | {"seconds": 75.0, "finished": "2026-01-02T03:04:05Z"}))
     (path / "decision.json").write_text(json.dumps(DECISION))
     run = Run(path, config, 42, members)
     run.__dict__["store"] = store  # in place of the one on disk

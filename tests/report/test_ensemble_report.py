@@ -84,8 +84,8 @@ def test_runs_of_one_store_prepare_it_once_and_share_a_recipe_where_only_the_see
     runs = [replace(make_run(tmp_path / name), seed=seed) for seed, name in enumerate(("a", "b"))]
     for run in runs:
         run.__dict__["store"] = make_run(tmp_path / f"store-of-{run.path.name}").store
-        record = json.loads((run.path / "run.json").read_text()) | {"inputs": {"store": "5" * 64}}
-        (run.path / "run.json").write_text(json.dumps(record))
+        provenance = json.loads((run.path / "run.json").read_text()) | {"inputs": {"store": "5" * 64}}
+        (run.path / "run.json").write_text(json.dumps(provenance))
     joint = replace(make_joint(tmp_path / "joint"), parts=tuple(runs))
     write_tables(joint.path / "evaluation", make_tables("ensemble of plain, other"))
     facts = gather_facts(joint)

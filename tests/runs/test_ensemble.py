@@ -183,9 +183,9 @@ def test_runs_that_do_not_belong_together_are_refused(runs: list[Path], made: Ru
 def test_a_run_that_was_trained_anew_is_not_taken_for_the_old_one(runs: list[Path], tmp_path: Path) -> None:
     for path in runs:
         shutil.copytree(path, tmp_path / path.name)
-        record = json.loads((tmp_path / path.name / "run.json").read_text())
-        record["store"] = str((path.parent / "store").resolve())
-        (tmp_path / path.name / "run.json").write_text(json.dumps(record))
+        provenance = json.loads((tmp_path / path.name / "run.json").read_text())
+        provenance["store"] = str((path.parent / "store").resolve())
+        (tmp_path / path.name / "run.json").write_text(json.dumps(provenance))
     made = make_ensemble([tmp_path / path.name for path in runs], tmp_path / "joint")
     decision = tmp_path / "blind/decision.json"
     decision.write_text(decision.read_text() + " ")

@@ -102,8 +102,8 @@ def read_scored(path: Path) -> Scored:
         raise RunError(f"{path} is not a run: it has no run.json", expected="a folder made by releve run")
     if lacking:
         raise RunError(f"run {path} lacks {', '.join(lacking)}", action=f"Run releve evaluate {path} first")
-    record = json.loads(files["run.json"].read_text(encoding="utf-8"))
-    config = make_config(record["config"], origin=str(files["run.json"]))
+    provenance = json.loads(files["run.json"].read_text(encoding="utf-8"))
+    config = make_config(provenance["config"], origin=str(files["run.json"]))
     table = json.loads(files["evaluation/scores.json"].read_text(encoding="utf-8"))
     scores = next(row for row in table if row["model"] == (config.title or "model"))
     surveys = pl.read_csv(files["evaluation/surveys.csv"])

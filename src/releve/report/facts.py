@@ -1,4 +1,4 @@
-"""What is known of a run: its record, recipe, store, learning curves, decision and scores, gathered once."""
+"""What is known of a run: its provenance, recipe, store, learning curves, decision and scores, gathered once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Facts:
     ----------
     run
         A trained run or an ensemble of runs.
-    record
+    provenance
         Its ``run.json``; empty if it has none.
     decision
         Its ``decision.json``.
@@ -40,7 +40,7 @@ class Facts:
     """
 
     run: Run
-    record: dict[str, Any]
+    provenance: dict[str, Any]
     decision: dict[str, Any]
     tables: dict[str, pl.DataFrame]
     is_part: bool = False
@@ -283,8 +283,8 @@ class Facts:
     @property
     def version(self) -> str:
         """Version and commit that the run was trained, or the ensemble made, with."""
-        commit = self.record.get("git_commit")
-        return f"{self.record.get('releve', 'unknown')}" + (f", commit {commit[:10]}" if commit else "")
+        commit = self.provenance.get("git_commit")
+        return f"{self.provenance.get('releve', 'unknown')}" + (f", commit {commit[:10]}" if commit else "")
 
 
 def gather_facts(run: Run) -> Facts:

@@ -51,7 +51,7 @@ def list_differences(facts: Facts) -> list[str]:
 def write_commands(facts: Facts) -> str:
     """Return the commands that make an ensemble again from a release, recipes named as in ``list_recipes``."""
     recipes = {name: names[0] for names, _ in list_recipes(facts) for name in names}
-    stores = [part.record.get("inputs", {}).get("store") for part in facts.parts]
+    stores = [part.provenance.get("inputs", {}).get("store") for part in facts.parts]
     shared = len(set(stores)) == 1 and stores[0] is not None
     lines: list[str] = []
     for part in facts.parts:

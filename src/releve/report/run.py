@@ -74,7 +74,7 @@ def render_run(facts: Facts, **more: Any) -> str:
         title=facts.title,
         facts=facts,
         run=facts.run,
-        record=facts.record,
+        provenance=facts.provenance,
         manifest=manifest,
         words=words,
         model=facts.model,

@@ -1,1 +1,1 @@
-"""A trained run: its folder, its record, what its members predict, runs joined."""
+"""A trained run: its folder, its provenance, what its members predict, runs joined."""

@@ -61,11 +61,11 @@ def refuse_folder(out: Path, *, resume: bool, overwrite: bool) -> None:
 def claim_folder(out: Path, identity: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
     """Make the run's folder, or make sure that what is there may be resumed or replaced."""
     refuse_folder(out, resume=resume, overwrite=overwrite)
-    record = out / "run.json"
-    if record.is_file() and overwrite:
+    file = out / "run.json"
+    if file.is_file() and overwrite:
         remove_run(out)
-    elif record.is_file():
-        content = json.loads(record.read_text(encoding="utf-8"))
+    elif file.is_file():
+        content = json.loads(file.read_text(encoding="utf-8"))
         differs = [key for key, value in identity.items() if content.get(key) != json.loads(json.dumps(value))]
         if differs:
             raise RunError(
@@ -77,11 +77,11 @@ def claim_folder(out: Path, identity: dict[str, Any], *, resume: bool, overwrite
 
 def remove_run(out: Path) -> None:
     """Delete what a run wrote, and nothing else; a store inside is kept."""
-    record = json.loads((out / "run.json").read_text(encoding="utf-8"))
-    members = [Member(**member).name for member in record.get("members", [])]
+    provenance = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    members = [Member(**member).name for member in provenance.get("members", [])]
     for name in [*members, "evaluation", "stores"]:
         shutil.rmtree(out / name, ignore_errors=True)
-    predicted = [step["file"] for step in record.get("steps", {}).values() if "file" in step]
+    predicted = [step["file"] for step in provenance.get("steps", {}).values() if "file" in step]
     for name in ["decision.json", *FILES, *predicted, "run.json"]:
         (out / name).unlink(missing_ok=True)
 

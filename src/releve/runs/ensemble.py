@@ -15,7 +15,7 @@ from releve.files import file_sha256, write_text
 from releve.runs.claim import refuse_folder, remove_run
 from releve.runs.folder import Run, open_run
 from releve.runs.predict import predict_held_out
-from releve.runs.record import write_record
+from releve.runs.provenance import write_provenance
 
 
 def make_ensemble(paths: list[Path], out: Path, *, seed: int = 0, overwrite: bool = False) -> Run:
@@ -59,7 +59,7 @@ def make_ensemble(paths: list[Path], out: Path, *, seed: int = 0, overwrite: boo
         "runs": [os.path.relpath(run.path.resolve(), out.resolve()) for run in runs],
         "inputs": {"runs": {run.path.name: file_sha256(run.path / "decision.json") for run in runs}},
     }
-    write_record(out, "ensemble", started, **facts)
+    write_provenance(out, "ensemble", started, **facts)
     write_text(out / "decision.json", decision.model_dump_json(indent=1) + "\n")
     return open_run(out)
 

@@ -45,9 +45,9 @@ class Run:
         """The store the run was trained on."""
         if self.parts:
             return self.parts[0].store
-        record = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        store = open_store((self.path / record["store"]).resolve())
-        if file_sha256(store.path / "manifest.json") != record["inputs"]["store"]:
+        provenance = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        store = open_store((self.path / provenance["store"]).resolve())
+        if file_sha256(store.path / "manifest.json") != provenance["inputs"]["store"]:
             raise StoreError(
                 f"store {store.path} is not the one that run {self.path} was trained on: it was prepared again",
                 action="Train again, or prepare the store as it was (same release, recipe and seed)",
@@ -88,15 +88,15 @@ def open_run(path: Path) -> Run:
     path = Path(path)
     if not (path / "run.json").is_file():
         raise RunError(f"{path} is not a run: it has no run.json", expected="a folder made by releve train")
-    record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    provenance = json.loads((path / "run.json").read_text(encoding="utf-8"))
     if not (path / "decision.json").is_file():
         raise RunError(f"run {path} is not trained to its end", action="Run releve train again with --resume")
-    config = make_config(record["config"], origin=str(path / "run.json"))
-    parts = tuple(open_run((path / place).resolve()) for place in record.get("runs", []))
+    config = make_config(provenance["config"], origin=str(path / "run.json"))
+    parts = tuple(open_run((path / place).resolve()) for place in provenance.get("runs", []))
     for part in parts:
-        if file_sha256(part.path / "decision.json") != record["inputs"]["runs"].get(part.path.name):
+        if file_sha256(part.path / "decision.json") != provenance["inputs"]["runs"].get(part.path.name):
             raise RunError(f"run {part.path} was trained anew since ensemble {path} was made", action="Make it again")
-    return Run(path, config, record["seed"], tuple(Member(**member) for member in record["members"]), parts)
+    return Run(path, config, provenance["seed"], tuple(Member(**member) for member in provenance["members"]), parts)
 
 
 def place_on(config: Config, device: str) -> Config:

@@ -133,8 +133,8 @@ def _workflow(facts: Facts) -> str:
 
 
 def _software(facts: Facts) -> str:
-    packages = [f"{name} {version}" for name, version in facts.record.get("packages", {}).items()]
-    python = f"Python {facts.record['python']}" if "python" in facts.record else ""
+    packages = [f"{name} {version}" for name, version in facts.provenance.get("packages", {}).items()]
+    python = f"Python {facts.provenance['python']}" if "python" in facts.provenance else ""
     return ", ".join(filter(None, [f"Relevé {facts.version}", python, *packages])) + "."
 
 

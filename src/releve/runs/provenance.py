@@ -1,4 +1,4 @@
-"""The record of how an output came about, ``run.json``."""
+"""Where an output comes from, ``run.json``: command, versions, inputs, configuration."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PACKAGES = ("torch", "timm", "numpy", "polars", "scikit-learn", "rasterio", "pyd
 def add_step(folder: Path, name: str, started: float, **facts: Any) -> None:
     """Note in ``run.json`` that a later step was run: how long it took and what it wrote."""
     file = folder / "run.json"
-    record = json.loads(file.read_text(encoding="utf-8"))
+    provenance = json.loads(file.read_text(encoding="utf-8"))
     step = {"seconds": round(time.monotonic() - started, 1), "finished": utc_now()} | facts
-    write_json(file, record | {"steps": record.get("steps", {}) | {name: step}})
+    write_json(file, provenance | {"steps": provenance.get("steps", {}) | {name: step}})
 
 
 def utc_now() -> str:
@@ -30,7 +30,7 @@ def utc_now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def write_record(folder: Path, command: str, started: float, **facts: Any) -> None:
+def write_provenance(folder: Path, command: str, started: float, **facts: Any) -> None:
     """Write ``run.json``: what was run, with which versions, and how long it took.
 
     Parameters
@@ -44,7 +44,7 @@ def write_record(folder: Path, command: str, started: float, **facts: Any) -> No
     facts
         What else must be known to repeat it: resolved configuration, seed, inputs and their checksums.
     """
-    record = {
+    provenance = {
         "command": command,
         "releve": releve.__version__,
         "git_commit": git_commit(),
@@ -54,7 +54,7 @@ def write_record(folder: Path, command: str, started: float, **facts: Any) -> No
         "finished": utc_now(),
         "seconds": round(time.monotonic() - started, 1),
     } | facts
-    write_json(folder / "run.json", record)
+    write_json(folder / "run.json", provenance)
 
 
 def git_commit() -> str | None:

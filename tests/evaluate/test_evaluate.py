@@ -163,7 +163,7 @@ def found(store: Store, rows: np.ndarray) -> Evaluation:
         patch.setattr("releve.evaluate.config.SAMPLED_REFERENCES", ("sampled", "absent"))
         patch.setitem(SAMPLED_REFERENCE_MODELS, "sampled", sampled)
         patch.setitem(SAMPLED_REFERENCE_MODELS, "absent", absent)
-        config = EvaluateConfig.model_construct(references=("frequency", "sampled", "absent"))
+        config = EvaluateConfig(references=("frequency", "sampled", "absent"))
         probs = make_probs(len(rows))
         return evaluate_held_out(
             store, rows, probs, expected_f1_sets(probs), config, buffer_km=1.0, seed=0, name="ours"

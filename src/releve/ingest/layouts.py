@@ -118,6 +118,8 @@ class Layout:
     patches: tuple[PatchLayout, ...] = ()
     separator: str = ","
     max_species_id: int | None = None
+    last_year: int | None = None
+    """Year of publication: no record can be later."""
     extent: Mapping[str, float] = field(
         default_factory=lambda: {"west": -32.26, "south": 26.63, "east": 35.59, "north": 72.18}
     )
@@ -299,8 +301,11 @@ GLC24 = Layout(
     series=(LANDSAT, CLIMATE),
     patches=(JPEG, TIFF),
     max_species_id=11254,
+    last_year=2024,
 )
-GLC25 = replace(GLC24, name="glc25", title="GeoLifeCLEF 2025", splits=_splits("glc25-"), patches=(TIFF, JPEG))
+GLC25 = replace(
+    GLC24, name="glc25", title="GeoLifeCLEF 2025", splits=_splits("glc25-"), patches=(TIFF, JPEG), last_year=2025
+)
 GLC25_SAMPLE = replace(
     GLC25,
     name="glc25-sample",
@@ -314,6 +319,7 @@ GEOPLANT26 = replace(
     GLC24,
     name="geoplant26",
     title="GeoPlant 2026",
+    last_year=2026,
     splits=(
         Split("train", r"(^|/)pa-metadata-train\.csv$", "pa-train", labelled=True),
         _test_split("iid"),
@@ -325,6 +331,7 @@ GEOPLANT26 = replace(
 GLC23 = Layout(
     name="glc23",
     title="GeoLifeCLEF 2023",
+    last_year=2023,
     splits=(
         Split(
             "train",

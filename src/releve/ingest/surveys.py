@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from releve.errors import ReleaseError
+from releve.ingest.dates import FAULTS, date_parts
 from releve.ingest.layouts import Layout
 from releve.ingest.names import find_column
 from releve.ingest.release import Release, readable
@@ -29,7 +30,8 @@ _SURVEY: dict[str, type[pl.DataType]] = {
 }
 SURVEY_SCHEMA = pl.Schema(_SURVEY)
 OCCURRENCE_SCHEMA = pl.Schema(_SURVEY | {"species_id": pl.Int64, "taxon_rank": pl.String, "date": pl.Date})
-TEXTS = ("country", "region", "publisher", "taxon_rank", "date", "subset")
+TEXTS = ("country", "region", "publisher", "taxon_rank", "subset")
+DATES = ("year", "month", "day", "date")
 REQUIRED = ("survey_id", "lon", "lat")
 
 BAD_ID = "survey id not an integer"
@@ -66,6 +68,8 @@ class Occurrences:
     table: pl.DataFrame
     """``OCCURRENCE_SCHEMA``, in the order of the file."""
     dropped: dict[str, int]
+    noted: dict[str, int]
+    """What was mended rather than left out."""
     examples: dict[str, tuple[str, ...]]
 
 
@@ -123,9 +127,9 @@ def read_occurrences(release: Release, split: str) -> Occurrences:
     ReleaseError
         If the table lacks a column, or longitude and latitude are swapped.
     """
-    records, refused, _ = _read_records(release, split)
+    records, refused, noted = _read_records(release, split)
     records = refused.keep(records, pl.col("species_id").is_not_null(), NO_SPECIES)
-    return Occurrences(records.drop("row"), refused.counts, refused.examples)
+    return Occurrences(records.drop("row"), refused.counts, noted.counts, refused.examples | noted.examples)
 
 
 def _read_records(release: Release, split: str) -> tuple[pl.DataFrame, _Refused, _Refused]:
@@ -133,7 +137,7 @@ def _read_records(release: Release, split: str) -> tuple[pl.DataFrame, _Refused,
     rules, layout = release.split_rules(split), release.rules
     path = release.tables(split, rules.metadata)[0]
     columns = _resolve_columns(release, split, path)
-    texts = {name: columns.pop(name) for name in TEXTS if name in columns}
+    texts = {name: columns.pop(name) for name in (*TEXTS, *DATES) if name in columns}
     raw = read_table(release.root / path, layout.separator, columns, texts).with_row_index("row", offset=1)
     if rules.subset:
         raw = raw.filter(pl.col("subset").str.to_lowercase() == rules.subset)
@@ -141,6 +145,9 @@ def _read_records(release: Release, split: str) -> tuple[pl.DataFrame, _Refused,
     refused, mended = _Refused(), _Refused()
     if "area_m2" in raw.columns:
         mended.note(BAD_AREA, raw.filter(pl.col("area_m2").is_infinite() | (pl.col("area_m2") <= 0)))
+    raw = raw.drop(name for name in DATES if name in raw.columns).hstack(date_parts(raw))
+    for fault in FAULTS:
+        mended.note(fault, raw.filter(pl.col("fault") == fault))
     records = raw.select("row", *_typed(raw.columns, columns))
     records = refused.keep(records, pl.col("survey_id").is_not_null(), BAD_ID)
     in_range = pl.col("lon").is_between(-180, 180) & pl.col("lat").is_between(-90, 90)
@@ -170,39 +177,20 @@ def _typed(columns: list[str], numbers: dict[str, str]) -> list[pl.Expr]:
     same = [name for name in numbers if name.startswith("same_")]
     if same:
         survey = pl.when(pl.all_horizontal(pl.col(same).is_not_null())).then(survey.min().over(same)).otherwise(survey)
-    date = _date() if "date" in have else pl.lit(None, dtype=pl.Date)
     expressions = {
         "survey_id": survey,
         "series_id": integer_id("series_id") if "series_id" in have else survey,
         "patch_id": integer_id("patch_id") if "patch_id" in have else survey,
         "species_id": integer_id("species_id") if "species_id" in have else pl.lit(None),
-        "year": _whole("year", -10000, 10000) if "year" in have else date.dt.year(),
-        "month": _whole("month", 1, 12) if "month" in have else date.dt.month(),
-        "day": _whole("day", 1, 31) if "day" in have else date.dt.day(),
-        "date": date,
         "area_m2": _positive("area_m2", 1e-9) if "area_m2" in have else pl.lit(None),
         "uncertainty_m": _positive("uncertainty_m", 0) if "uncertainty_m" in have else pl.lit(None),
     }
     for name in OCCURRENCE_SCHEMA:
         known = pl.col(name) if name in have else pl.lit(None)
-        if name in TEXTS and name in have and name != "date":
+        if name in TEXTS and name in have:
             known = pl.when(~known.str.to_lowercase().is_in(["", "nan", "na"])).then(known)
         expressions.setdefault(name, known)
     return [expressions[name].cast(kind).alias(name) for name, kind in OCCURRENCE_SCHEMA.items()]
-
-
-def _date() -> pl.Expr:
-    """Return the date of text that is either ISO 8601 or seconds since 1970."""
-    text = pl.col("date")
-    seconds = text.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
-    return pl.coalesce(
-        text.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False),
-        pl.from_epoch(seconds, time_unit="s").dt.date(),
-    )
-
-
-def _whole(name: str, low: int, high: int) -> pl.Expr:
-    return pl.when(pl.col(name).is_between(low, high)).then(pl.col(name).floor())
 
 
 def _positive(name: str, low: float) -> pl.Expr:

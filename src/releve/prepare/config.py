@@ -42,7 +42,8 @@ class CleanConfig(BaseModel):
     first_year: int = Field(1900, ge=1600, le=2100)
     """Records of earlier years have a ``bad_date``."""
     last_year: int | None = Field(None, ge=1600, le=2200)
-    """Records of later years have a ``bad_date``; by default, those of days after today."""
+    """Records of later years have a ``bad_date``; by default, those after the year of the release. The day on which the
+    records are read does not matter."""
     taxon_ranks: tuple[str, ...] = ("species", "subspecies", "variety", "subvariety", "form", "subform", "nothospecies")
     """Ranks, in any case, of records of a species; any other, but not a missing one, is ``not_species``."""
     sea_tolerance_km: float = Field(5.0, ge=0, le=20)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
 from functools import cached_property
 
 import numpy as np
@@ -157,11 +156,8 @@ def _bad_date(records: _Records, lost: Bools) -> Bools:
     )  # fmt: skip
     wrong = [~pl.col("month").is_between(1, 12), ~pl.col("day").is_between(1, days), year < config.first_year]
     if config.last_year is not None:
-        return _expression(records, pl.any_horizontal(*wrong, year > config.last_year))
-    today = date.today()
-    number = year.cast(pl.Int64) * 10_000 + pl.col("month").fill_null(1) * 100 + pl.col("day").fill_null(1)
-    ahead = (pl.col("date") > today) | (number > today.year * 10_000 + today.month * 100 + today.day)
-    return _expression(records, pl.any_horizontal(*wrong, ahead))
+        wrong.append(year > config.last_year)
+    return _expression(records, pl.any_horizontal(*wrong))
 
 
 def _no_date(records: _Records, lost: Bools) -> Bools:
@@ -249,7 +245,7 @@ FLAGS: dict[str, Flag] = {
     "uncertain": Flag("location uncertainty above max_uncertainty_m", _uncertain),
     "no_uncertainty": Flag("location uncertainty not given", _no_uncertainty),
     "imprecise": Flag("both coordinates have fewer than min_decimals decimals, or lie on grid_deg", _imprecise),
-    "bad_date": Flag("no such day, before first_year, after last_year or in the future", _bad_date),
+    "bad_date": Flag("no such day, before first_year or after last_year", _bad_date),
     "no_date": Flag("no year", _no_date),
     "not_species": Flag("of a rank other than taxon_ranks", _not_species),
     "duplicate": Flag("same species, place (5 decimals) and date as a record that is kept before it", _duplicate),

@@ -28,6 +28,8 @@ class PreparedRecords:
     pseudoplots: Pseudoplots
     dropped: dict[str, int]
     """Records left out in reading, cleaning and grouping, by reason."""
+    noted: dict[str, int]
+    """What was mended in reading rather than left out."""
     examples: dict[str, tuple[str, ...]]
 
     @property
@@ -40,7 +42,7 @@ class PreparedRecords:
         published = self.pseudoplots.table.select("country", "region")
         labels = self.pseudoplots.labels.select(row=pl.col("plot"), species_id="species_id")
         table = self.table.drop("country_filled", "region_filled").with_columns(published)
-        return Surveys(table, labels, self.dropped, {}, self.examples)
+        return Surveys(table, labels, self.dropped, self.noted, self.examples)
 
 
 def prepare_records(
@@ -65,6 +67,8 @@ def prepare_records(
         If no record is left.
     """
     read = read_occurrences(release, split)
+    if clean.last_year is None:
+        clean = clean.model_copy(update={"last_year": release.rules.last_year})
     cleaned = clean_records(read.table, clean, release.rules.extent)
     strata = land_cover_of(release, split, cleaned.table) if pseudoplots.split_by == "land_cover" else None
     grouped = group_records(cleaned.table, pseudoplots, seed=seed, strata=strata)
@@ -80,7 +84,7 @@ def prepare_records(
         f"{split}: {len(read.table):,} records, {len(cleaned.table):,} after cleaning, in {len(table):,} rows "
         f"({pseudoplots.method})"
     )
-    return PreparedRecords(table, cleaned, grouped, dropped, read.examples)
+    return PreparedRecords(table, cleaned, grouped, dropped, read.noted, read.examples)
 
 
 def land_cover_of(release: Release, split: str, records: pl.DataFrame) -> pl.Series:

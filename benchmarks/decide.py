@@ -34,7 +34,7 @@ from releve.decide.rules import FITS, RULES, RuleOptions, fit_threshold, thresho
 from releve.evaluate.facts import BOOTSTRAP_BLOCK_KM
 from releve.evaluate.held_out import assessment_groups
 from releve.files import write_text
-from releve.geo import block_ids, equal_area_crs, project
+from releve.geo import block_ids
 from releve.lists import Lists
 from releve.metrics.intervals import bootstrap_interval
 from releve.metrics.ranks import rank_scores
@@ -91,7 +91,7 @@ def run_plots(folder: Path) -> Plots:
     run = open_run(folder)
     rows, logits = predict_held_out(run)[:2]
     lon, lat = run.store.lon[rows], run.store.lat[rows]
-    blocks = block_ids(project(lon, lat, equal_area_crs(lon, lat)), BOOTSTRAP_BLOCK_KM)
+    blocks = block_ids(lon, lat, BOOTSTRAP_BLOCK_KM)
     return logits, run.store.labels.take(rows), assessment_groups(run.store, rows), blocks
 
 

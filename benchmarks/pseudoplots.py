@@ -27,11 +27,10 @@ import numpy as np
 import polars as pl
 
 from machine import describe_machine
-from releve.geo import EARTH_RADIUS_KM, project
+from releve.geo import EARTH_RADIUS_KM, grid_cells, project
 from releve.ingest.release import open_release
 from releve.ingest.surveys import read_occurrences
 from releve.prepare.config import PseudoplotConfig
-from releve.prepare.pseudoplots.cells import assign_cells
 from releve.prepare.pseudoplots.group import group_records
 from releve.simulate.config import FULL_TABLES
 from releve.simulate.write import simulate_release
@@ -58,7 +57,7 @@ def group_by_radius(table: pl.DataFrame) -> int:
 
 
 def count_in_cells(table: pl.DataFrame) -> int:
-    cells = pl.Series(assign_cells(table["lon"].to_numpy(), table["lat"].to_numpy(), SIZE_M))
+    cells = pl.Series(grid_cells(table["lon"].to_numpy(), table["lat"].to_numpy(), SIZE_M))
     return len(table.select("species_id").group_by(cells.alias("cell")).agg(pl.col("species_id").n_unique()))
 
 

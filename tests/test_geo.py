@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pyproj import Transformer
 
 from releve.geo import (
     EARTH_RADIUS_KM,
     block_ids,
     equal_area_crs,
+    grid_cells,
+    in_europe,
     nearest_km,
     project,
     shift_places,
-    wide_equal_area_crs,
 )
 
 
@@ -45,34 +47,46 @@ def test_blocks_have_the_same_area_everywhere(lon: tuple[float, float], lat: tup
     rng = np.random.default_rng(0)
     heights = np.degrees(np.arcsin(rng.uniform(*np.sin(np.radians(lat)), 200_000)))  # even over a sphere's area
     widths = rng.uniform(*lon, 200_000)
-    crs = equal_area_crs(widths, heights)
-    blocks = block_ids(project(widths, heights, crs), 300)
+    blocks = block_ids(widths, heights, 300)
     counts, centres = np.bincount(blocks), np.bincount(blocks, heights) / np.bincount(blocks)
     full = counts > 0.9 * np.quantile(counts, 0.9)  # not cut by the border
     assert np.corrcoef(counts[full], centres[full])[0, 1] ** 2 < 0.3
     assert counts[full].std() / counts[full].mean() < 0.05
 
 
-def test_block_numbers_are_dense_and_borders_belong_to_the_upper_block() -> None:
-    xy = np.array([[0.0, 0.0], [999.9, 0.0], [1000.0, 0.0], [-0.1, 0.0], [0.0, 5000.0]])
-    blocks = block_ids(xy, 1.0)
-    assert blocks[0] == blocks[1] and len(set(blocks.tolist())) == 4 and blocks.max() == 3
+def test_cells_in_europe_are_those_of_the_reference_grid() -> None:
+    """Places a metre inside the corners of a cell of EPSG:3035, found by pyproj alone, and a metre outside."""
+    to_degrees = Transformer.from_crs("EPSG:3035", "EPSG:4326", always_xy=True).transform
+    inside = grid_cells(*to_degrees([4_000_001, 4_000_999, 4_000_001], [2_999_001, 2_999_999, 2_999_999]), 1000)
+    outside = grid_cells(*to_degrees([3_999_999, 4_001_001, 4_000_500], [2_999_500, 2_999_500, 3_000_001]), 1000)
+    assert len(set(inside.tolist())) == 1 and len({*inside.tolist(), *outside.tolist()}) == 4
 
 
-@pytest.mark.parametrize(
-    ("lon", "lat", "expected"),
-    [
-        ([10.0, 30.0], [40.0, 60.0], "EPSG:3035"),
-        ([10.0, -61.5], [40.0, 16.2], "+proj=laea"),  # Europe and Guadeloupe
-        ([0.0, 180.0], [0.0, 0.0], "EPSG:6933"),  # opposite sides: no centre
-        ([0.0, 120.0, -120.0], [89.0, 89.0, 89.0], "+proj=laea +lat_0=90 "),
-        ([-180.0], [10.0], "+proj=laea +lat_0=10 +lon_0=180 "),
-    ],
-)
-def test_the_projection_is_valid_for_all_points(lon: list[float], lat: list[float], expected: str) -> None:
-    crs = wide_equal_area_crs(lon, lat)
-    assert crs.startswith(expected)
-    assert np.isfinite(project(lon, lat, crs)).all()
+def test_a_place_keeps_its_block_mates_whatever_else_there_is() -> None:
+    """One plot in Siberia or in Peru once moved the blocks of all others."""
+    rng = np.random.default_rng(0)
+    lon, lat = rng.uniform(-5, 40, 3000), rng.uniform(38, 68, 3000)
+    alone = block_ids(lon, lat, 50)
+    for far in ((60.0, 55.0), (-75.0, -12.0)):
+        among = block_ids(np.append(lon, far[0]), np.append(lat, far[1]), 50)[:-1]
+        assert (
+            len(np.unique(alone)) == len(np.unique(among)) == len(set(zip(alone.tolist(), among.tolist(), strict=True)))
+        )
+
+
+def test_points_even_over_the_globe_fall_evenly_into_cells() -> None:
+    rng = np.random.default_rng(0)
+    lon, lat = rng.uniform(-180, 180, 300_000), np.degrees(np.arcsin(rng.uniform(-1, 1, 300_000)))
+    counts = np.unique(grid_cells(lon, lat, 1_000_000)[~in_europe(lon, lat)], return_counts=True)[1]
+    counts = counts[counts > 0.5 * np.median(counts)]  # less those that Europe's squares cut
+    assert counts.mean() == pytest.approx(300_000 / 510, rel=0.05)  # 510 million square kilometres
+
+
+def test_neither_the_antimeridian_nor_a_pole_is_a_border_and_nowhere_is_minus_one() -> None:
+    assert len(set(grid_cells([179.99, -179.99, 180.0, -180.0], [-17.0] * 4, 50_000).tolist())) == 1
+    assert len(set(grid_cells([0.0, 120.0, -120.0], [89.999] * 3, 1000).tolist())) == 1
+    assert len(set(grid_cells([0.0, 120.0, -120.0], [-90.0] * 3, 1000).tolist())) == 1
+    assert grid_cells([np.nan, 181.0, 100.0], [10.0, 10.0, 91.0], 1000).tolist() == [-1, -1, -1]
 
 
 def test_shifted_places_lie_at_the_distance_in_the_direction() -> None:

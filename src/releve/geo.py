@@ -12,11 +12,14 @@ from scipy.spatial import cKDTree
 EARTH_RADIUS_KM = 6371.0088
 EUROPE_LON = (-32.0, 45.0)
 EUROPE_LAT = (25.0, 73.0)
-MAX_LOCAL_DEG = 60.0
+_BITS, _SHIFT, _ELSEWHERE = 28, 2**26, 2**60
+"""How a cell is numbered: columns of EPSG:3035 may be below 0, and belts elsewhere have numbers of their own."""
 
 
 def equal_area_crs(lon: ArrayLike, lat: ArrayLike) -> str:
-    """Return an equal-area CRS that suits the points: EPSG:3035 in Europe, else a local Lambert azimuthal.
+    """Return an equal-area CRS to draw the points in: EPSG:3035 in Europe, else a local Lambert azimuthal.
+
+    It depends on all the points; blocks and cells, which must not, are those of :func:`grid_cells`.
 
     Parameters
     ----------
@@ -36,8 +39,7 @@ def equal_area_crs(lon: ArrayLike, lat: ArrayLike) -> str:
     '+proj=laea +lat_0=-17 +lon_0=145 +datum=WGS84 +units=m'
     """
     lon, lat = np.asarray(lon, float), np.asarray(lat, float)
-    inside = (lon >= EUROPE_LON[0]) & (lon <= EUROPE_LON[1]) & (lat >= EUROPE_LAT[0]) & (lat <= EUROPE_LAT[1])
-    if inside.all():
+    if in_europe(lon, lat).all():
         return "EPSG:3035"
     # The mean direction, so that points on both sides of the antimeridian have their centre between them.
     centre = unit_vectors(lon, lat).mean(axis=0)
@@ -87,60 +89,81 @@ def nearest_km(lon: ArrayLike, lat: ArrayLike, to_lon: ArrayLike, to_lat: ArrayL
     return 2 * EARTH_RADIUS_KM * np.arcsin(np.clip(chord / 2, 0, 1))
 
 
-def block_ids(xy_m: NDArray[np.float64], block_size_km: float) -> NDArray[np.int64]:
-    """Return the number, 0 and up, of the square block that holds each point.
-
-    Parameters
-    ----------
-    xy_m
-        (N, 2) projected metres.
-    block_size_km
-        Side of a block.
-
-    Examples
-    --------
-    >>> block_ids(np.array([[0.0, 0.0], [900.0, 900.0], [1500.0, 0.0]]), 1.0).tolist()
-    [0, 0, 1]
-    """
-    cells = np.floor(xy_m / (block_size_km * 1000)).astype(np.int64)
-    cells -= cells.min(axis=0)
-    one_number = cells[:, 0] * (cells[:, 1].max() + 1) + cells[:, 1]  # ten times faster than unique rows
-    return np.unique(one_number, return_inverse=True)[1]
+def in_europe(lon: ArrayLike, lat: ArrayLike) -> NDArray[np.bool_]:
+    """Return whether each place lies where EPSG:3035 is used."""
+    lon, lat = np.asarray(lon, float), np.asarray(lat, float)
+    across = (lon >= EUROPE_LON[0]) & (lon <= EUROPE_LON[1])
+    return across & (lat >= EUROPE_LAT[0]) & (lat <= EUROPE_LAT[1])
 
 
-def wide_equal_area_crs(lon: ArrayLike, lat: ArrayLike) -> str:
-    """Return an equal-area CRS that is valid for all the points, be they spread over the whole globe.
+def grid_cells(lon: ArrayLike, lat: ArrayLike, size_m: float) -> NDArray[np.int64]:
+    """Return the number of the equal-area cell that holds each place: a matter of the place alone, anywhere on Earth.
 
-    EPSG:3035 in Europe; a Lambert azimuthal about the points where all lie within 60 degrees of their centre, so
-    that lengths are off by at most 15 %; else the cylindrical EPSG:6933.
+    In Europe cells are squares of EPSG:3035 counted from its origin: with 1000 m, those of the European reference
+    grid. Elsewhere the globe is cut into belts of one height, and each belt into as many like cells as its area holds.
 
     Parameters
     ----------
     lon, lat
-        Degrees (EPSG:4326).
+        (N,) degrees (EPSG:4326).
+    size_m
+        Side of a cell, 1 m or more.
+
+    Returns
+    -------
+    numpy.ndarray
+        (N,) int64, not dense; -1 where a place is not a place.
 
     Examples
     --------
-    >>> wide_equal_area_crs([2.35, 24.94], [48.85, 60.17])
-    'EPSG:3035'
-    >>> wide_equal_area_crs([-179.9, 179.9], [-17, -17])
-    '+proj=laea +lat_0=-17 +lon_0=180 +datum=WGS84 +units=m'
-    >>> wide_equal_area_crs([-70.0, 145.0], [-30.0, -17.0])
-    'EPSG:6933'
+    The origin of EPSG:3035's metres, and a step to the east and to the north:
+
+    >>> cells = grid_cells([10.0, 10.001, 10.0, 10.02], [52.001, 52.001, 52.02, 52.001], 1000)
+    >>> (cells == cells[0]).tolist()
+    [True, True, False, False]
+    >>> bool(grid_cells([100.0], [10.0], 5e4)[0] == grid_cells([100.1, 10.0], [10.1, 52.0], 5e4)[0])
+    True
     """
     lon, lat = np.asarray(lon, float), np.asarray(lat, float)
-    if ((lon >= EUROPE_LON[0]) & (lon <= EUROPE_LON[1]) & (lat >= EUROPE_LAT[0]) & (lat <= EUROPE_LAT[1])).all():
-        return "EPSG:3035"
-    vectors = unit_vectors(lon, lat)
-    centre = vectors.mean(axis=0)
-    length = np.linalg.norm(centre)
-    if length < 1e-6 or (vectors @ centre).min() < np.cos(np.radians(MAX_LOCAL_DEG)) * length:
-        return "EPSG:6933"
-    # Rounded twice: the mean depends in its last digits on the order of the points, the definition must not.
-    lat_0 = np.round(np.degrees(np.arctan2(centre[2], np.hypot(centre[0], centre[1]))), 6)
-    lon_0 = np.round(np.round(np.degrees(np.arctan2(centre[1], centre[0])), 6)) + 0.0
-    lon_0 = 180.0 if lon_0 == -180 else lon_0
-    return f"+proj=laea +lat_0={np.round(lat_0) + 0.0:.0f} +lon_0={lon_0:.0f} +datum=WGS84 +units=m"
+    cells = np.full(lon.shape, -1, np.int64)
+    europe = in_europe(lon, lat)
+    across, up = np.floor(project(lon[europe], lat[europe], "EPSG:3035").T / size_m).astype(np.int64) + _SHIFT
+    cells[europe] = across << _BITS | up
+    rest = ~europe & (np.abs(lon) <= 180) & (np.abs(lat) <= 90)
+    cells[rest] = _ELSEWHERE + _belt_cells(lon[rest], lat[rest], size_m / (1000 * EARTH_RADIUS_KM))
+    return cells
+
+
+def _belt_cells(lon: NDArray[np.float64], lat: NDArray[np.float64], side: float) -> NDArray[np.int64]:
+    """Return cells of ``side`` radians: a cap at each pole, between them belts that are cut into like cells.
+
+    A cell lies across the antimeridian, so that it is no border.
+    """
+    cap = min(side / np.sqrt(np.pi), np.pi / 2)
+    num_belts = max(1, round((np.pi - 2 * cap) / side))
+    height = (np.pi - 2 * cap) / num_belts
+    from_south = np.radians(lat) + np.pi / 2
+    belt = np.floor((from_south - cap) / height).astype(np.int64)
+    belt = np.clip(belt, 0, num_belts - 1)
+    low = cap + belt * height
+    area = 2 * np.pi * (np.cos(low) - np.cos(low + height))
+    num_columns = np.maximum(1, np.round(area / side**2)).astype(np.int64)
+    column = np.floor((lon + 180) / 360 * num_columns + 0.5).astype(np.int64) % num_columns
+    cells = (belt + 1) << _BITS | column
+    cells[from_south < cap] = 0
+    cells[from_south > np.pi - cap] = (num_belts + 1) << _BITS
+    return cells
+
+
+def block_ids(lon: ArrayLike, lat: ArrayLike, block_size_km: float) -> NDArray[np.int64]:
+    """Return the number, 0 and up, of the block of :func:`grid_cells` that holds each place.
+
+    Examples
+    --------
+    >>> block_ids([10.0, 10.1, 12.0], [52.01, 52.02, 52.01], 50.0).tolist()
+    [0, 0, 1]
+    """
+    return np.unique(grid_cells(lon, lat, 1000 * block_size_km), return_inverse=True)[1]
 
 
 def lon_lat_of(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

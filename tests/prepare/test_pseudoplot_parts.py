@@ -10,12 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
-from pyproj import Geod, Transformer
 
 from releve.geo import EARTH_RADIUS_KM, unit_vectors
 from releve.prepare.config import PseudoplotConfig
 from releve.prepare.pseudoplots import keys
-from releve.prepare.pseudoplots.cells import assign_cells
 from releve.prepare.pseudoplots.completeness import estimate_coverage, estimate_richness, trust_in_silence
 from releve.prepare.pseudoplots.group import group_records
 from releve.prepare.pseudoplots.radius import _choose, cluster_places
@@ -134,32 +132,6 @@ def test_centres_are_those_of_a_greedy_choice_one_by_one() -> None:
         if all(np.linalg.norm(places[i] - places[j]) > 0.4 for j in chosen):
             chosen.append(int(i))
     assert _choose(places, weights, 0.4).tolist() == sorted(chosen)
-
-
-@pytest.mark.parametrize(
-    ("crs", "lon", "lat"), [("EPSG:3035", (-9, 40), (36, 70)), ("EPSG:6933", (-180, 180), (-70, 70))]
-)
-def test_cells_of_a_grid_have_equal_areas_on_the_ellipsoid(
-    crs: str, lon: tuple[float, float], lat: tuple[float, float]
-) -> None:
-    rng, size_m = np.random.default_rng(0), 10_000.0
-    to_metres = Transformer.from_crs("EPSG:4326", crs, always_xy=True)
-    x, y = to_metres.transform(rng.uniform(*lon, 60), rng.uniform(*lat, 60))
-    along = np.linspace(0, size_m, 11)[:-1]
-    ring_x = np.concatenate([along, np.full(10, size_m), size_m - along, np.zeros(10)])
-    ring_y = np.concatenate([np.zeros(10), along, np.full(10, size_m), size_m - along])
-    for west, south in zip(np.floor(x / size_m) * size_m, np.floor(y / size_m) * size_m, strict=True):
-        lons, lats = to_metres.transform(west + ring_x, south + ring_y, direction="INVERSE")
-        area_m2, _ = Geod(ellps="WGS84").polygon_area_perimeter(lons, lats)
-        assert area_m2 == pytest.approx(size_m**2, rel=0.002)
-
-
-def test_points_even_over_the_globe_fall_evenly_into_cells_with_none_cut_by_the_antimeridian() -> None:
-    rng = np.random.default_rng(0)
-    lon, lat = rng.uniform(-180, 180, 300_000), np.degrees(np.arcsin(rng.uniform(-1, 1, 300_000)))
-    counts = np.unique(assign_cells(lon, lat, 1_000_000), return_counts=True)[1]
-    assert len(counts) == pytest.approx(510, rel=0.03)  # 510 million square kilometres
-    assert counts.std() == pytest.approx(np.sqrt(counts.mean()), rel=0.15)  # as chance alone would have it
 
 
 def test_coverage_is_the_chance_that_a_left_out_visit_meets_listed_species() -> None:

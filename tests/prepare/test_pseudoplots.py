@@ -247,6 +247,13 @@ def test_records_without_place_or_ids_are_counted() -> None:
 
 
 @pytest.mark.parametrize("method", ["grid", "radius"])
+def test_a_pseudo_plot_reaches_as_far_as_its_farthest_record() -> None:
+    """Three records on a line: the one at 300 m is nearest to their mean (at 333 m), the farthest lies 400 m from it."""
+    found = group(at_metres([0, 300, 700], [0, 0, 0]), size_m=5000)
+    assert len(found.table) == 1 and found.table["reach_m"][0] == pytest.approx(400, abs=1)
+    assert group(at_metres([0, 300], [0, 0]), method="single").table["reach_m"].to_list() == [0, 0]
+
+
 @pytest.mark.parametrize("elsewhere", [[], [[60.0, 30.0], [0.0, 0.0], [-100.0, 40.0]]])
 def test_the_antimeridian_is_no_border(method: Any, elsewhere: list[list[float]]) -> None:
     places = np.array([[179.999, -17.0], [-179.999, -17.0], [180.0, -17.0], [-180.0, -17.0], *elsewhere])
@@ -262,27 +269,6 @@ def test_at_a_pole_all_longitudes_are_one_place(elsewhere: list[list[float]]) ->
     records = table_of(lon=places[:, 0], lat=places[:, 1], survey_id=range(len(places)), species_id=[1] * len(places))
     assert plots_of(group(records, method="radius", size_m=1000))[0] == [0, 1, 2, 3]
     assert {0, 1} <= set(plots_of(group(records, method="grid", size_m=1000))[0])
-
-
-def test_records_outside_the_area_of_a_given_projection_are_counted() -> None:
-    records = table_of(lon=[10.0, 10.001, -70.0], lat=[52.0, 52.0, -30.0], survey_id=[1, 2, 3], species_id=[1] * 3)
-    found = group(records, crs="EPSG:3035", size_m=5000)
-    assert found.dropped == {reasons.OUTSIDE: 1} and plots_of(found) == [[0, 1]]
-    assert group(records, size_m=5000).dropped == {}
-    assert len(group(records[2:], crs="EPSG:3035").table) == 0
-
-
-@pytest.mark.parametrize(
-    ("crs", "message"),
-    [
-        ("EPSG:4326", "projection 'no projection' and the unit 'degree'"),
-        ("EPSG:32632", "projection 'Transverse Mercator'"),
-        ("lambert", "crs 'lambert' is unknown"),
-    ],
-)
-def test_a_projection_that_is_not_equal_area_is_refused(crs: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        group(at_metres([0], [0]), crs=crs)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
 from releve.errors import ReleveError
-from releve.geo import block_ids, equal_area_crs, nearest_km, project
+from releve.geo import block_ids, nearest_km
 from releve.lists import Lists
 from releve.prepare.balance import deal_blocks, imbalance
-from releve.prepare.config import SplitConfig
+from releve.prepare.config import PseudoplotConfig, SplitConfig
+from releve.prepare.pseudoplots.group import group_records
 from releve.prepare.split import Groups, assign_folds, has_group, measure_leakage, selection_rows, split_rows
 
 
@@ -23,7 +25,7 @@ def test_a_block_is_never_divided_and_folds_are_near_to_equal(places: tuple[np.n
     lon, lat = places
     config = SplitConfig(block_size_km=50, num_folds=5)
     folds = assign_folds(lon, lat, config, rng=np.random.default_rng(0))
-    blocks = block_ids(project(lon, lat, equal_area_crs(lon, lat)), 50)
+    blocks = block_ids(lon, lat, 50)
     assert all(len(np.unique(folds[blocks == block])) == 1 for block in np.unique(blocks))
     sizes = np.bincount(folds)
     assert len(sizes) == 5 and sizes.max() - sizes.min() <= np.bincount(blocks).max()
@@ -77,7 +79,7 @@ def test_a_tenth_is_taken_as_whole_blocks_away_from_what_is_fitted_on(places: tu
     fit, selected, buffer = selection_rows(train, lon, lat, config, share=0.1, rng=np.random.default_rng(0))
     assert sorted([*fit, *selected, *buffer]) == train.tolist() and not set(selected) & set(val)
     assert 0.08 < len(selected) / len(train) < 0.12
-    blocks = block_ids(project(lon, lat, equal_area_crs(lon, lat)), 50)
+    blocks = block_ids(lon, lat, 50)
     assert not set(blocks[selected]) & set(blocks[fit]) and not set(blocks[selected]) & set(blocks[buffer])
     assert nearest_km(lon[fit], lat[fit], lon[selected], lat[selected]).min() >= 5.0
     again = selection_rows(train, lon, lat, config, share=0.1, rng=np.random.default_rng(0))
@@ -134,7 +136,7 @@ def deal_by_size_alone(sizes: np.ndarray, num_folds: int) -> np.ndarray:
 def test_species_are_shared_more_evenly_than_by_dealing_surveys_alone(places: tuple[np.ndarray, np.ndarray]) -> None:
     lon, lat = places
     labels, config = make_regional_labels(lon, lat), SplitConfig()
-    blocks = block_ids(project(lon, lat, equal_area_crs(lon, lat)), 50)
+    blocks = block_ids(lon, lat, 50)
     before = imbalance(deal_by_size_alone(np.bincount(blocks), 5)[blocks], labels, 5)
     folds = assign_folds(lon, lat, config, rng=np.random.default_rng(0), labels=labels)
     after = imbalance(folds, labels, 5)
@@ -227,3 +229,23 @@ def test_leakage_counts_the_species_that_no_training_row_holds() -> None:
     assert (first.num_species, first.num_untrained_species) == (3, 2)
     assert (second.num_species, second.num_untrained_species) == (2, 1)
     assert (first.q05_train_km, first.q95_train_km) == pytest.approx((111.195, 222.39), abs=1e-2)
+
+
+def test_no_record_of_a_training_row_lies_in_the_buffer_of_a_held_out_plot() -> None:
+    """A pseudo-plot's place is one of its records; another may lie far nearer to a plot: once 646 m with 1 km."""
+    rng = np.random.default_rng(0)
+    lon, lat = rng.uniform(5, 7, 4000), rng.uniform(45, 46, 4000)
+    records = pl.DataFrame({"survey_id": np.arange(4000), "species_id": [1, 2] * 2000, "lon": lon, "lat": lat})
+    found = group_records(records, PseudoplotConfig(method="radius", size_m=1500, uncertainty="ignore"))
+    plot_lon, plot_lat = rng.uniform(5, 7, 20), rng.uniform(45, 46, 20)
+    folds = np.array([0] * 20 + [1] * len(found.table), np.int8)
+    place = [np.append(ours, found.table[axis]) for axis, ours in (("lon", plot_lon), ("lat", plot_lat))]
+    reach_km = np.append(np.zeros(20), found.table["reach_m"] / 1000)
+
+    def nearest_record_km(train: np.ndarray) -> float:
+        rows = found.members.filter(pl.col("plot").is_in((train - 20).tolist()))["record"].to_numpy()
+        return nearest_km(lon[rows], lat[rows], plot_lon, plot_lat).min()
+
+    train, held_out, buffer = split_rows(folds, *place, 0, 1.0, reach_km)
+    assert held_out.tolist() == list(range(20)) and len(train) + len(buffer) == len(found.table)
+    assert nearest_record_km(train) >= 1 > nearest_record_km(split_rows(folds, *place, 0, 1.0)[0])

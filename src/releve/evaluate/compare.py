@@ -16,7 +16,7 @@ from releve.config import Config, make_config
 from releve.errors import RunError
 from releve.evaluate.facts import BOOTSTRAP_BLOCK_KM
 from releve.evaluate.submission import score_files
-from releve.geo import block_ids, equal_area_crs, project
+from releve.geo import block_ids
 from releve.metrics.intervals import bootstrap_interval
 
 
@@ -71,7 +71,7 @@ def compare_runs(paths: list[Path], solution: Path | None = None, *, seed: int =
             expected="runs on the same release with the same split section and seed",
         )
     lon, lat = shared["lon"].to_numpy(), shared["lat"].to_numpy()
-    blocks = block_ids(project(lon, lat, equal_area_crs(lon, lat)), BOOTSTRAP_BLOCK_KM)
+    blocks = block_ids(lon, lat, BOOTSTRAP_BLOCK_KM)
     rows = []
     for i, run in enumerate(runs):
         f1 = shared[f"f1_{i}"].to_numpy()

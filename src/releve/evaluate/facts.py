@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from releve.evaluate.references.design import standardised_covariates
-from releve.geo import block_ids, equal_area_crs, nearest_km, project
+from releve.geo import block_ids, nearest_km
 from releve.metrics.cells import frequency_class
 from releve.prepare.split import measure_fold, split_rows
 from releve.store.read import Store
@@ -63,7 +63,7 @@ def measure_folds(store: Store, rows: NDArray[np.int64], buffer_km: float) -> Fo
     distance_km, novelty = np.full(len(rows), np.inf), np.full(len(rows), np.nan)
     table = []
     for f, fold in enumerate(folds.tolist()):
-        train, _, _ = split_rows(store.folds, store.lon, store.lat, fold, buffer_km)
+        train, _, _ = split_rows(store.folds, store.lon, store.lat, fold, buffer_km, store.reach_km)
         train = train[store.is_scored[train]]
         inside = np.flatnonzero(fold_of_row == f)
         counts_FS[f] = np.bincount(store.labels.take(train).indices, minlength=len(store.species_ids))
@@ -72,7 +72,11 @@ def measure_folds(store: Store, rows: NDArray[np.int64], buffer_km: float) -> Fo
         distance_km[inside] = nearest_km(*places)
         novelty[inside] = measure_novelty(store, train, rows[inside])
         table.append(
-            measure_fold(store.folds, store.lon, store.lat, fold, buffer_km, store.is_scored, labels=store.labels)
+            measure_fold(
+                *(store.folds, store.lon, store.lat, fold, buffer_km, store.is_scored),
+                labels=store.labels,
+                reach_km=store.reach_km,
+            )
         )
     return FoldFacts(
         fold_of_row=fold_of_row,
@@ -98,4 +102,4 @@ def measure_novelty(store: Store, train: NDArray[np.int64], rows: NDArray[np.int
 
 def bootstrap_blocks(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return the block of each survey that is drawn whole when intervals are worked out."""
-    return block_ids(project(lon, lat, equal_area_crs(lon, lat)), BOOTSTRAP_BLOCK_KM)
+    return block_ids(lon, lat, BOOTSTRAP_BLOCK_KM)

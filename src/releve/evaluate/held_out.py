@@ -72,7 +72,7 @@ def predict_reference(
     predict = pick(REFERENCE_MODELS | SAMPLED_REFERENCE_MODELS, name, what="reference model")
     probs = np.zeros((len(rows), len(store.species_ids)), np.float32)
     for fold in np.unique(store.folds[rows]).tolist():
-        train, _, _ = split_rows(store.folds, store.lon, store.lat, fold, buffer_km)
+        train, _, _ = split_rows(store.folds, store.lon, store.lat, fold, buffer_km, store.reach_km)
         train = train[store.is_scored[train]]
         inside = np.flatnonzero(store.folds[rows] == fold)
         probs[inside] = predict(store, train, store, rows[inside], seed)

@@ -90,8 +90,6 @@ class PseudoplotConfig(BaseModel):
     Records without a year are then dropped."""
     split_by: Literal["land_cover"] | None = None
     """land_cover: records of different land cover are never grouped; ``strata`` gives the class of each record."""
-    crs: str | None = None
-    """Equal-area CRS of the cells, such as EPSG:3035; null: EPSG:3035 in Europe, else chosen from the records."""
     uncertainty: Literal["ignore", "drop", "jitter"] = "drop"
     """drop: a record is used only if its uncertainty is at most half of ``size_m``; jitter: it is assigned as if it lay
     at a random place within its circle; ignore: its published place is taken as exact."""

@@ -19,7 +19,7 @@ from rasterio.transform import from_origin
 from rasterio.warp import transform_geom
 
 from releve.errors import TableError
-from releve.geo import equal_area_crs, project
+from releve.geo import grid_cells
 from releve.ingest.surveys import OCCURRENCE_SCHEMA
 from releve.prepare.derived import DERIVED, OF_RECORDS, metadata_table
 from releve.prepare.reference import CELLS_PER_DEG, Cells, country_names
@@ -159,11 +159,8 @@ def _with_effort(
         source = effort_from
         source_lon, source_lat = (source[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in ("lon", "lat"))
         source_valid = Cells(source_lon, source_lat).valid
-    crs = equal_area_crs(source_lon[source_valid], source_lat[source_valid]) if source_valid.any() else "EPSG:3035"
-    cell = _cell_of(lon, lat, valid, crs, config.cell_size_km)
-    source_cell = (
-        cell if effort_from is None else _cell_of(source_lon, source_lat, source_valid, crs, config.cell_size_km)
-    )
+    cell = _cell_of(lon, lat, valid, config.cell_size_km)
+    source_cell = cell if effort_from is None else _cell_of(source_lon, source_lat, source_valid, config.cell_size_km)
     kinds = {"year": pl.Int32, "publisher": pl.String}
     source = source.with_columns(
         pl.lit(None, dtype=kinds[name]).alias(name) for name in kinds.keys() - {*source.columns}
@@ -188,14 +185,11 @@ def _with_effort(
 
 
 def _cell_of(
-    lon: NDArray[np.float64], lat: NDArray[np.float64], valid: NDArray[np.bool_], crs: str, cell_size_km: float
+    lon: NDArray[np.float64], lat: NDArray[np.float64], valid: NDArray[np.bool_], cell_size_km: float
 ) -> pl.Series:
-    """Return the number of each place's cell in an equal-area projection; null where the place is not valid."""
-    xy_m = project(lon, lat, crs) if valid.all() else project(np.where(valid, lon, 0), np.where(valid, lat, 0), crs)
-    across, up = (np.floor(axis / (cell_size_km * 1000)) for axis in xy_m.T)
-    known = valid & np.isfinite(across) & np.isfinite(up)
-    number = np.where(known, across, 0).astype(np.int64) * 2**24 + np.where(known, up, 0).astype(np.int64)
-    return pl.Series("cell", number).set(pl.Series(~known), None)
+    """Return the number of each place's cell; null where the place is not valid."""
+    cells = grid_cells(np.where(valid, lon, 0), np.where(valid, lat, 0), 1000 * cell_size_km)
+    return pl.Series("cell", cells).set(pl.Series(~valid), None)
 
 
 def find_regions(root: Path) -> Path | None:

@@ -16,7 +16,7 @@ from scipy.spatial import cKDTree
 from sklearn.cluster import KMeans
 
 from releve.errors import ReleveError
-from releve.geo import block_ids, equal_area_crs, nearest_km, project, unit_vectors
+from releve.geo import block_ids, nearest_km, unit_vectors
 from releve.lists import Lists
 from releve.prepare.balance import count_sites, deal_blocks
 from releve.prepare.config import SplitConfig
@@ -162,7 +162,7 @@ def _make_blocks(
 ) -> NDArray[np.int64]:
     """Return the number of the block, of whichever kind, of each row."""
     if config.method == "blocks":
-        return spatial_blocks(lon, lat, config.block_size_km, counted)
+        return block_ids(lon, lat, config.block_size_km)
     has = has_group(config, groups, len(lon))
     blocks = np.full(len(lon), -1)
     if config.method == "environment":
@@ -204,12 +204,38 @@ def split_rows(
     lat: NDArray[np.float64],
     fold: int,
     buffer_km: float,
+    reach_km: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the positions of the training, validation and buffer rows of one fold, each ascending."""
-    val = np.flatnonzero(fold_of_row == fold)
+    """Return the positions of the training, held-out and buffer rows of one fold, each ascending.
+
+    Parameters
+    ----------
+    fold_of_row, lon, lat
+        (N,) fold and degrees of each row.
+    fold
+        The fold that is held out.
+    buffer_km
+        No training row lies nearer to a held-out row.
+    reach_km
+        (N,) how far what a row was made of lies from its place: a pseudo-plot's farthest record. The buffer is kept
+        from there on, so that no record of a training row lies inside it; by default rows are points.
+
+    Examples
+    --------
+    The second row is a pseudo-plot 1.5 km from the plot that is held out, with a record 0.9 km nearer:
+
+    >>> folds, lon, lat = np.array([0, 1, 1], np.int8), np.full(3, 10.0), np.array([50.0, 50.0135, 50.1])
+    >>> [rows.tolist() for rows in split_rows(folds, lon, lat, 0, 1.0)]
+    [[1, 2], [0], []]
+    >>> [rows.tolist() for rows in split_rows(folds, lon, lat, 0, 1.0, np.array([0.0, 0.9, 0.0]))]
+    [[2], [0], [1]]
+    """
+    held_out = np.flatnonzero(fold_of_row == fold)
     rest = np.flatnonzero(fold_of_row != fold)
-    near = nearest_km(lon[rest], lat[rest], lon[val], lat[val]) < buffer_km
-    return rest[~near], val, rest[near]
+    gap_km = nearest_km(lon[rest], lat[rest], lon[held_out], lat[held_out])
+    if reach_km is not None:
+        gap_km -= reach_km[rest] + reach_km[held_out].max(initial=0)
+    return rest[gap_km >= buffer_km], held_out, rest[gap_km < buffer_km]
 
 
 def selection_rows(
@@ -222,6 +248,7 @@ def selection_rows(
     rng: np.random.Generator,
     counted: NDArray[np.bool_] | None = None,
     labels: Lists | None = None,
+    reach_km: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return the positions to fit on, to select the epoch on, and the buffer between them, each ascending.
 
@@ -245,6 +272,8 @@ def selection_rows(
         (N,) rows that may be selected on, such as the plots among plots and records; by default all.
     labels
         The N sets of species, whose sites the blocks are balanced over too.
+    reach_km
+        As in :func:`split_rows`.
 
     Raises
     ------
@@ -266,7 +295,7 @@ def selection_rows(
         raise ReleveError(f"a share of {share:g} of the training rows to select on", expected="above 0 and at most 0.5")
     is_counted = np.ones(len(train_rows), bool) if counted is None else counted[train_rows]
     lon, lat = lon[train_rows], lat[train_rows]
-    blocks = spatial_blocks(lon, lat, config.block_size_km, is_counted)
+    blocks = block_ids(lon, lat, config.block_size_km)
     num_blocks = len(np.unique(blocks[is_counted]))
     if num_blocks < 2:
         raise ReleveError(
@@ -279,7 +308,8 @@ def selection_rows(
     folds = assign_folds(lon, lat, inner, rng=rng, counted=is_counted, labels=own)
     sizes = np.bincount(folds[is_counted], minlength=inner.num_folds)
     taken = int(np.abs(sizes - share * sizes.sum()).argmin())
-    fit, inside, near = split_rows(folds, lon, lat, taken, config.buffer_km)
+    reach_km = None if reach_km is None else reach_km[train_rows]
+    fit, inside, near = split_rows(folds, lon, lat, taken, config.buffer_km, reach_km)
     if not is_counted[fit].any():
         raise ReleveError(
             f"no training row lies {config.buffer_km:g} km from the rows that the epoch is selected on",
@@ -291,13 +321,6 @@ def selection_rows(
     return train_rows[fit], train_rows[selected], train_rows[between]
 
 
-def spatial_blocks(
-    lon: NDArray[np.float64], lat: NDArray[np.float64], block_size_km: float, counted: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """Return the square block of each row; rows that are not counted do not move the blocks."""
-    return block_ids(project(lon, lat, equal_area_crs(lon[counted], lat[counted])), block_size_km)
-
-
 def measure_leakage(
     fold_of_row: NDArray[np.int8],
     lon: NDArray[np.float64],
@@ -307,13 +330,19 @@ def measure_leakage(
     *,
     labels: Lists | None = None,
     has_group: NDArray[np.bool_] | None = None,
+    reach_km: NDArray[np.float64] | None = None,
 ) -> list[Leakage]:
     """Return, for each fold, how far its validation rows lie from training rows, and how many species are new in it.
 
     Of the validation rows only those in ``counted`` are looked at, of the training rows all.
     """
     return [
-        measure_fold(fold_of_row, lon, lat, fold, config.buffer_km, counted, labels=labels, has_group=has_group)
+        measure_fold(
+            *(fold_of_row, lon, lat, fold, config.buffer_km, counted),
+            labels=labels,
+            has_group=has_group,
+            reach_km=reach_km,
+        )
         for fold in range(config.num_folds)
     ]
 
@@ -328,9 +357,10 @@ def measure_fold(
     *,
     labels: Lists | None = None,
     has_group: NDArray[np.bool_] | None = None,
+    reach_km: NDArray[np.float64] | None = None,
 ) -> Leakage:
     """Return one row of :func:`measure_leakage`."""
-    train, val, buffer = split_rows(fold_of_row, lon, lat, fold, buffer_km)
+    train, val, buffer = split_rows(fold_of_row, lon, lat, fold, buffer_km, reach_km)
     val = val if counted is None else val[counted[val]]
     distances = nearest_km(lon[val], lat[val], lon[train], lat[train])
     q05, q25, median, q75, q95 = np.quantile(distances, [0.05, 0.25, 0.5, 0.75, 0.95], method="nearest").tolist()

@@ -299,7 +299,8 @@ def _fold(
     groups = _groups(table, covariates, split)
     folds = assign_folds(lon, lat, split, rng=np.random.default_rng(seed), counted=counted, labels=sets, groups=groups)
     has = has_group(split, groups, len(table))
-    leakage = measure_leakage(folds, lon, lat, split, counted, labels=sets, has_group=has)
+    reach_km = table["reach_m"].fill_null(0.0).to_numpy() / 1000 if "reach_m" in table.columns else None
+    leakage = measure_leakage(folds, lon, lat, split, counted, labels=sets, has_group=has, reach_km=reach_km)
     return folds, [asdict(row) for row in leakage]
 
 

@@ -126,6 +126,13 @@ class Store:
         return self.is_plot if self.is_plot.any() else ~self.is_plot
 
     @cached_property
+    def reach_km(self) -> NDArray[np.float64]:
+        """(surveys,) how far what a row was made of lies from its place: a pseudo-plot's farthest record; else 0."""
+        if "reach_m" not in self.surveys.columns:
+            return np.zeros(len(self.surveys))
+        return self.surveys["reach_m"].fill_null(0.0).to_numpy() / 1000
+
+    @cached_property
     def trust(self) -> NDArray[np.float32]:
         """(surveys,) how far a row's silence is trusted, 0 to 1; 1 for a plot."""
         if "trust" not in self.surveys.columns:

@@ -65,13 +65,17 @@ def fold_rows(
     none = np.zeros(0, np.int64)
     train, selection, held_out = np.arange(len(store)), none, none
     if fold is not None:
-        train, inside, _ = split_rows(store.folds, store.lon, store.lat, fold, split.buffer_km)
+        train, inside, _ = split_rows(store.folds, store.lon, store.lat, fold, split.buffer_km, store.reach_km)
         held_out = inside[store.is_scored[inside]]
         if selection_share and store.is_scored[train].any():
             rng = np.random.default_rng([seed, 2])
-            places = (store.lon, store.lat, split)
-            share = {"share": selection_share, "rng": rng, "counted": store.is_scored}
-            train, selection, _ = selection_rows(train, *places, **share)  # type: ignore[arg-type]
+            train, selection, _ = selection_rows(
+                *(train, store.lon, store.lat, split),
+                share=selection_share,
+                rng=rng,
+                counted=store.is_scored,
+                reach_km=store.reach_km,
+            )
     plots, records = train[store.is_plot[train]], train[~store.is_plot[train]]
     lacking = (regime != "po" and len(plots) < 2) or (regime != "pa" and len(records) < 2)
     if lacking or (fold is not None and len(held_out) < 2):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from releve.geo import block_ids, equal_area_crs, project
+from releve.geo import block_ids
 from releve.store.read import Store
 from releve.train.config import Phase, RecordsConfig
 
@@ -69,9 +69,8 @@ class Sampler:
     ) -> None:
         self.plots, self.records, self.config, self.batch_size = plots, records, config, batch_size
         lon, lat = store.lon[records], store.lat[records]
-        xy_m = project(lon, lat, equal_area_crs(lon, lat)) if len(records) else np.zeros((0, 2))
-        self.thinned = Draws(records, _inverse_count(xy_m, THINNING_CELL_KM, config.thinning))
-        self.even = Draws(records, _inverse_count(xy_m, BACKGROUND_CELL_KM, 1.0))
+        self.thinned = Draws(records, _inverse_count(block_ids(lon, lat, THINNING_CELL_KM), config.thinning))
+        self.even = Draws(records, _inverse_count(block_ids(lon, lat, BACKGROUND_CELL_KM), 1.0))
 
     def num_steps(self, phase: Phase) -> int:
         """Return the steps of an epoch: one pass over the plots, or over as many presence-only rows as there are."""
@@ -126,9 +125,6 @@ class Draws:
         return rng.permutation(self.rows[drawn])
 
 
-def _inverse_count(xy_m: NDArray[np.float64], cell_km: float, power: float) -> NDArray[np.float64]:
+def _inverse_count(cells: NDArray[np.int64], power: float) -> NDArray[np.float64]:
     """Return (N,) the number of points in each point's cell to the power of minus ``power``."""
-    if len(xy_m) == 0:
-        return np.zeros(0)
-    cells = block_ids(xy_m, cell_km)
     return np.bincount(cells)[cells].astype(np.float64) ** -power

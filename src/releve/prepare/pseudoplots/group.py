@@ -31,7 +31,7 @@ TABLE_SCHEMA = pl.Schema(
     dict(SURVEY_SCHEMA)
     | {"plot_id": pl.Int64}
     | dict.fromkeys(("num_records", "num_species", "num_publishers", "num_dates"), pl.Int32)
-    | dict.fromkeys(("spread_m", "coverage", "chao2", "completeness", "trust"), pl.Float64)
+    | dict.fromkeys(("spread_m", "reach_m", "coverage", "chao2", "completeness", "trust"), pl.Float64)
 )
 
 
@@ -56,6 +56,8 @@ class Pseudoplots:
         Distinct visits: days, or surveys (``PseudoplotConfig.visits``).
     spread_m
         Root mean square distance of the records from their mean place.
+    reach_m
+        Distance of the farthest record from the representative: how far the pseudo-plot reaches from its place.
     coverage, chao2, completeness
         Sample coverage, estimated richness, and num_species / chao2; null for a single visit.
     trust
@@ -106,7 +108,7 @@ def group_records(
     TableError
         If the table lacks a column, or there is not one stratum per record.
     ConfigError
-        If strata are given without ``split_by`` or the reverse, or the CRS is not an equal-area one in metres.
+        If strata are given without ``split_by`` or the reverse.
 
     Examples
     --------
@@ -239,6 +241,7 @@ def _describe_groups(
         num_publishers=pl.Series(num_publishers),
         num_dates=pl.Series(visits),
         spread_m=pl.Series(_root_mean_square(distances, starts, sizes) / 1000),
+        reach_m=pl.Series(_reach_m(group, starts, rows, representative, table)),
         coverage=pl.Series(coverage).fill_nan(None),
         chao2=pl.Series(chao2).fill_nan(None),
         completeness=pl.Series(richness.num_species / chao2).fill_nan(None),
@@ -268,6 +271,22 @@ def _representatives(
     order = np.lexsort((hashes, group[near])) if len(near) > len(starts) else np.arange(len(near))
     first = order[run_starts(group[near][order])]
     return rows[near[first]], hashes[first]
+
+
+def _reach_m(
+    group: NDArray[np.int64],
+    starts: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    representative: NDArray[np.int64],
+    table: pl.DataFrame,
+) -> NDArray[np.float64]:
+    """Return the distance from each group's representative to its farthest record."""
+    if not len(rows):
+        return np.zeros(0)
+    lon, lat = table["lon"].to_numpy(), table["lat"].to_numpy()
+    apart = unit_vectors(lon[rows], lat[rows]) - unit_vectors(lon[representative], lat[representative])[group]
+    chord = np.sqrt(np.maximum.reduceat(np.einsum("ij,ij->i", apart, apart), starts))
+    return 2 * EARTH_RADIUS_M * np.arcsin(np.clip(chord / 2, 0, 1))
 
 
 def _root_mean_square(

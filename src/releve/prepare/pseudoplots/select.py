@@ -9,10 +9,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from releve.errors import ConfigError, TableError
-from releve.geo import shift_places
+from releve.geo import grid_cells, shift_places
 from releve.ingest.surveys import SURVEY_SCHEMA
 from releve.prepare.config import PseudoplotConfig
-from releve.prepare.pseudoplots.cells import assign_cells
 from releve.prepare.pseudoplots.keys import (
     dense_codes,
     densify,
@@ -31,7 +30,6 @@ NO_PLACE = "no valid place to group by"
 NO_YEAR = "no year for a time window"
 NO_STRATUM = "no land cover"
 TOO_UNCERTAIN = "place too uncertain for its cell"
-OUTSIDE = "outside the area of the grid's projection"
 PUBLISHER_CAP = "publisher cap"
 
 
@@ -92,10 +90,6 @@ def select_records(
 
     used = table if len(rows) == len(table) else table[rows]
     place = _place_codes(used, config, seed)
-    if len(place) and place.min() < 0:
-        inside = place >= 0
-        dropped[OUTSIDE] = int(np.count_nonzero(~inside))
-        rows, used, place = rows[inside], used.filter(pl.Series(inside)), place[inside]
     codes = [place]
     if config.years is not None:
         window = used["year"].to_numpy() // config.years
@@ -134,7 +128,7 @@ def _read_strata(
 
 
 def _place_codes(table: pl.DataFrame, config: PseudoplotConfig, seed: int) -> NDArray[np.int64]:
-    """Return a code of 0 and up for each record, shared by those that are grouped; -1 outside the projection."""
+    """Return a code of 0 and up for each record, shared by those that are grouped."""
     match config.method:
         case "single":
             return np.arange(len(table))
@@ -142,7 +136,7 @@ def _place_codes(table: pl.DataFrame, config: PseudoplotConfig, seed: int) -> ND
             return small_codes(table["survey_id"].to_numpy())[0]
         case "grid" | "patch":
             lon, lat = _assumed_places(table, config, seed)
-            return assign_cells(lon, lat, config.cell_size_m, crs=config.crs)
+            return densify(grid_cells(lon, lat, config.cell_size_m))
         case "radius":
             return cluster_places(*_assumed_places(table, config, seed), config.size_m)[0]
         case _:

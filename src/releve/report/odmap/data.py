@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from releve.geo import equal_area_crs
+from releve.geo import in_europe
 from releve.report import words
 from releve.report.citations import OFFICIAL, list_works
 from releve.report.facts import Facts
@@ -262,7 +262,8 @@ def _raster_resolution(facts: Facts) -> str:
 
 
 def _crs(facts: Facts) -> str:
-    return f"Places EPSG:4326; blocks and distances in {equal_area_crs(facts.store.lon, facts.store.lat)}."
+    grid = "EPSG:3035" if in_europe(facts.store.lon, facts.store.lat).all() else "equal-area cells of the globe"
+    return f"Places EPSG:4326; blocks on {grid}; distances along great circles."
 
 
 def _series_years(facts: Facts) -> str:

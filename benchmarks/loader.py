@@ -24,6 +24,7 @@ from releve.ingest.cubes import SeriesSource, series_source
 from releve.ingest.patches import PatchSource, patch_source
 from releve.ingest.release import Release, open_release
 from releve.ingest.surveys import read_surveys
+from releve.prepare.contents import read_release
 from releve.simulate.config import SimulateConfig
 from releve.simulate.write import simulate_release
 from releve.store.build import build_store
@@ -111,7 +112,7 @@ def measure(release: Release, folder: Path, repeats: int) -> dict[str, float]:
                 path.read_bytes()
 
     def build(name: str) -> Store:
-        return build_store(release, DataConfig(), None, folder / name)
+        return build_store(read_release(release, DataConfig()), None, folder / name)
 
     read_bytes()
     work = {"bytes": read_bytes, "official": read_all, "tables": partial(read_tables, release)}

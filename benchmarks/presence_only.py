@@ -32,6 +32,7 @@ from releve.demo import read_truth
 from releve.ingest.release import open_release
 from releve.metrics.ranks import rank_scores
 from releve.metrics.sets import score_sets
+from releve.prepare.contents import read_release
 from releve.progress import quiet_progress
 from releve.runs.predict import predict_probs
 from releve.simulate.config import SimulateConfig
@@ -137,7 +138,7 @@ def score_model(folder: Path, release: Path, seed: int, change: dict[str, dict[s
     with quiet_progress():
         store = pipeline.prepare(config, release, folder / f"store-{seed}-{kind}", seed=0)
         settings = config.data.model_copy(update={"splits": ("test",), "records": None})
-        test = build_store(open_release(release), settings, None, folder / f"store-{seed}-test")
+        test = build_store(read_release(open_release(release), settings), None, folder / f"store-{seed}-test")
         out = folder / f"run-{seed}"
         run = pipeline.train(config, store, out, seed=seed, overwrite=out.exists())
         probs = torch.cat([block.cpu() for _, block in predict_probs(run, test)])

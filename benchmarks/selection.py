@@ -32,6 +32,7 @@ from releve.demo import read_truth
 from releve.evaluate.select import plan_candidates, select_settings
 from releve.ingest.release import open_release
 from releve.metrics.ranks import rank_scores
+from releve.prepare.contents import read_release
 from releve.progress import quiet_progress
 from releve.runs.predict import predict_probs
 from releve.simulate.config import SimulateConfig
@@ -102,7 +103,7 @@ def score_regime(folder: Path, release: Path, seed: int, regime: str) -> list[di
     config = make_config(BASE | {"train": BASE["train"] | train}, origin="benchmark")
     store = pipeline.prepare(config, release, folder / f"store-{seed}", seed=0)
     settings = config.data.model_copy(update={"splits": ("test",), "records": None})
-    test = build_store(open_release(release), settings, None, folder / f"store-{seed}-test")
+    test = build_store(read_release(open_release(release), settings), None, folder / f"store-{seed}-test")
     table = select_settings(config, store, trials, num_folds=FOLDS, seed=seed)
     scored = {json.dumps(varied(row, trials)): row for row in table.to_dicts()}
     rows = []

@@ -32,6 +32,7 @@ from releve.ingest.release import open_release
 from releve.lists import Lists
 from releve.metrics.sets import score_sets
 from releve.models.series import SERIES_ENCODERS
+from releve.prepare.contents import read_release
 from releve.progress import quiet_progress
 from releve.runs.predict import predict_probs
 from releve.simulate.config import SimulateConfig
@@ -103,7 +104,7 @@ def train_world(seed: int, num_seeds: int, folder: Path) -> Iterator[dict[str, o
         simulate_release(world, folder / "release")
         store = pipeline.prepare(config, folder / "release", folder / "store", seed=seed)
         settings = config.data.model_copy(update={"splits": ("test",)})
-        test = build_store(open_release(folder / "release"), settings, None, folder / "test")
+        test = build_store(read_release(open_release(folder / "release"), settings), None, folder / "test")
     truth = read_truth(folder / "release", test, store)
     for model_seed in range(num_seeds):
         for name, modalities in MODALITIES.items():

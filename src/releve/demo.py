@@ -27,6 +27,7 @@ from releve.ingest.release import open_release
 from releve.lists import Lists
 from releve.metrics.ranks import RankScores, rank_scores
 from releve.metrics.sets import SetScores, score_sets
+from releve.prepare.contents import read_release
 from releve.progress import console, quiet_progress, track
 from releve.report.demo import DemoResult, write_demo_report
 from releve.runs.predict import predict_probs
@@ -118,7 +119,7 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False, world: Simula
     config = make_config(RECIPE, origin="the demo's recipe")
     store = pipeline.prepare(config, out / "release", out / "store", seed=seed)
     settings = config.data.model_copy(update={"splits": ("test",)})
-    test = build_store(open_release(out / "release"), settings, None, out / "test-store")
+    test = build_store(read_release(open_release(out / "release"), settings), None, out / "test-store")
     truth = read_truth(out / "release", test, store)
     board = Scoreboard(truth)
     timed("prepare the stores", since)

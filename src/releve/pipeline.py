@@ -17,6 +17,7 @@ from releve.evaluate.held_out import assessment_groups, decide_held_out
 from releve.files import atomic_path, file_sha256, make_way, write_json, write_parquet, write_text
 from releve.ingest.release import open_release
 from releve.predict.tables import Predicted, store_for_prediction, write_predictions
+from releve.prepare.contents import read_release
 from releve.prepare.pseudoplots.diagnostics import describe, draw_diagnostics
 from releve.prepare.records import prepare_records
 from releve.progress import console, progress_bar
@@ -36,16 +37,11 @@ from releve.train.trouble import out_of_memory_explained
 def prepare(config: Config, data: Path, out: Path, *, seed: int = 0, overwrite: bool = False) -> Store:
     """Build the store of a recipe from a release, and its ``run.json``."""
     started = time.monotonic()
-    store = build_store(
-        open_release(data),
-        config.data,
-        config.split,
-        out,
-        clean=config.clean,
-        pseudoplots=config.pseudoplots,
-        seed=seed,
-        overwrite=overwrite,
+    contents = read_release(
+        open_release(data), config.data, clean=config.clean, pseudoplots=config.pseudoplots, seed=seed
     )
+    workers = config.data.num_workers
+    store = build_store(contents, config.split, out, seed=seed, num_workers=workers, overwrite=overwrite)
     if not (out / "run.json").is_file():
         write_provenance(
             out,

@@ -17,6 +17,7 @@ from releve.config import make_config
 from releve.errors import RunError
 from releve.ingest.release import open_release
 from releve.metrics.sets import score_sets
+from releve.prepare.contents import read_release
 from releve.progress import quiet_progress
 from releve.runs.ensemble import make_ensemble
 from releve.runs.folder import Run, open_run
@@ -62,7 +63,7 @@ def runs(release: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def test_store(release: Path, runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Store:
     settings = open_run(runs[0]).config.data.model_copy(update={"splits": ("test",)})
-    return build_store(open_release(release), settings, None, tmp_path_factory.mktemp("test") / "store")
+    return build_store(read_release(open_release(release), settings), None, tmp_path_factory.mktemp("test") / "store")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from releve.data.prefetch import prefetch
 from releve.data.resident import plan_residents
 from releve.errors import StoreError
 from releve.runs.estimate import estimate_training, readable
-from releve.store.build import recipe_of
+from releve.store.config import recipe_of
 from releve.train.config import TrainConfig
 from releve.train.device import matrix_dtype
 from stores import make_mixed_store, make_store

@@ -20,6 +20,7 @@ from releve.evaluate.submission import check_no_repeats, submission_writer
 from releve.files import atomic_path, scratch_folder, write_parquet
 from releve.ingest.release import open_release
 from releve.lists import Lists
+from releve.prepare.contents import read_release
 from releve.progress import progress_bar
 from releve.runs.folder import Run
 from releve.runs.predict import predict_probs
@@ -75,7 +76,7 @@ def store_for_prediction(run: Run, data: Path, split: str) -> Store:
         return read_table_store(data, covariates.columns if covariates else (), bounds=_training_bounds(run))
     settings = run.config.data.model_copy(update={"splits": (split,), "records": None})
     folder = run.path / "stores" / f"{split}-{_short_hash(str(data.resolve()))}"
-    return build_store(open_release(data), settings, None, folder, overwrite=True)
+    return build_store(read_release(open_release(data), settings), None, folder, overwrite=True)
 
 
 def write_predictions(run: Run, store: Store, out: Path, probabilities: Path | None = None) -> Predicted:

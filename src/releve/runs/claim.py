@@ -10,7 +10,7 @@ from typing import Any
 from releve.config import Config
 from releve.errors import RunError, StoreError
 from releve.runs.folder import FILES
-from releve.store.build import recipe_differences, recipe_of
+from releve.store.config import recipe_differences, recipe_of
 from releve.store.read import Store
 from releve.train.members import Member
 

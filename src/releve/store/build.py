@@ -1,10 +1,9 @@
-"""Build a store from a release: in parallel, resumable after a kill, whole or absent."""
+"""Build a store from what a reader returned: in parallel, resumable after a kill, whole or absent."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,16 @@ import polars as pl
 from numpy.typing import NDArray
 
 import releve
-from releve.errors import ReleaseError, RunError, StoreError
+from releve.errors import RunError, StoreError
 from releve.files import disk_error, file_sha256, write_json
-from releve.ingest.covariates import Covariates, read_covariates
-from releve.ingest.cubes import SeriesSource, series_source
-from releve.ingest.patches import PatchSource, patch_source
-from releve.ingest.release import Release
-from releve.ingest.surveys import Surveys, read_surveys
+from releve.ingest.covariates import Covariates
+from releve.ingest.surveys import Surveys
 from releve.lists import Lists
-from releve.prepare.config import CleanConfig, PseudoplotConfig, SplitConfig
-from releve.prepare.records import prepare_records
+from releve.prepare.config import SplitConfig
+from releve.prepare.contents import Contents
 from releve.prepare.split import Groups, assign_folds, has_group, measure_leakage
 from releve.store import journal, write
-from releve.store.chunks import Source
-from releve.store.config import DataConfig, StoredModality
+from releve.store.config import recipe_differences
 from releve.store.journal import Journal
 from releve.store.read import Store, open_store
 from releve.store.replace import is_store, refuse_to_replace, remove_store
@@ -35,37 +30,33 @@ from releve.store.write import Job, Writer
 
 
 def build_store(
-    release: Release,
-    data: DataConfig,
+    contents: Contents,
     split: SplitConfig | None,
     out: Path,
     *,
-    clean: CleanConfig | None = None,
-    pseudoplots: PseudoplotConfig | None = None,
     seed: int = 0,
+    num_workers: int = 0,
     overwrite: bool = False,
 ) -> Store:
     """Build a store folder and return it opened.
 
     The work goes on in ``OUT.part`` and becomes ``OUT`` in one rename at the end. If a build was killed, the same
-    call goes on where it stopped and ends with the same bytes; a different recipe or release starts over.
+    call goes on where it stopped and ends with the same bytes; another recipe or other data start over.
 
     Parameters
     ----------
-    release
-        An open release.
-    data
-        Splits and modalities to store.
+    contents
+        What a reader returned.
     split
         Spatial folds; None for rows that are only predicted.
-    clean, pseudoplots
-        How ``data.records`` is cleaned and grouped.
     out
-        Folder to make. A store that is already there is kept if it is whole and of the same release and recipe.
+        Folder to make. A store that is already there is kept if it is whole and of the same data and recipe.
     seed
         Seed of the folds.
+    num_workers
+        Workers that read files; 0 means one a core.
     overwrite
-        Replace a store that is damaged, or was built from another release or recipe.
+        Replace a store that is damaged, or was built from other data or by another recipe.
 
     Raises
     ------
@@ -74,60 +65,45 @@ def build_store(
         another process builds it.
     StoreError
         If ``out`` holds a damaged store, and ``overwrite`` is false.
-    ReleaseError
-        If the release lacks a split, or no survey is left after cleaning.
     ReleveError
         If the disk is full, or there are fewer spatial blocks than folds.
     """
-    clean, pseudoplots = clean or CleanConfig(), pseudoplots or PseudoplotConfig()
-    for name in _splits_read(data):
-        release.split_rules(name)
-    surveys = {name: read_surveys(release, name) for name in data.splits}
-    by_publisher: list[dict[str, Any]] = []
-    if data.records is not None:
-        records = prepare_records(release, data.records, clean, pseudoplots, seed=seed)
-        surveys[data.records] = records.surveys
-        by_publisher = records.cleaned.dropped.to_dicts()
-    table, labels = _join(surveys)
-    if len(table) == 0:
-        raise ReleaseError(f"splits {list(surveys)} of {release.root} hold no usable survey")
-    jobs = {str(name): _plan_jobs(release, surveys, name) for name in data.modalities if name != "covariates"}
     key: dict[str, Any] = {
         "format": STORE_FORMAT,
-        "recipe": recipe_of(data, split, clean, pseudoplots),
-        "fingerprint": _fingerprint(release, data, jobs),
+        "recipe": contents.recipe | {"split": split.model_dump(mode="json") if split else None},
+        "fingerprint": contents.fingerprint,
         "seed": seed,
     }
     place = Path(out).resolve()
     if store := _reuse(Path(out), key, overwrite=overwrite):
         return store
-    covariates: dict[str, Covariates] = {}
-    if "covariates" in data.modalities:
-        for name, s in surveys.items():
-            covariates[name] = read_covariates(release, name, s.table["survey_id"].to_numpy())
-    folds, leakage = _fold(table, labels, list(covariates.values()), split, data.records, seed)
+    surveys, covariates = contents.surveys, list(contents.covariates.values())
+    table, labels = _join(surveys)
+    first_survey = dict(zip(surveys, accumulate((len(s.table) for s in surveys.values()), initial=0), strict=False))
+    folds, leakage = _fold(table, labels, covariates, split, contents.records, seed)
     part = place.with_name(place.name + ".part")
     try:
         notes = Journal(part, key | {"releve": releve.__version__, "chunk_size": write.CHUNK_SIZE})
-        writer = Writer(part, notes, table, data.num_workers)
+        writer = Writer(part, notes, table, num_workers)
         dropped = {name: s.dropped for name, s in surveys.items()}
         if covariates:
-            writer.write_covariates(list(covariates.values()))
-            dropped |= {f"{name} covariates": c.masked for name, c in covariates.items() if c.groups}
-        for name, name_jobs in jobs.items():
-            writer.write_sources(name, name_jobs, encoded=name == "patch" and data.patch_storage == "encoded")
+            writer.write_covariates(covariates)
+            dropped |= {f"{name} covariates": c.masked for name, c in contents.covariates.items() if c.groups}
+        for name, sources in contents.sources.items():
+            encoded = name == "patch" and contents.recipe["data"]["patch_storage"] == "encoded"
+            writer.write_sources(name, [Job(s, first_survey[at]) for at, s in sources.items()], encoded=encoded)
         writer.write_tables(labels, folds)
         manifest = Manifest(
             **key,
             releve=releve.__version__,
-            release=release.layout,
-            origin=release.rules.title,
+            release=contents.kind,
+            origin=contents.origin,
             num_surveys=len(table),
             num_species=labels["species_id"].n_unique(),
             num_folds=split.num_folds if split else 0,
             arrays=writer.specs,
             dropped=dropped,
-            dropped_by_publisher=by_publisher,
+            dropped_by_publisher=contents.dropped_by_publisher,
             problems=writer.problems,
             leakage=leakage,
             files=_check_files(part, writer.files),
@@ -138,41 +114,6 @@ def build_store(
     except OSError as error:
         raise disk_error(error, part) from error
     return open_store(out)
-
-
-def recipe_differences(made: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Return, in words, each setting in which a store's recipe is not the one wanted.
-
-    Examples
-    --------
-    >>> made = {"data": {"patch_storage": "raw"}, "split": None}
-    >>> recipe_differences(made, {"data": {"patch_storage": "encoded"}, "split": None})
-    ["data.patch_storage is 'raw' in the store and 'encoded' in the recipe"]
-    """
-    differences = []
-    for section, values in wanted.items():
-        theirs, ours = made.get(section) or {}, values or {}
-        for name in dict.fromkeys([*ours, *theirs]):
-            if theirs.get(name) != ours.get(name):
-                have = f"{theirs.get(name)!r} in the store and {ours.get(name)!r} in the recipe"
-                differences.append(f"{section}.{name} is {have}")
-    return differences
-
-
-def recipe_of(
-    data: DataConfig, split: SplitConfig | None, clean: CleanConfig, pseudoplots: PseudoplotConfig
-) -> dict[str, Any]:
-    """Return the part of the configuration that decides the bytes (not how many workers made them)."""
-    return {
-        "data": data.model_dump(mode="json", exclude={"num_workers"}),
-        "split": split.model_dump(mode="json") if split else None,
-        "clean": clean.model_dump(mode="json") if data.records else None,
-        "pseudoplots": pseudoplots.model_dump(mode="json") if data.records else None,
-    }
-
-
-def _splits_read(data: DataConfig) -> tuple[str, ...]:
-    return (*data.splits, *([data.records] if data.records else []))
 
 
 def _reuse(out: Path, key: dict[str, Any], *, overwrite: bool) -> Store | None:
@@ -215,69 +156,6 @@ def _join(surveys: dict[str, Surveys]) -> tuple[pl.DataFrame, pl.DataFrame]:
         parts.append(labels.select(pl.col("row").cast(pl.Int64) + first_row, "species_id"))
         first_row += len(s.table)
     return table, pl.concat(parts).sort("row", "species_id")
-
-
-def _plan_jobs(release: Release, surveys: dict[str, Surveys], modality: StoredModality) -> list[Job]:
-    """Return where each split's part of an array is read from, without the splits that have none."""
-    jobs: list[Job] = []
-    first_survey = 0
-    for name, s in surveys.items():
-        source: Source | None
-        if modality == "patch":
-            source = patch_source(release, name, s.table)
-        else:
-            source = series_source(release, name, modality, s.table)
-        if source is not None and len(source.rows):
-            jobs.append(Job(source, first_survey))
-        first_survey += len(s.table)
-    forms = {job.source.split: (job.source.channel_names, job.source.shape, str(job.source.dtype)) for job in jobs}
-    if len(set(forms.values())) > 1:
-        raise ReleaseError(
-            f"{modality} differs between splits: {forms}",
-            expected="the same channels, shape and type",
-            action="Prepare a store for each of these splits",
-        )
-    return jobs
-
-
-def _fingerprint(release: Release, data: DataConfig, jobs: dict[str, list[Job]]) -> str:
-    """Return one hash of what is read: contents of tables, names and sizes of single files."""
-    digest = hashlib.sha256()
-    sources = [job.source for name_jobs in jobs.values() for job in name_jobs]
-    try:
-        for path in sorted(_tables_read(release, data, sources)):
-            digest.update(f"{path} {file_sha256(release.root / path)}\n".encode())
-        for source in sources:
-            for path in _single_files(source):
-                digest.update(f"{path} {(release.root / path).stat().st_size}\n".encode())
-    except OSError as error:
-        raise ReleaseError(f"cannot read {error.filename}: {error.strerror}") from error
-    return digest.hexdigest()
-
-
-def _tables_read(release: Release, data: DataConfig, sources: list[Source]) -> set[str]:
-    """Return the paths of the tables that the splits' surveys, covariates and series are read from."""
-    found: set[str] = set()
-    for name in _splits_read(data):
-        rules = release.split_rules(name)
-        templates = [rules.metadata, rules.labels]
-        if "covariates" in data.modalities:
-            templates += [group.table for group in release.rules.covariates]
-        for template in filter(None, templates):
-            found.update(release.tables(name, template))
-    for source in sources:
-        if isinstance(source, SeriesSource):
-            found.update(lines.path.relative_to(release.root).as_posix() for _, lines in source.tables)
-    return found
-
-
-def _single_files(source: Source) -> Iterator[str]:
-    """Yield the paths of a source's one-survey files."""
-    for row in source.rows.tolist():
-        if isinstance(source, PatchSource):
-            yield from source.paths(row)
-        elif source.files is not None and source.positions is not None:
-            yield source.files.path(int(source.positions[row]))
 
 
 def _fold(

@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 
 from releve.errors import ReleaseError
 from releve.ingest.cubes import SeriesSource, read_series_chunk
-from releve.ingest.patches import PatchSource, decode_patch, read_patch_chunk
+from releve.ingest.patches import decode_patch, read_patch_chunk
 from releve.ingest.problems import Problem
+from releve.prepare.contents import Source
 
 PROCESSES_FROM_ROWS = 20_000
 """Below this many surveys the start of worker processes costs more than they save; threads are used."""
-
-Source = SeriesSource | PatchSource
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from releve.prepare.config import CleanConfig, PseudoplotConfig, SplitConfig
 
 StoredModality = Literal["covariates", "landsat", "climate", "patch"]
 
@@ -32,3 +34,34 @@ class DataConfig(BaseModel):
         if self.records in self.splits:
             raise ValueError(f"{self.records!r} is in splits and is records, expected it in one of them")
         return self
+
+
+def recipe_of(
+    data: DataConfig, split: SplitConfig | None, clean: CleanConfig, pseudoplots: PseudoplotConfig
+) -> dict[str, Any]:
+    """Return the part of the configuration that decides the bytes (not how many workers made them)."""
+    return {
+        "data": data.model_dump(mode="json", exclude={"num_workers"}),
+        "split": split.model_dump(mode="json") if split else None,
+        "clean": clean.model_dump(mode="json") if data.records else None,
+        "pseudoplots": pseudoplots.model_dump(mode="json") if data.records else None,
+    }
+
+
+def recipe_differences(made: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Return, in words, each setting in which a store's recipe is not the one wanted.
+
+    Examples
+    --------
+    >>> made = {"data": {"patch_storage": "raw"}, "split": None}
+    >>> recipe_differences(made, {"data": {"patch_storage": "encoded"}, "split": None})
+    ["data.patch_storage is 'raw' in the store and 'encoded' in the recipe"]
+    """
+    differences = []
+    for section, values in wanted.items():
+        theirs, ours = made.get(section) or {}, values or {}
+        for name in dict.fromkeys([*ours, *theirs]):
+            if theirs.get(name) != ours.get(name):
+                have = f"{theirs.get(name)!r} in the store and {ours.get(name)!r} in the recipe"
+                differences.append(f"{section}.{name} is {have}")
+    return differences

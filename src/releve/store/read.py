@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,6 +14,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+import releve
 from releve.errors import StoreError
 from releve.files import file_sha256
 from releve.ingest.patches import decode_patch
@@ -79,6 +81,98 @@ class Store:
     labels: Lists
     """The set of ``species_index`` of each survey."""
     arrays: dict[str, StoredArray]
+
+    @classmethod
+    def from_tables(
+        cls,
+        surveys: pl.DataFrame,
+        labels: pl.DataFrame | None = None,
+        covariates: pl.DataFrame | None = None,
+        *,
+        categorical: tuple[str, ...] = (),
+        arrays: Mapping[str, StoredArray] | None = None,
+        origin: str = "tables in memory",
+    ) -> Store:
+        """Return a store in memory: the door for tables that are not a release.
+
+        Parameters
+        ----------
+        surveys
+            One row a survey: ``survey_id``, ``lon``, ``lat`` (degrees), any other column of ``SURVEY_SCHEMA``, and
+            ``fold`` where the rows are to be trained on.
+        labels
+            ``row`` (position in ``surveys``) and ``species_id``, unique pairs; None where nothing is known.
+        covariates
+            One row a survey and one column a covariate, null or NaN where missing.
+        categorical
+            Covariates that are classes.
+        arrays
+            Series and patches by modality.
+        origin
+            What to call it in messages.
+
+        Raises
+        ------
+        StoreError
+            If a table lacks a column or has another number of rows than ``surveys``.
+
+        Examples
+        --------
+        >>> surveys = pl.DataFrame({"survey_id": ["a", "b"], "lon": [5.0, 6.0], "lat": [45.0, 46.0]})
+        >>> labels = pl.DataFrame({"row": [0, 0, 1], "species_id": [7, 9, 7]})
+        >>> store = Store.from_tables(surveys, labels, pl.DataFrame({"rain": [800.0, None]}))
+        >>> len(store), store.species_ids.tolist(), [store.labels.row(i).tolist() for i in range(2)]
+        (2, [7, 9], [[0, 1], [0]])
+        """
+        lacking = [name for name in ("survey_id", "lon", "lat") if name not in surveys.columns]
+        if lacking:
+            raise StoreError(f"the table of surveys lacks columns {lacking}; it has {surveys.columns}")
+        found = dict(arrays or {})
+        if covariates is not None:
+            if len(covariates) != len(surveys):
+                raise StoreError(
+                    f"the table of covariates has {len(covariates)} rows",
+                    expected=f"one for each of the {len(surveys)} surveys, in their order",
+                )
+            values = covariates.cast(pl.Float32).fill_null(float("nan")).to_numpy()
+            present = np.asarray(np.isfinite(values).any(axis=1))
+            if present.any():
+                spec = ArraySpec(
+                    name="covariates",
+                    file="",
+                    dtype="float32",
+                    shape=(covariates.width,),
+                    num_rows=len(values),
+                    fill=None,
+                    channels=tuple(covariates.columns),
+                    categorical=categorical,
+                )
+                found["covariates"] = StoredArray(spec, values, np.where(present, np.arange(len(values)), -1))
+        if labels is None:
+            labels = pl.DataFrame(schema={"row": pl.Int64, "species_id": pl.Int64})
+        species = labels.group_by("species_id").agg(num_surveys=pl.len()).sort("species_id")
+        index = np.searchsorted(species["species_id"].to_numpy(), labels["species_id"].to_numpy())
+        if "fold" not in surveys.columns:
+            surveys = surveys.with_columns(fold=pl.lit(-1, pl.Int8))
+        manifest = Manifest(
+            format=STORE_FORMAT,
+            releve=releve.__version__,
+            release="table",
+            origin=origin,
+            recipe={},
+            fingerprint="",
+            seed=0,
+            num_surveys=len(surveys),
+            num_species=len(species),
+            num_folds=max(0, int(surveys["fold"].max()) + 1) if len(surveys) else 0,  # type: ignore[arg-type]
+            arrays={name: array.spec for name, array in found.items()},
+            dropped={},
+            problems=[],
+            leakage=[],
+            files={},
+        )
+        sets = Lists.from_pairs(labels["row"].to_numpy(), index, len(surveys))
+        return cls(Path(origin), manifest, surveys, species.with_row_index("species_index"), sets, found)
 
     def __len__(self) -> int:
         return len(self.surveys)

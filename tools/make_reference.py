@@ -1,4 +1,4 @@
-"""Make the small reference data of ``releve.prepare.reference`` from public sources.
+"""Make the small reference data of ``releve.ingest.reference`` from public sources.
 
 python tools/make_reference.py --atlas countries-10m.json --geonames FOLDER --globe globe_combined_mask_compressed.npz
 
@@ -21,7 +21,7 @@ from rasterio.features import rasterize
 from rasterio.transform import from_origin
 from scipy.ndimage import label
 
-OUT = Path(__file__).parents[1] / "src/releve/prepare/reference"
+OUT = Path(__file__).parents[1] / "src/releve/ingest/reference"
 CELLS_PER_DEG = 60
 TILE_PX = 720
 UNKNOWN = 255
@@ -219,9 +219,13 @@ def main() -> None:
         target.write(codes, 1)
         target.update_tags(source="Natural Earth 1:10m countries, public domain; 0 = no land touches the cell")
     rows, places = [], []
+    known = json.loads((args.geonames / "countries.json").read_text(encoding="utf-8")).values()
+    letters = {f"{int(country['isonumeric']):03d}": (country["iso"], country["iso3"]) for country in known}
     for code, (name, iso, polygons) in enumerate(countries, 1):
         area_km2, points = centroids(polygons)
-        rows.append({"code": code, "name": name, "iso_numeric": iso, "area_km2": round(area_km2)})
+        iso2, iso3 = ("XK", "XKX") if name == "Kosovo" else letters.get(iso or "", (None, None))
+        row = {"code": code, "name": name, "iso_numeric": iso, "iso2": iso2, "iso3": iso3}
+        rows.append(row | {"area_km2": round(area_km2)})
         if area_km2 >= MIN_CENTROID_AREA_KM2:
             places += [
                 {

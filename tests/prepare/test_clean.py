@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from releve.errors import TableError
+from releve.ingest.reference import UNKNOWN, Cells, country_names, near_places, read_places
 from releve.ingest.surveys import OCCURRENCE_SCHEMA
 from releve.prepare.clean import clean_records
 from releve.prepare.config import FLAGS as NAMES
 from releve.prepare.config import CleanConfig
 from releve.prepare.flags import FLAGS, flag_records
-from releve.prepare.reference import UNKNOWN, Cells, country_names, near_places, read_places
 
 EUROPE = {"west": -32.3, "south": 26.6, "east": 45.0, "north": 72.2}
 GOOD = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 _PO = re.compile(r"(?<![a-z0-9])p0(?![a-z0-9])")
@@ -20,6 +21,19 @@ def normalise(name: str) -> str:
     """
     name = re.sub(r"[_\s-]+", "-", name.lower()).replace("\\", "/")
     return _PO.sub("po", name).replace("satelite", "satellite")
+
+
+def fold(name: str) -> str:
+    """Return the letters and digits of a name, in lower case and without accents or a unit in brackets.
+
+    Examples
+    --------
+    >>> fold("Année"), fold("bio_1"), fold("Elevation (m)"), fold("ÖSTERREICH ")
+    ('annee', 'bio1', 'elevation', 'osterreich')
+    """
+    bare = re.sub(r"[(\[].*[)\]]\s*$", "", name) or name
+    letters = unicodedata.normalize("NFKD", bare.casefold())
+    return "".join(letter for letter in letters if letter.isalnum())
 
 
 def find_column(columns: Iterable[str], wanted: Sequence[str]) -> str | None:

@@ -20,9 +20,9 @@ from rasterio.warp import transform_geom
 
 from releve.errors import TableError
 from releve.geo import grid_cells
+from releve.ingest.reference import CELLS_PER_DEG, Cells, country_names
 from releve.ingest.surveys import OCCURRENCE_SCHEMA
 from releve.prepare.derived import DERIVED, OF_RECORDS, metadata_table
-from releve.prepare.reference import CELLS_PER_DEG, Cells, country_names
 from releve.prepare.vegetation import seasonal_indices
 
 __all__ = ["DERIVED", "EnrichConfig", "PublisherTaste", "enrich_records", "find_regions", "metadata_table"]

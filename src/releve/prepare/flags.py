@@ -11,9 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from releve.errors import TableError
+from releve.ingest.reference import UNKNOWN, Cells, country_code_of, near_places, read_institutions, read_places
 from releve.ingest.surveys import OCCURRENCE_SCHEMA
 from releve.prepare.config import CleanConfig
-from releve.prepare.reference import UNKNOWN, Cells, country_code_of, near_places, read_institutions, read_places
 
 Bools = NDArray[np.bool_]
 

@@ -17,6 +17,7 @@ from rasterio.windows import Window
 
 from releve.errors import TableError
 from releve.geo import EARTH_RADIUS_KM, nearest_km
+from releve.ingest.names import fold
 
 FOLDER = Path(__file__).parent
 CELLS_PER_DEG = 60
@@ -29,13 +30,12 @@ CELL_KM = np.pi * EARTH_RADIUS_KM / NUM_ROWS
 COARSE_PER_DEG = 10
 UNKNOWN = 255
 """Code of islands whose country is not known."""
-# Names that other tables use for what ``countries.csv`` calls otherwise; compared in lower case.
+# Names that other tables use for what ``countries.csv`` calls otherwise; case and accents do not matter.
 ALIASES = {
     "czechia": "Czech Republic",
     "macedonia": "North Macedonia",
     "the former yugoslav republic of macedonia": "North Macedonia",
     "turkiye": "Turkey",
-    "türkiye": "Turkey",
     "russian federation": "Russia",
     "great britain": "United Kingdom",
     "uk": "United Kingdom",
@@ -44,7 +44,6 @@ ALIASES = {
     "republic of moldova": "Moldova",
     "the netherlands": "Netherlands",
     "aland islands": "Åland",
-    "åland islands": "Åland",
     "faeroe islands": "Faroe Islands",
 }
 
@@ -59,6 +58,16 @@ def country_names() -> tuple[str | None, ...]:
     for code, name in pl.read_csv(FOLDER / "countries.csv").select("code", "name").rows():
         names[code] = name
     return tuple(names)
+
+
+@lru_cache(maxsize=1)
+def _codes_of_names() -> dict[str, int]:
+    """Return the code of each folded name, alias and ISO code; of countries with one ISO code, the largest has it."""
+    table = pl.read_csv(FOLDER / "countries.csv").sort("area_km2", descending=False)
+    codes = {iso: code for name in ("iso2", "iso3") for iso, code in table.select(name, "code").drop_nulls().rows()}
+    codes |= dict(table.select("name", "code").rows()) | {"UK": codes["GB"]}
+    codes |= {alias: codes[name] for alias, name in ALIASES.items()}
+    return {fold(name): code for name, code in codes.items()}
 
 
 @lru_cache(maxsize=4)
@@ -86,23 +95,21 @@ def read_institutions(path: Path) -> pl.DataFrame:
 
 
 def country_code_of(names: pl.Series) -> NDArray[np.int16]:
-    """Return the code of each country's name, by name or alias, whatever the case; -1 where it is null or unknown.
+    """Return the code of each country's name, alias or ISO 3166 code of letters; -1 where it is null or unknown.
+
+    Case and accents do not matter.
 
     Examples
     --------
-    >>> codes = country_code_of(pl.Series(["France", "czechia", "Czech Republic", "Atlantis", None]))
+    >>> codes = country_code_of(pl.Series(["France", "czechia", "CZ", "Atlantis", None]))
     >>> bool(codes[1] == codes[2]), codes[3:].tolist(), country_names()[codes[0]]
     (True, [-1, -1], 'France')
     """
-    codes = {str(name).lower(): code for code, name in enumerate(country_names()) if name}
-    codes |= {alias: codes[name.lower()] for alias, name in ALIASES.items()}
-    different = pl.DataFrame({"name": names.unique()}).with_columns(
-        code=pl.col("name")
-        .str.strip_chars()
-        .str.to_lowercase()
-        .replace_strict(codes, default=-1, return_dtype=pl.Int16)
-    )
-    found = names.to_frame("name").join(different, on="name", how="left", nulls_equal=True, maintain_order="left")
+    codes = _codes_of_names()
+    different = names.unique().to_list()
+    known = [-1 if name is None else codes.get(fold(name), -1) for name in different]
+    table = pl.DataFrame({"name": different, "code": known}, schema={"name": pl.String, "code": pl.Int16})
+    found = names.to_frame("name").join(table, on="name", how="left", nulls_equal=True, maintain_order="left")
     return found["code"].fill_null(-1).to_numpy()
 
 

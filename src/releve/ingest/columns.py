@@ -1,0 +1,160 @@
+"""Columns by what they mean, however a table of one's own calls them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from releve.errors import TableError
+from releve.ingest.names import fold
+
+PLACE_COLUMNS: dict[str, tuple[str, ...]] = {
+    "survey_id": (
+        *("surveyId", "survey", "plotId", "plot", "plotNr", "plotName", "plotCode", "plotObservationId", "releveId"),
+        *("releve", "releveNr", "siteId", "site", "siteName", "siteCode", "placeId", "glcId", "eventId", "id", "name"),
+    ),
+    "lon": ("lon", "longitude", "decimalLongitude", "long", "lng", "longDd", "lonDd", "lonWgs84", "x"),
+    "lat": ("lat", "latitude", "decimalLatitude", "latDd", "latWgs84", "y"),
+    "year": ("year", "surveyYear", "annee", "jahr", "ano", "anno", "jaar"),
+    "month": ("month", "mois", "monat", "mes", "mese", "maand"),
+    "day": ("day", "jour", "tag", "dia", "giorno", "dag"),
+    "date": (
+        "date",
+        "eventDate",
+        "surveyDate",
+        "recordingDate",
+        "dateOfRecording",
+        "observationDate",
+        "datum",
+        "fecha",
+    ),
+    "country": ("country", "countryName", "countryCode", "pays", "pais"),
+    "region": ("region", "biogeographicalRegion", "bioregion", "biogeoRegion"),
+    "area_m2": ("areaInM2", "areaM2", "plotAreaM2", "plotSizeM2", "releveAreaM2"),
+    "uncertainty_m": ("geoUncertaintyInM", "coordinateUncertaintyInMeters", "uncertaintyM", "locationUncertaintyM"),
+}
+"""What a column of a table of places means -> its names, the best first; compared as :func:`fold` leaves them."""
+SPECIES_COLUMNS = ("species", "speciesId", "speciesName", "scientificName", "taxon", "taxonName", "acceptedName")
+
+OTHER_NAMES = {
+    "elevation": ("elev", "altitude", "alt", "dem", "elevationm", "heightabovesealevel"),
+}
+"""Folded covariate -> what else it is called, folded."""
+_BIOCLIM = re.compile(r"(?:^|[^a-z])bio[\W_]*0*([1-9]|1\d)$", re.IGNORECASE)
+
+
+def find_columns(header: Sequence[str], wanted: Mapping[str, Sequence[str]], *, origin: str) -> dict[str, str]:
+    """Return what a column means -> its name in the header, for all that are there.
+
+    Parameters
+    ----------
+    header
+        Names of the columns.
+    wanted
+        As ``PLACE_COLUMNS``.
+    origin
+        Where the header is from, for the message.
+
+    Raises
+    ------
+    TableError
+        If two columns have the same name but for case, accents and separators.
+
+    Examples
+    --------
+    >>> find_columns(["Plot_ID", "Longitude", "LATITUDE", "Bio1"], PLACE_COLUMNS, origin="places.csv")
+    {'survey_id': 'Plot_ID', 'lon': 'Longitude', 'lat': 'LATITUDE'}
+    """
+    named: dict[str, list[str]] = {}
+    for column in header:
+        named.setdefault(fold(column), []).append(column)
+    found = {}
+    for role, names in wanted.items():
+        columns = next((named[fold(name)] for name in names if fold(name) in named), [])
+        if len(columns) > 1:
+            raise TableError(f"{origin} has several columns for {names[0]}: {columns}", expected="one")
+        if columns:
+            found[role] = columns[0]
+    return found
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Which columns hold the covariates of a model."""
+
+    columns: dict[str, str]
+    """The model's name -> the table's."""
+    lacking: dict[str, str | None]
+    """Covariates without a column -> the column that is called most alike, if any is."""
+
+
+def match_covariates(header: Sequence[str], covariates: Iterable[str], *, origin: str) -> Matched:
+    """Return the columns of a model's covariates, by name or by another name that cannot be mistaken.
+
+    ``bio_1``, ``BIO01``, ``wc2.1_30s_bio_1`` and ``Bio1`` are one; so are ``elev``, ``altitude`` and ``Elevation``.
+
+    Parameters
+    ----------
+    header
+        Columns of the table that mean nothing else.
+    covariates
+        The model's names.
+    origin
+        Where the header is from, for the message.
+
+    Raises
+    ------
+    TableError
+        If several columns could be one covariate.
+
+    Examples
+    --------
+    >>> match_covariates(["bio_1", "elev", "tempSeason"], ["Bio1", "Elevation", "TempSeasons", "Rain"], origin="a.csv")
+    Matched(columns={'Bio1': 'bio_1', 'Elevation': 'elev'}, lacking={'TempSeasons': 'tempSeason', 'Rain': None})
+    """
+    named: dict[str, list[str]] = {}
+    meant: dict[str, list[str]] = {}
+    for column in header:
+        named.setdefault(fold(column), []).append(column)
+        meant.setdefault(_meaning(column), []).append(column)
+    columns: dict[str, str] = {}
+    missing: list[str] = []
+    for name in covariates:
+        # A name of its own comes before one that is only understood: "bio12" before "wc2.1_bio_12".
+        candidates = named.get(fold(name)) or meant.get(_meaning(name), [])
+        if len(candidates) > 1:
+            raise TableError(
+                f"{origin} has several columns for covariate {name}: {candidates}",
+                expected="one",
+                action="Leave out or rename the others",
+            )
+        if candidates:
+            columns[name] = candidates[0]
+        else:
+            missing.append(name)
+    left = {fold(column): column for column in header if column not in columns.values()}
+    close = {name: difflib.get_close_matches(fold(name), left, n=1, cutoff=0.7) for name in missing}
+    return Matched(columns, {name: left[keys[0]] if keys else None for name, keys in close.items()})
+
+
+def _meaning(name: str) -> str:
+    """Return the folded name of the covariate that a name stands for."""
+    bioclim = _BIOCLIM.search(name)
+    if bioclim:
+        return f"bio{int(bioclim[1])}"
+    folded = fold(name)
+    return next((official for official, others in OTHER_NAMES.items() if folded in others), folded)
+
+
+def match_names(values: Iterable[str], known: Sequence[str]) -> dict[str, str]:
+    """Return, for values that are spelt otherwise than the known ones, the known one: case, accents, separators.
+
+    Examples
+    --------
+    >>> match_names(["spain", "Alpine", "Österreich", "Spain"], ["Spain", "ALPINE", "Osterreich"])
+    {'spain': 'Spain', 'Alpine': 'ALPINE', 'Österreich': 'Osterreich'}
+    """
+    spelt = {fold(name): name for name in reversed(known)}
+    return {value: spelt[fold(value)] for value in values if value not in known and fold(value) in spelt}

@@ -1,0 +1,78 @@
+"""Columns in another unit than those that a model learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+CONVERSIONS: dict[str, tuple[float, float]] = {
+    "times 10": (10, 0),
+    "divided by 10": (0.1, 0),
+    "times 100": (100, 0),
+    "divided by 100": (0.01, 0),
+    "times 1,000": (1000, 0),
+    "divided by 1,000": (0.001, 0),
+    "plus 273.15, as from °C to K": (1, 273.15),
+    "minus 273.15, as from K to °C": (1, -273.15),
+    "plus 273.15 and times 10, as from °C to K x 10": (10, 2731.5),
+    "plus 2,731.5, as from °C x 10 to K x 10": (1, 2731.5),
+    "minus 2,731.5, as from K x 10 to °C x 10": (1, -2731.5),
+    "divided by 10 and minus 273.15, as from K x 10 to °C": (0.1, -273.15),
+    "times 0.3048, as from feet to m": (0.3048, 0),
+    "divided by 0.3048, as from m to feet": (1 / 0.3048, 0),
+}
+"""What would change one unit into another -> factor, offset added after it."""
+FEW, MOST = 0.1, 0.9
+"""A column is elsewhere if at most the first share of its values lies in the range of training, and explained by a
+conversion after which at least the second does."""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """A column that lies outside what a model was trained on."""
+
+    low: float
+    high: float
+    trained_low: float
+    trained_high: float
+    conversion: str | None
+    """The likeliest of ``CONVERSIONS``, or None if none brings the values back."""
+
+
+def find_elsewhere(values: ArrayLike, quantiles: Sequence[float]) -> Elsewhere | None:
+    """Return how a column differs from that of the training rows if nearly all of it lies outside their range.
+
+    Parameters
+    ----------
+    values
+        The column; NaN is left out.
+    quantiles
+        Values of the training rows at equally spaced ranks, from the least to the greatest.
+
+    Examples
+    --------
+    Precipitation in mm where the model learned from mm x 10:
+
+    >>> found = find_elsewhere([546.0, 733.1, 1081.3], [4000.0, 6000.0, 7000.0, 8500.0, 12000.0])
+    >>> found.conversion, found.low, found.trained_low
+    ('times 10', 546.0, 4000.0)
+    >>> find_elsewhere([4500.0, 9000.0, 20000.0], [4000.0, 6000.0, 7000.0, 8500.0, 12000.0]) is None
+    True
+    """
+    known = np.asarray(values, np.float64)
+    known = known[np.isfinite(known)]
+    trained = np.asarray(quantiles, np.float64)
+    low, high = trained[0], trained[-1]
+    if not len(known) or np.mean((known >= low) & (known <= high)) > FEW:
+        return None
+    middle, spread = np.median(trained), max(np.quantile(trained, 0.75) - np.quantile(trained, 0.25), 1e-12)
+    best, distance = None, np.inf
+    for name, (factor, offset) in CONVERSIONS.items():
+        changed = known * factor + offset
+        off = abs(np.median(changed) - middle) / spread
+        if np.mean((changed >= low) & (changed <= high)) >= MOST and off < distance:
+            best, distance = name, off
+    return Elsewhere(float(known.min()), float(known.max()), float(low), float(high), best)

@@ -21,6 +21,7 @@ from releve.config import Config, make_config
 from releve.decide.calibration import fit_calibration, to_logits
 from releve.decide.expected_f1 import expected_f1_sets
 from releve.evaluate.references import REFERENCE_MODELS
+from releve.evaluate.references.design import make_design
 from releve.evaluate.submission import read_submission
 from releve.files import make_way
 from releve.ingest.release import open_release
@@ -37,6 +38,7 @@ from releve.simulate.write import simulate_release
 from releve.store.build import build_store
 from releve.store.chunks import num_cores
 from releve.store.read import Store, open_store
+from releve.train.rows import fold_rows
 
 SEEDS = 3
 FUSED = "all modalities"
@@ -136,7 +138,7 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False, world: Simula
     timed(f"train {len(jobs)} models", since)
 
     since = time.monotonic()
-    for name, model_seed, probs_NS in fit_references(store, test, seed):
+    for name, model_seed, probs_NS in fit_references(config, store, test, seed):
         lists = expected_f1_sets(probs_NS)
         board.add(
             name, "reference", model_seed, score_sets(lists, truth, probs_NS.shape[1]), rank_scores(probs_NS, truth)
@@ -204,20 +206,23 @@ def train_one(
     return probs.numpy(), run.decision.lists(probs)
 
 
-def fit_references(store: Store, test: Store, seed: int) -> Iterator[tuple[str, int, NDArray[np.float32]]]:
+def fit_references(
+    config: Config, store: Store, test: Store, seed: int
+) -> Iterator[tuple[str, int, NDArray[np.float32]]]:
     """Yield name, seed and calibrated (N, S) probabilities of the test plots by each reference model.
 
-    They are fitted on the training rows of the first fold, and calibrated on its validation rows, as the networks.
+    They see the tables that the network of all modalities sees, are fitted on the training rows of the first fold,
+    and calibrated on its held-out rows, as the networks.
     """
-    train, val = np.flatnonzero(store.folds != 0), np.flatnonzero(store.folds == 0)
-    everything = np.arange(len(test))
+    fold = fold_rows(store, 0, config.split)
+    places = ((store, fold.held_out), (test, np.arange(len(test))))
+    held_out, asked = (make_design(store, fold.plots, *place, config.model.modalities, seed) for place in places)
     for name in REFERENCES:
         predict = REFERENCE_MODELS[name]
         for model_seed in range(seed, seed + SEEDS if name == "extra trees" else seed + 1):
-            held_out = to_logits(np.clip(predict(store, train, store, val, model_seed), 1e-6, 1 - 1e-6))
-            calibration = fit_calibration(held_out, store.labels.take(val))
-            probs = predict(store, train, test, everything, model_seed)
-            yield name, model_seed, np.asarray(calibration.apply(to_logits(np.clip(probs, 1e-6, 1 - 1e-6))))
+            ours, theirs = (to_logits(np.clip(predict(d, model_seed), 1e-6, 1 - 1e-6)) for d in (held_out, asked))
+            calibration = fit_calibration(ours, store.labels.take(fold.held_out))
+            yield name, model_seed, np.asarray(calibration.apply(theirs))
 
 
 def read_truth(release: Path, test: Store, store: Store) -> Lists:

@@ -177,16 +177,7 @@ def evaluate(run: Run) -> Evaluation:
     truth, groups = run.store.labels.take(rows), assessment_groups(run.store, rows)
     probs, lists = decide_held_out(logits, truth, groups, run.config.decide)
     del logits  # as large as the probabilities, and not needed beside the reference models'
-    evaluation = evaluate_held_out(
-        run.store,
-        rows,
-        probs,
-        lists,
-        run.config.evaluate,
-        buffer_km=run.config.split.buffer_km,
-        seed=run.seed,
-        name=run.config.title or "model",
-    )
+    evaluation = evaluate_held_out(run.store, rows, probs, lists, run.config, seed=run.seed)
     folder = run.path / "evaluation"
     folder.mkdir(exist_ok=True)
     for name, table in evaluation.tables.items():

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 import torch
 
+from releve.config import Config, make_config
 from releve.decide.config import DecideConfig
 from releve.decide.decision import fit_decision
 from releve.decide.expected_f1 import expected_f1_sets
@@ -17,10 +18,16 @@ from releve.evaluate.config import REFERENCES, SAMPLED_REFERENCES, EvaluateConfi
 from releve.evaluate.coverage import coverage_held_out
 from releve.evaluate.entry import score_model
 from releve.evaluate.evaluation import Evaluation, evaluate_held_out
-from releve.evaluate.facts import measure_folds
-from releve.evaluate.held_out import assessment_groups, decide_held_out, held_out_reference
+from releve.evaluate.facts import measure_folds, standardised_covariates
+from releve.evaluate.held_out import (
+    assessment_groups,
+    decide_held_out,
+    fold_designs,
+    held_out_reference,
+    reference_rows,
+)
 from releve.evaluate.references import REFERENCE_MODELS, SAMPLED_REFERENCE_MODELS
-from releve.evaluate.references.design import standardised_covariates
+from releve.evaluate.references.design import Design, make_design
 from releve.evaluate.tables import DISTANCE_EDGES_KM, group_table
 from releve.geo import nearest_km
 from releve.lists import Lists
@@ -29,7 +36,8 @@ from releve.metrics.ranks import rank_scores
 from releve.metrics.sets import score_sets
 from releve.prepare.split import split_rows
 from releve.store.read import Store
-from stores import make_store
+from releve.train.rows import fold_rows
+from stores import make_mixed_store, make_store
 
 
 @pytest.fixture(scope="module")
@@ -42,17 +50,31 @@ def rows(store: Store) -> np.ndarray:
     return np.concatenate([np.flatnonzero(store.folds == fold) for fold in (1, 0)])
 
 
+def recipe(*references: str, buffer_km: float = 1.0, **train: str) -> Config:
+    """A recipe of tables that is called ``ours``; the names of reference models are not checked."""
+    data = {"records": "po"} if train else {}
+    content = {"title": "ours", "split": {"buffer_km": buffer_km}, "train": train, "data": data}
+    config = make_config(content, origin="test")
+    return config.model_copy(update={"evaluate": EvaluateConfig.model_construct(references=references)})
+
+
+def reference(store: Store, rows: np.ndarray, name: str, config: Config | None = None) -> tuple[np.ndarray, Lists]:
+    config = config or recipe()
+    designs = fold_designs(store, rows, config, seed=0)
+    return held_out_reference(store, rows, designs, name, config.decide, seed=0)
+
+
 def test_each_row_is_predicted_from_the_training_rows_of_its_own_fold(
     store: Store, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
 
-    def watched(fitted: Store, train: np.ndarray, target: Store, wanted: np.ndarray, seed: int) -> np.ndarray:
-        asked.append((train, wanted))
-        return np.full((len(wanted), 8), 0.1 + 0.1 * store.folds[wanted[0]], np.float32)
+    def watched(design: Design, seed: int) -> np.ndarray:
+        asked.append((design.train, design.rows))
+        return np.full((len(design.rows), 8), 0.1 + 0.1 * store.folds[design.rows[0]], np.float32)
 
     monkeypatch.setitem(REFERENCE_MODELS, "watched", watched)
-    probs, _ = held_out_reference(store, rows, "watched", buffer_km=30.0, seed=0)
+    probs, _ = reference(store, rows, "watched", recipe(buffer_km=30.0))
     assert len(asked) == 2
     for train, wanted in asked:
         fold = store.folds[wanted[0]]
@@ -66,6 +88,36 @@ def test_each_row_is_predicted_from_the_training_rows_of_its_own_fold(
     assert first[0] != probs[store.folds[rows] == 0, 0][0]
 
 
+@pytest.mark.parametrize("regime", ["pa", "po", "presence", "classes"])
+def test_a_reference_model_is_fitted_on_the_rows_of_the_run(regime: str) -> None:
+    """Plots where the run learns from plots, presence-only rows where it has nothing else; less the run's buffer."""
+    mixed = make_mixed_store()
+    config = recipe(buffer_km=20.0, regime=regime)
+    for fold in range(3):
+        ours = fold_rows(mixed, fold, config.split, config.train.regime)
+        expected = ours.records if regime == "po" else ours.plots
+        assert len(expected) > 20
+        np.testing.assert_array_equal(reference_rows(mixed, fold, config), expected)
+        assert mixed.is_plot[expected].all() == (regime != "po") and mixed.is_plot[expected].any() == (regime != "po")
+        assert not (mixed.folds[expected] == fold).any()
+        held_out = np.flatnonzero(mixed.folds == fold)
+        places = (mixed.lon[expected], mixed.lat[expected], mixed.lon[held_out], mixed.lat[held_out])
+        assert nearest_km(*places).min() > 20.0
+
+
+def test_a_reference_model_gets_the_tables_and_the_list_rule_of_the_run(store: Store, rows: np.ndarray) -> None:
+    config = recipe()
+    model = config.model.model_copy(update={"modalities": ("survey", "patch")})
+    config = config.model_copy(update={"model": model, "decide": DecideConfig(rule="top_k")})
+    for _, design in fold_designs(store, rows, config, seed=0):
+        assert {name.partition(".")[0] for name in design.columns} == {"survey"}
+    _, lists = reference(store, rows, "nearest environments", config)
+    lengths = [lists.take(group).lengths() for group in assessment_groups(store, rows)]
+    assert all(len(np.unique(of_group)) == 1 for of_group in lengths)  # the k best, for every plot
+    _, other = reference(store, rows, "nearest environments", recipe())
+    assert len(np.unique(other.lengths())) > 2
+
+
 def test_a_reference_models_answer_for_a_fold_does_not_depend_on_its_labels(store: Store) -> None:
     inside = np.flatnonzero(store.folds == 2)
     altered = replace(
@@ -75,15 +127,15 @@ def test_a_reference_models_answer_for_a_fold_does_not_depend_on_its_labels(stor
     predict = REFERENCE_MODELS["nearest places"]
     for kind in (store, altered):
         train, _, _ = split_rows(kind.folds, kind.lon, kind.lat, 2, 1.0)
-        seen.append(predict(kind, train, kind, inside, 0))
+        seen.append(predict(make_design(kind, train, kind, inside, ("location",)), 0))
     np.testing.assert_array_equal(*seen)
 
 
 def test_the_tables_hold_the_models_and_the_reference_models_scores(store: Store, rows: np.ndarray) -> None:
     probs = torch.rand(len(rows), 8, generator=torch.Generator().manual_seed(0))
     lists = expected_f1_sets(probs)
-    config = EvaluateConfig(references=("frequency", "nearest places"))
-    found = evaluate_held_out(store, rows, probs, lists, config, buffer_km=1.0, seed=0, name="ours")
+    config = recipe("frequency", "nearest places")
+    found = evaluate_held_out(store, rows, probs, lists, config, seed=0)
     table = found.table()
     assert set(table["model"]) == {"ours", "frequency", "nearest places"}
     assert table["sample_f1"].is_sorted(descending=True)
@@ -105,9 +157,10 @@ def test_the_tables_hold_the_models_and_the_reference_models_scores(store: Store
 
 
 def test_the_signal_is_found_by_environments_and_not_by_frequency(store: Store, rows: np.ndarray) -> None:
-    scores = {}
+    scores, config = {}, recipe()
+    model = config.model.model_copy(update={"modalities": ("covariates",)})
     for name in ("frequency", "nearest environments"):
-        _, lists = held_out_reference(store, rows, name, buffer_km=1.0, seed=0)
+        _, lists = reference(store, rows, name, config.model_copy(update={"model": model}))
         scores[name] = score_sets(lists, store.labels.take(rows), 8).sample_f1
     assert scores["nearest environments"] > scores["frequency"] + 0.02
 
@@ -118,7 +171,7 @@ def test_a_recipe_can_name_every_reference_model_and_no_other() -> None:
 
 def test_an_unknown_reference_is_refused(store: Store, rows: np.ndarray) -> None:
     with pytest.raises(ConfigError, match="unknown reference model 'oracle'"):
-        held_out_reference(store, rows, "oracle", buffer_km=1.0, seed=0)
+        reference(store, rows, "oracle")
 
 
 def test_the_interval_is_wider_where_neighbours_are_drawn_together(store: Store, rows: np.ndarray) -> None:
@@ -151,23 +204,21 @@ def make_probs(num_rows: int, num_species: int = 8) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def found(store: Store, rows: np.ndarray) -> Evaluation:
-    def sampled(fitted: Store, train: np.ndarray, target: Store, wanted: np.ndarray, seed: int) -> np.ndarray:
-        scores = np.full((len(wanted), 8), np.nan, np.float32)
-        scores[:, [1, 4]] = np.random.default_rng(len(wanted)).random((len(wanted), 2))
+    def sampled(design: Design, seed: int) -> np.ndarray:
+        scores = np.full((len(design.rows), 8), np.nan, np.float32)
+        scores[:, [1, 4]] = np.random.default_rng(len(design.rows)).random((len(design.rows), 2))
         return scores
 
-    def absent(fitted: Store, train: np.ndarray, target: Store, wanted: np.ndarray, seed: int) -> np.ndarray:
+    def absent(design: Design, seed: int) -> np.ndarray:
         raise ImportError("not here")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("releve.evaluate.config.SAMPLED_REFERENCES", ("sampled", "absent"))
         patch.setitem(SAMPLED_REFERENCE_MODELS, "sampled", sampled)
         patch.setitem(SAMPLED_REFERENCE_MODELS, "absent", absent)
-        config = EvaluateConfig(references=("frequency", "sampled", "absent"))
+        config = recipe("frequency", "sampled", "absent")
         probs = make_probs(len(rows))
-        return evaluate_held_out(
-            store, rows, probs, expected_f1_sets(probs), config, buffer_km=1.0, seed=0, name="ours"
-        )
+        return evaluate_held_out(store, rows, probs, expected_f1_sets(probs), config, seed=0)
 
 
 def test_every_table_is_made_and_none_holds_a_nan(found: Evaluation) -> None:
@@ -285,7 +336,7 @@ def test_what_is_no_probability_is_refused(store: Store, rows: np.ndarray, bad: 
     lists = expected_f1_sets(probs)
     probs[3, 2] = bad
     with pytest.raises(TableError, match="NaN"):
-        evaluate_held_out(store, rows, probs, lists, EvaluateConfig(references=()), buffer_km=1.0, seed=0)
+        evaluate_held_out(store, rows, probs, lists, recipe(), seed=0)
 
 
 def test_constant_scores_and_a_species_absent_from_a_fold_are_scored_as_chance(store: Store, rows: np.ndarray) -> None:
@@ -293,8 +344,8 @@ def test_constant_scores_and_a_species_absent_from_a_fold_are_scored_as_chance(s
     kind = replace(store, labels=Lists.from_rows(sets))
     probs = torch.full((len(rows), 8), 0.25)
     lists = Lists.from_rows([[0]] * len(rows))
-    config = EvaluateConfig(references=("frequency",))
-    made = evaluate_held_out(kind, rows, probs, lists, config, buffer_km=1.0, seed=0)
+    config = recipe("frequency")
+    made = evaluate_held_out(kind, rows, probs, lists, config, seed=0)
     assert made.species["auc"].drop_nulls().unique().to_list() == [0.5]
     assert made.species["boyce"].null_count() == 8
     only = np.flatnonzero(kind.folds[rows] == 1)
@@ -305,8 +356,8 @@ def test_constant_scores_and_a_species_absent_from_a_fold_are_scored_as_chance(s
 def test_a_store_without_covariates_or_regions_has_no_novelty(store: Store, rows: np.ndarray) -> None:
     kind = replace(store, arrays={}, surveys=store.surveys.drop("region"))
     probs = make_probs(len(rows))
-    config = EvaluateConfig(references=())
-    made = evaluate_held_out(kind, rows, probs, expected_f1_sets(probs), config, buffer_km=1.0, seed=0)
+    config = recipe()
+    made = evaluate_held_out(kind, rows, probs, expected_f1_sets(probs), config, seed=0)
     assert made.tables["novelties"].is_empty() and made.surveys["novelty"].null_count() == len(rows)
     assert made.tables["regions"]["group"].to_list() == ["unknown"]
     assert made.tables["scores"]["gain"].to_list() == [None]

@@ -13,7 +13,7 @@ from releve.decide.conformal import miss_rate_thresholds, row_threshold_sets
 from releve.decide.coverage import coverage_table
 from releve.decide.shift import shift_weights
 from releve.errors import TableError
-from releve.evaluate.references.design import standardised_covariates
+from releve.evaluate.facts import standardised_covariates
 from releve.lists import Lists
 from releve.progress import console
 from releve.store.read import Store

@@ -11,13 +11,14 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
+from releve.config import Config
 from releve.evaluate import tables
-from releve.evaluate.config import EvaluateConfig
 from releve.evaluate.coverage import coverage_held_out
 from releve.evaluate.entry import Entry, rank_row, rank_within_folds, score_model
 from releve.evaluate.facts import FoldFacts, bootstrap_blocks, measure_folds
-from releve.evaluate.held_out import assessment_groups, held_out_reference, predict_reference
+from releve.evaluate.held_out import assessment_groups, fold_designs, held_out_reference, predict_reference
 from releve.evaluate.references import SAMPLED_REFERENCE_MODELS
+from releve.evaluate.references.design import Design
 from releve.lists import Lists
 from releve.metrics.intervals import bootstrap_interval
 from releve.metrics.ranks import mean_defined
@@ -54,11 +55,9 @@ def evaluate_held_out(
     rows: NDArray[np.int64],
     probs: torch.Tensor,
     lists: Lists,
-    config: EvaluateConfig,
+    config: Config,
     *,
-    buffer_km: float,
     seed: int,
-    name: str = "model",
 ) -> Evaluation:
     """Return the scores of held-out predictions, and of the reference models fitted on the same folds.
 
@@ -73,13 +72,9 @@ def evaluate_held_out(
     lists
         Their species lists.
     config
-        The reference models.
-    buffer_km
-        As in training.
+        The recipe of the run: which reference models there are, and what they get as the run does.
     seed
         Seed of reference models and bootstrap.
-    name
-        What to call the model in the tables.
 
     Raises
     ------
@@ -88,14 +83,15 @@ def evaluate_held_out(
     """
     truth = store.labels.take(rows)
     blocks = bootstrap_blocks(store.lon[rows], store.lat[rows])
-    facts = measure_folds(store, rows, buffer_km)
-    model = score_model(name, probs, lists, truth, blocks, seed, facts)
+    facts = measure_folds(store, rows, config.split.buffer_km)
+    model = score_model(config.title or "model", probs, lists, truth, blocks, seed, facts)
     entries, sampled = [model], []
-    for reference in config.references:
+    designs = fold_designs(store, rows, config, seed=seed) if config.evaluate.references else []
+    for reference in config.evaluate.references:
         if reference in SAMPLED_REFERENCE_MODELS:
-            sampled += _rank_sampled(store, rows, reference, truth, facts, model, buffer_km=buffer_km, seed=seed)
+            sampled += _rank_sampled(designs, reference, truth, facts, model, seed=seed)
         else:
-            its_probs, its_lists = held_out_reference(store, rows, reference, buffer_km=buffer_km, seed=seed)
+            its_probs, its_lists = held_out_reference(store, rows, designs, reference, config.decide, seed=seed)
             entries.append(score_model(reference, its_probs, its_lists, truth, blocks, seed, facts))
     surveys = tables.survey_table(store, rows, model, facts)
     species = tables.species_table(store, model, facts)
@@ -158,19 +154,17 @@ def _auc_on_same(model: Entry, auc_S: NDArray[np.float64]) -> float:
 
 
 def _rank_sampled(
-    store: Store,
-    rows: NDArray[np.int64],
+    designs: list[tuple[NDArray[np.int64], Design]],
     name: str,
     truth: Lists,
     facts: FoldFacts,
     model: Entry,
     *,
-    buffer_km: float,
     seed: int,
 ) -> list[dict[str, float | str]]:
     """Return the row of a model that is fitted to a sample of species; none, and a note, where it cannot run."""
     try:
-        probs = predict_reference(store, rows, name, buffer_km=buffer_km, seed=seed)
+        probs = predict_reference(designs, name, seed=seed)
     except ImportError as error:
         console.print(f"the reference model {name} is left out: {error}")
         return []

@@ -11,7 +11,6 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from releve.evaluate.references.design import standardised_covariates
 from releve.geo import block_ids, nearest_km
 from releve.metrics.cells import frequency_class
 from releve.prepare.split import measure_fold, split_rows
@@ -98,6 +97,47 @@ def measure_novelty(store: Store, train: NDArray[np.int64], rows: NDArray[np.int
     known, table = standardised_covariates(store, train, store, rows)
     distances, _ = NearestNeighbors(n_neighbors=1, n_jobs=2).fit(known).kneighbors(table)
     return np.where(store.arrays["covariates"].row_of[rows] < 0, np.nan, distances[:, 0] / np.sqrt(known.shape[1]))
+
+
+def standardised_covariates(
+    store: Store, train: NDArray[np.int64], target: Store, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return (N, K) covariates of training rows and (M, K) of others, by the training rows' mean and deviation.
+
+    A missing value is the mean (0). Categories (land cover classes) become columns of 0 and 1. A store without
+    covariates gives one constant column.
+    """
+    if "covariates" not in store.arrays:
+        return np.zeros((len(train), 1), np.float32), np.zeros((len(rows), 1), np.float32)
+    spec = store.arrays["covariates"].spec
+    known, table = _raw_covariates(store, train, spec.channels), _raw_covariates(target, rows, spec.channels)
+    pairs: list[tuple[NDArray, NDArray]] = []
+    for name, ours, theirs in zip(spec.channels, known.T, table.T, strict=True):
+        valid = ours[np.isfinite(ours)]
+        if name in spec.categorical:
+            pairs += [(ours == code, theirs == code) for code in np.unique(valid)]
+        elif len(valid) and valid.max() > valid.min():
+            mean, deviation = valid.mean(), valid.std()
+            ours, theirs = (np.nan_to_num(np.clip((x - mean) / deviation, -5, 5)) for x in (ours, theirs))
+            pairs.append((ours, theirs))
+    if not pairs:
+        return np.zeros((len(train), 1), np.float32), np.zeros((len(rows), 1), np.float32)
+    return (
+        np.column_stack([ours for ours, _ in pairs]).astype(np.float32),
+        np.column_stack([theirs for _, theirs in pairs]).astype(np.float32),
+    )
+
+
+def _raw_covariates(store: Store, rows: NDArray[np.int64], columns: tuple[str, ...]) -> NDArray[np.float64]:
+    """Return (rows, columns) float64 with NaN for missing values, surveys and columns."""
+    values = np.full((len(rows), len(columns)), np.nan)
+    if "covariates" in store.arrays:
+        array = store.arrays["covariates"]
+        have = [name for name in columns if name in array.spec.channels]
+        gathered = array.gather(rows)[:, [array.spec.channels.index(name) for name in have]]
+        values[:, [columns.index(name) for name in have]] = gathered
+        values[array.row_of[rows] < 0] = np.nan
+    return values
 
 
 def bootstrap_blocks(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -8,15 +8,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from releve.config import Config
 from releve.decide.calibration import to_logits
 from releve.decide.config import DecideConfig
 from releve.decide.decision import fit_decision
 from releve.errors import pick
 from releve.evaluate.facts import bootstrap_blocks
 from releve.evaluate.references import REFERENCE_MODELS, SAMPLED_REFERENCE_MODELS
+from releve.evaluate.references.design import Design, make_design
 from releve.lists import Lists
-from releve.prepare.split import split_rows
 from releve.store.read import Store
+from releve.train.rows import fold_rows
 
 
 def assessment_groups(store: Store, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -62,31 +64,50 @@ def decide_held_out(
     return probs, Lists.from_pairs(surveys, species, len(probs))
 
 
-def predict_reference(
-    store: Store, rows: NDArray[np.int64], name: str, *, buffer_km: float, seed: int
-) -> NDArray[np.float32]:
-    """Return a reference model's (N, S) probabilities of held-out rows, fitted on the training plots of their folds.
+def fold_designs(
+    store: Store, rows: NDArray[np.int64], config: Config, *, seed: int
+) -> list[tuple[NDArray[np.int64], Design]]:
+    """Return what reference models are given: for each fold, positions in ``rows`` and their design.
 
-    Columns of species that it did not model are NaN.
+    They get what the run gets: its tables, and the rows that its members of that fold are fitted on, less its buffer.
     """
-    predict = pick(REFERENCE_MODELS | SAMPLED_REFERENCE_MODELS, name, what="reference model")
-    probs = np.zeros((len(rows), len(store.species_ids)), np.float32)
+    designs = []
     for fold in np.unique(store.folds[rows]).tolist():
-        train, _, _ = split_rows(store.folds, store.lon, store.lat, fold, buffer_km, store.reach_km)
-        train = train[store.is_scored[train]]
         inside = np.flatnonzero(store.folds[rows] == fold)
-        probs[inside] = predict(store, train, store, rows[inside], seed)
+        train = reference_rows(store, fold, config)
+        designs.append((inside, make_design(store, train, store, rows[inside], config.model.modalities, seed)))
+    return designs
+
+
+def reference_rows(store: Store, fold: int, config: Config) -> NDArray[np.int64]:
+    """Return the rows that reference models of a fold are fitted on: those that the run's members are, or draw on."""
+    fitted = fold_rows(store, fold, config.split, config.train.regime)
+    return fitted.plots if len(fitted.plots) else fitted.records
+
+
+def predict_reference(designs: list[tuple[NDArray[np.int64], Design]], name: str, *, seed: int) -> NDArray[np.float32]:
+    """Return a reference model's (N, S) probabilities of held-out rows; NaN for species that it did not model."""
+    predict = pick(REFERENCE_MODELS | SAMPLED_REFERENCE_MODELS, name, what="reference model")
+    num_rows = sum(len(inside) for inside, _ in designs)
+    probs = np.zeros((num_rows, len(designs[0][1].store.species_ids)), np.float32)
+    for inside, design in designs:
+        probs[inside] = predict(design, seed)
     return probs
 
 
 def held_out_reference(
-    store: Store, rows: NDArray[np.int64], name: str, *, buffer_km: float, seed: int
+    store: Store,
+    rows: NDArray[np.int64],
+    designs: list[tuple[NDArray[np.int64], Design]],
+    name: str,
+    config: DecideConfig,
+    *,
+    seed: int,
 ) -> tuple[NDArray[np.float32], Lists]:
-    """Return a reference model's calibrated probabilities of held-out rows, and its expected-F1 lists."""
-    probs = predict_reference(store, rows, name, buffer_km=buffer_km, seed=seed)
+    """Return a reference model's probabilities of held-out rows and its lists, calibrated and decided as the run's."""
+    probs = predict_reference(designs, name, seed=seed)
     logits = torch.from_numpy(np.asarray(to_logits(np.clip(probs, 1e-6, 1 - 1e-6))))
-    truth = store.labels.take(rows)
-    decided, lists = decide_held_out({"reference": logits}, truth, assessment_groups(store, rows), DecideConfig())
+    decided, lists = decide_held_out({name: logits}, store.labels.take(rows), assessment_groups(store, rows), config)
     return decided.numpy(), lists
 
 

@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Modality = Literal["covariates", "survey", "location", "landsat", "climate", "patch"]
+TABLES: tuple[Modality, ...] = ("covariates", "survey", "location")
+"""Modalities that are columns of numbers and categories, which trees and reference models see too."""
 
 
 class ModelConfig(BaseModel):

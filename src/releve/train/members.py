@@ -11,7 +11,7 @@ from releve.data.gather import Gatherer
 from releve.data.statistics import measure_statistics
 from releve.errors import RunError
 from releve.files import write_json
-from releve.models.config import ForestConfig, ModelConfig
+from releve.models.config import TABLES, ForestConfig, ModelConfig
 from releve.models.forest import fit_forest
 from releve.prepare.config import SplitConfig
 from releve.store.read import Store
@@ -86,7 +86,7 @@ def train_forest(
         return
     train_rows = fold_rows(store, member.fold, split).plots
     rng = np.random.default_rng(member.seed)
-    tables = tuple(name for name in model_config.modalities if name in ("covariates", "survey", "location"))
+    tables = tuple(name for name in model_config.modalities if name in TABLES)
     statistics = measure_statistics(store, train_rows, tables or model_config.modalities, rng=rng)
     gatherer = Gatherer(store, statistics.modalities, statistics.categories)
     save_weights(folder, fit_forest(gatherer, train_rows, statistics, config, seed=member.seed))

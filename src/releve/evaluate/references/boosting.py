@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from sklearn.tree import DecisionTreeRegressor
 
-from releve.evaluate.references.design import gather_labels, standardised_covariates
+from releve.evaluate.references.design import Design
 from releve.evaluate.references.shares import predict_frequency
-from releve.store.read import Store
+from releve.models.forest import MISSING_SCORE
 
 NUM_ROUNDS = 100
 LEARNING_RATE = 0.15
@@ -27,10 +27,8 @@ MIN_PRESENCES = 3
 BLOCK_ROWS = 2000
 
 
-def predict_boosted_trees(
-    store: Store, train: NDArray[np.int64], target: Store, rows: NDArray[np.int64], seed: int
-) -> NDArray[np.float32]:
-    """Return (M, S) probabilities by gradient boosting of the log-likelihood on covariates and coordinates.
+def predict_boosted_trees(design: Design, seed: int) -> NDArray[np.float32]:
+    """Return (M, S) probabilities by gradient boosting of the log-likelihood on the columns of all tables.
 
     A tree of one species each would take hours for thousands. Here the splits of a tree are chosen on a random
     projection of the errors of all species, and its leaves take a Newton step for each.
@@ -41,23 +39,21 @@ def predict_boosted_trees(
     Iosipoi & Vakhrushev (2022), SketchBoost: fast gradient boosted decision tree for multioutput problems,
     arXiv:2211.12858.
     """
-    labels = gather_labels(store, train)
-    probs = predict_frequency(store, train, target, rows, seed)
+    labels = design.labels
+    probs = predict_frequency(design, seed)
     kept = np.flatnonzero(np.asarray(labels.sum(axis=0)).ravel() >= MIN_PRESENCES)
     if not len(kept):
         return probs
-    known, table = standardised_covariates(store, train, target, rows)
-    known = np.column_stack([known, store.lon[train], store.lat[train]])
-    table = np.column_stack([table, target.lon[rows], target.lat[rows]])
+    known, asked = design.filled(MISSING_SCORE)
     observed = labels[:, kept]
     share_S = np.asarray(observed.mean(axis=0)).ravel()
     start_S = logit(np.clip(share_S, 1e-6, 1 - 1e-6)).astype(np.float32)
-    logits_NS, logits_MS = np.tile(start_S, (len(train), 1)), np.tile(start_S, (len(rows), 1))
+    logits_NS, logits_MS = np.tile(start_S, (len(known), 1)), np.tile(start_S, (len(asked), 1))
     rng = np.random.default_rng(seed)
     for _ in range(NUM_ROUNDS):
         mix_SD = rng.standard_normal((len(kept), SKETCH_SIZE), dtype=np.float32)
-        sketch_ND = np.empty((len(train), SKETCH_SIZE), np.float32)
-        for block in _blocks(len(train)):
+        sketch_ND = np.empty((len(known), SKETCH_SIZE), np.float32)
+        for block in _blocks(len(known)):
             sketch_ND[block] = (observed[block] @ mix_SD) - expit(logits_NS[block]) @ mix_SD
         tree = DecisionTreeRegressor(
             max_leaf_nodes=MAX_LEAVES,
@@ -65,11 +61,11 @@ def predict_boosted_trees(
             max_features=FEATURE_SHARE,
             random_state=int(rng.integers(2**31)),
         ).fit(known, sketch_ND)
-        leaf_N, leaf_M = tree.apply(known), tree.apply(table)
+        leaf_N, leaf_M = tree.apply(known), tree.apply(asked)
         step_LS = LEARNING_RATE * _newton_steps(observed, logits_NS, leaf_N, tree.tree_.node_count)
-        for block in _blocks(len(train)):
+        for block in _blocks(len(known)):
             logits_NS[block] += step_LS[leaf_N[block]]
-        for block in _blocks(len(rows)):
+        for block in _blocks(len(asked)):
             logits_MS[block] += step_LS[leaf_M[block]]
     probs[:, kept] = expit(logits_MS, out=logits_MS)
     return probs

@@ -1,4 +1,4 @@
-"""Logistic regression of all species at once on covariates, their squares and hinges."""
+"""Logistic regression of all species at once on the columns of all tables, their squares and hinges."""
 
 # N training rows, M rows to predict, B batch, S species, K columns
 
@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from releve.evaluate.references.design import gather_labels, standardised_covariates
-from releve.store.read import Store
+from releve.evaluate.references.design import Design
 
 HINGES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Quantiles of the training rows from which on a hinge rises."""
@@ -23,30 +22,27 @@ PENALTY = 10.0
 """Weight of half the sum of squared coefficients against the log-likelihood of all training rows."""
 
 
-def predict_logistic(
-    store: Store, train: NDArray[np.int64], target: Store, rows: NDArray[np.int64], seed: int
-) -> NDArray[np.float32]:
+def predict_logistic(design: Design, seed: int) -> NDArray[np.float32]:
     """Return (M, S) probabilities by one linear layer with an L2 penalty, fitted by Adam.
 
-    The columns are the standardised covariates, their squares, and hinges at five quantiles: the response shapes
-    that generalised linear models of species use.
+    Beside the columns of the tables there are their squares, and hinges at five quantiles: the response shapes that
+    generalised linear models of species use. A missing value is taken for the median, where the normal score is 0.
     """
-    known, table = standardised_covariates(store, train, target, rows)
-    x_NK, x_MK = (torch.from_numpy(part) for part in make_features(known, table))
-    labels = gather_labels(store, train)
+    x_NK, x_MK = (torch.from_numpy(part) for part in make_features(*design.filled(0.0)))
+    labels, num_rows = design.labels, len(design.train)
     share_S = torch.from_numpy(np.asarray(labels.mean(axis=0), np.float32).ravel())
     weight_KS, bias_S = torch.zeros(x_NK.shape[1], labels.shape[1]), torch.logit(share_S, eps=1e-6)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam([weight_KS, bias_S], LEARNING_RATE)
-    num_steps = EPOCHS * -(-len(train) // BATCH_SIZE)
+    num_steps = EPOCHS * -(-num_rows // BATCH_SIZE)
     decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / num_steps)
     with one_thread(), torch.inference_mode():
         for _ in range(EPOCHS):
-            for batch in torch.randperm(len(train), generator=generator).split(BATCH_SIZE):
+            for batch in torch.randperm(num_rows, generator=generator).split(BATCH_SIZE):
                 y_BS = torch.from_numpy(labels[batch.numpy()].toarray())
                 x_BK = x_NK[batch]
                 error_BS = torch.sigmoid(torch.addmm(bias_S, x_BK, weight_KS)).sub_(y_BS).div_(len(batch))
-                weight_KS.grad = torch.addmm(weight_KS, x_BK.T, error_BS, beta=PENALTY / len(train))
+                weight_KS.grad = torch.addmm(weight_KS, x_BK.T, error_BS, beta=PENALTY / num_rows)
                 bias_S.grad = error_BS.sum(dim=0)
                 optimizer.step()
                 decay.step()

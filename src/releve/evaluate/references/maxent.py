@@ -7,8 +7,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from releve.evaluate.references.design import gather_labels, standardised_covariates
-from releve.store.read import Store
+from releve.evaluate.references.design import Design
 
 NUM_SAMPLED = 20
 MIN_TOTAL = 20
@@ -18,9 +17,7 @@ MOST_BACKGROUND = 2000
 """Training rows taken as background; MaxEnt's time grows with it."""
 
 
-def predict_maxent(
-    store: Store, train: NDArray[np.int64], target: Store, rows: NDArray[np.int64], seed: int
-) -> NDArray[np.float32]:
+def predict_maxent(design: Design, seed: int) -> NDArray[np.float32]:
     """Return (M, S) suitabilities of 20 species drawn among those of 20 rows or more; NaN for all others.
 
     Presences are set against a background of training rows, with linear, quadratic and hinge features as elapid has
@@ -40,13 +37,13 @@ def predict_maxent(
         from elapid import MaxentModel
     except ImportError as error:
         raise ImportError('MaxEnt needs the package elapid: pip install "releve[benchmark]"') from error
-    labels = gather_labels(store, train).tocsc()
-    known, table = (part.astype(np.float64) for part in standardised_covariates(store, train, target, rows))
+    store, labels = design.store, design.labels.tocsc()
+    known, asked = (part.astype(np.float64) for part in design.filled(0.0))
     rng = np.random.default_rng(seed)
     totals = np.bincount(store.labels.take(store.is_scored).indices, minlength=labels.shape[1])
     sample = rng.permutation(np.flatnonzero(totals >= MIN_TOTAL))[:NUM_SAMPLED]
-    background = rng.permutation(len(train))[:MOST_BACKGROUND]
-    scores = np.full((len(rows), labels.shape[1]), np.nan, np.float32)
+    background = rng.permutation(len(known))[:MOST_BACKGROUND]
+    scores = np.full((len(asked), labels.shape[1]), np.nan, np.float32)
     for species in sample.tolist():
         found = labels.indices[labels.indptr[species] : labels.indptr[species + 1]]
         x = np.concatenate([known[found], known[background]])
@@ -55,5 +52,5 @@ def predict_maxent(
             continue
         model = MaxentModel(feature_types=["linear", "quadratic", "hinge"], random_state=seed, n_cpus=1)
         model.fit(x[:, varies], np.arange(len(x)) < len(found))
-        scores[:, species] = np.ravel(model.predict(table[:, varies]))
+        scores[:, species] = np.ravel(model.predict(asked[:, varies]))
     return scores

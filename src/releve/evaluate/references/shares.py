@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from sklearn.neighbors import NearestNeighbors
 
-from releve.evaluate.references.design import gather_labels, standardised_covariates
+from releve.evaluate.references.design import Design
 from releve.geo import unit_vectors
 from releve.store.read import Store
 
@@ -23,26 +23,23 @@ PRIOR_PLOTS = 10.0
 """Weight, in training rows, of the overall frequency in a country's, and of the country's in a region's."""
 
 
-def predict_frequency(
-    store: Store, train: NDArray[np.int64], target: Store, rows: NDArray[np.int64], seed: int
-) -> NDArray[np.float32]:
+def predict_frequency(design: Design, seed: int) -> NDArray[np.float32]:
     """Return (M, S) probabilities: each species' share of the training rows, the same everywhere."""
-    share = np.asarray(gather_labels(store, train).mean(axis=0)).ravel()
-    return np.broadcast_to(share, (len(rows), len(share))).astype(np.float32)
+    share = np.asarray(design.labels.mean(axis=0)).ravel()
+    return np.broadcast_to(share, (len(design.rows), len(share))).astype(np.float32)
 
 
-def predict_frequency_by_region(
-    store: Store, train: NDArray[np.int64], target: Store, rows: NDArray[np.int64], seed: int
-) -> NDArray[np.float32]:
+def predict_frequency_by_region(design: Design, seed: int) -> NDArray[np.float32]:
     """Return (M, S) probabilities: each species' share in the row's region of its country, drawn to the country's.
 
     The share of a country is drawn to the overall one in the same way. A row whose country or region is not known or
     has no training row gets the wider share.
     """
-    labels = gather_labels(store, train)
-    probs = np.asarray(labels.mean(axis=0), np.float32).ravel()[None].repeat(len(rows), axis=0)
+    labels = design.labels
+    probs = np.asarray(labels.mean(axis=0), np.float32).ravel()[None].repeat(len(design.rows), axis=0)
     for columns in (("country",), ("country", "region")):
-        ours, theirs = _group_names(store, train, columns), _group_names(target, rows, columns)
+        ours = _group_names(design.store, design.train, columns)
+        theirs = _group_names(design.target, design.rows, columns)
         for name in set(ours) & set(theirs) - {None}:
             known, wanted = ours == name, theirs == name
             counts_S = np.asarray(labels[known].sum(axis=0)).ravel()
@@ -50,31 +47,33 @@ def predict_frequency_by_region(
     return probs
 
 
-def predict_nearest_places(
-    store: Store, train: NDArray[np.int64], target: Store, rows: NDArray[np.int64], seed: int
-) -> NDArray[np.float32]:
+def predict_nearest_places(design: Design, seed: int) -> NDArray[np.float32]:
     """Return (M, S) probabilities: the share among the 15 training rows nearest on the globe."""
-    known = unit_vectors(store.lon[train], store.lat[train])
-    k = min(NUM_NEAREST_PLACES, len(train))
-    nearest = cKDTree(known).query(unit_vectors(target.lon[rows], target.lat[rows]), k=k, workers=-1)[1]
-    return _mean_of_rows(store, train, nearest.reshape(len(rows), k))
+    known, asked = (
+        unit_vectors(store.lon[rows], store.lat[rows])
+        for store, rows in ((design.store, design.train), (design.target, design.rows))
+    )
+    k = min(NUM_NEAREST_PLACES, len(known))
+    nearest = cKDTree(known).query(asked, k=k, workers=-1)[1]
+    return _mean_of_rows(design, nearest.reshape(len(asked), k))
 
 
-def predict_nearest_environments(
-    store: Store, train: NDArray[np.int64], target: Store, rows: NDArray[np.int64], seed: int
-) -> NDArray[np.float32]:
-    """Return (M, S) probabilities: the share among the 30 training rows with the most similar covariates."""
-    known, table = standardised_covariates(store, train, target, rows)
-    k = min(NUM_NEAREST_ENVIRONMENTS, len(train))
-    nearest = NearestNeighbors(n_neighbors=k, n_jobs=2).fit(known).kneighbors(table, return_distance=False)
-    return _mean_of_rows(store, train, nearest)
+def predict_nearest_environments(design: Design, seed: int) -> NDArray[np.float32]:
+    """Return (M, S) probabilities: the share among the 30 training rows with the most similar columns of the tables.
+
+    A missing value is taken for the median, where the normal score is 0.
+    """
+    known, asked = design.filled(0.0)
+    k = min(NUM_NEAREST_ENVIRONMENTS, len(known))
+    nearest = NearestNeighbors(n_neighbors=k, n_jobs=2).fit(known).kneighbors(asked, return_distance=False)
+    return _mean_of_rows(design, nearest)
 
 
-def _mean_of_rows(store: Store, train: NDArray[np.int64], nearest_MK: NDArray[np.int64]) -> NDArray[np.float32]:
-    labels = gather_labels(store, train)
+def _mean_of_rows(design: Design, nearest_MK: NDArray[np.int64]) -> NDArray[np.float32]:
+    labels = design.labels
     num_rows, k = nearest_MK.shape
     pairs = (np.ones(nearest_MK.size, np.float32), (np.repeat(np.arange(num_rows), k), nearest_MK.ravel()))
-    weights = scipy.sparse.csr_matrix(pairs, (num_rows, len(train)))
+    weights = scipy.sparse.csr_matrix(pairs, (num_rows, labels.shape[0]))
     share = np.asarray(labels.mean(axis=0)).ravel()
     prior = PRIOR_WEIGHT / (PRIOR_WEIGHT + k)
     return ((1 - prior) * (weights @ labels).toarray() / k + prior * share).astype(np.float32)

@@ -4,8 +4,7 @@
 
 In every world, trees learn from the rasters under 60 % of the train plots; the other 40 % calibrate lists that are to
 hold 90 % of a plot's species. Test plots lie among the train plots (``seen``), on held-back blocks of 0.5 degrees, or
-in countries without a train plot. The weighted lists take each country's plots as the target, their rasters being
-known, and weigh the calibration plots by a classifier. Writes conformal.md beside it.
+in countries without a train plot. Writes conformal.md beside it.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from sklearn.ensemble import ExtraTreesRegressor
 
 from machine import describe_machine
 from releve.decide.calibration import fit_calibration, to_logits
-from releve.decide.conformal import false_risk_threshold, miss_rate_thresholds, miss_risk_threshold, row_threshold_sets
-from releve.decide.coverage import coverage_table
-from releve.decide.shift import shift_weights
+from releve.decide.conformal import miss_rate_threshold
+from releve.decide.rules import threshold_sets
+from releve.evaluate.coverage import COVERAGE, coverage_table
 from releve.files import write_text
 from releve.lists import Lists
 from releve.simulate.config import SimulateConfig
@@ -29,7 +28,6 @@ from releve.simulate.species import make_species
 from releve.simulate.surveys import draw_presences, sample_landscape, sample_plots, visit_features
 from releve.simulate.world import make_world
 
-COVERAGE = 0.9
 NUM_SPECIES = 150
 
 
@@ -50,7 +48,7 @@ def simulate(seed: int) -> tuple[pl.DataFrame, np.ndarray, Lists]:
 
 
 def run_world(seed: int) -> list[dict[str, object]]:
-    """Return the coverage of each kind of list in each stratum of a world."""
+    """Return the coverage of the lists in each stratum of a world."""
     plots, environment, truth = simulate(seed)
     rng = np.random.default_rng(seed)
     train = rng.permutation(np.flatnonzero(plots["split"].to_numpy() == "train"))
@@ -59,12 +57,7 @@ def run_world(seed: int) -> list[dict[str, object]]:
     trees.fit(environment[learn], truth.take(learn).to_csr(NUM_SPECIES).toarray())
     logits = to_logits(trees.predict(environment).clip(1e-6, 1 - 1e-6))
     probs = fit_calibration(logits[calibrate], truth.take(calibrate)).apply(logits)
-    given = probs[calibrate], truth.take(calibrate)
-    one = {
-        "conformal": miss_rate_thresholds(*given, COVERAGE),
-        "miss risk (9 of 10)": np.array([miss_risk_threshold(*given, COVERAGE)]),
-        "false risk .5 (9 of 10)": np.array([false_risk_threshold(*given, 0.5)]),
-    }
+    threshold = miss_rate_threshold(probs[calibrate], truth.take(calibrate), COVERAGE)
     strata, countries = plots["stratum"].to_numpy(), plots["country"].to_numpy()
     is_test = plots["split"].to_numpy() == "test"
     rows: list[dict[str, object]] = []
@@ -74,61 +67,37 @@ def run_world(seed: int) -> list[dict[str, object]]:
     for stratum, target in targets.items():
         if len(target) < 50:
             continue
-        thresholds = dict(one)
-        weights = shift_weights(environment[calibrate], environment[target], seed=seed)
-        thresholds["conformal, weighted"] = miss_rate_thresholds(
-            *given, COVERAGE, weights_N=weights.calibration_N, weights_M=weights.target_M
-        )
-        for name, threshold in thresholds.items():
-            lists = row_threshold_sets(probs[target], threshold)
-            scores = coverage_table(lists, truth.take(target), {}).row(0, named=True)
-            facts = {"world": seed, "stratum": stratum, "lists": name, "auc": weights.auc}
-            rows.append(facts | {"effective": weights.effective_size, "calibration": len(calibrate)} | scores)
+        lists = threshold_sets(probs[target], threshold, min_size=0)
+        scores = coverage_table(lists, truth.take(target), {}, blocks=target, seed=seed).row(0, named=True)
+        rows.append({"world": seed, "stratum": stratum, "calibration": len(calibrate)} | scores)
     return rows
 
 
 def report(table: pl.DataFrame) -> str:
-    """Return the tables in Markdown."""
-    summary = table.group_by("lists", "stratum", maintain_order=True).agg(
+    """Return the table in Markdown."""
+    summary = table.group_by("stratum", maintain_order=True).agg(
         pl.len().alias("worlds"),
         pl.col("coverage").mean(),
         pl.col("coverage").min().alias("lowest"),
         pl.col("coverage").max().alias("highest"),
         pl.col("false_list_rate").mean(),
-        pl.col("mean_length").mean(),
-        pl.col("auc").mean(),
-        pl.col("effective").mean(),
+        pl.col("list_length").mean(),
     )
     num_worlds, calibration = table["world"].n_unique(), int(table["calibration"][0])
     lines = [
         "# Lists that keep a promise, under shift\n",
         f"`python benchmarks/conformal.py --worlds {num_worlds}` on {describe_machine()}.\n",
         f"{num_worlds} simulated worlds of {NUM_SPECIES} species, {calibration} calibration plots in each. `coverage` "
-        "is the mean share of a plot's species that its list holds: promised .9 by the first two and the last; "
-        "`lowest` and `highest` are over worlds. `false` is the share of the list that is not there, promised .5 at "
-        "most by the third. `AUC` says how well the rasters tell the stratum from the calibration plots, `effective` "
-        "how many equally weighted plots the weights leave.\n",
-        "| lists | stratum | worlds | coverage | lowest | highest | false | length | AUC | effective |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "is the mean share of a plot's species that its list holds, promised .9; `lowest` and `highest` are over "
+        "worlds. `false` is the share of the list that is not there.\n",
+        "| stratum | worlds | coverage | lowest | highest | false | length |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for row in summary.sort("lists", maintain_order=True).iter_rows(named=True):
-        weighted = row["lists"].endswith("weighted")
+    for row in summary.iter_rows(named=True):
         lines.append(
-            f"| {row['lists']} | {row['stratum']} | {row['worlds']} | {row['coverage']:.3f} | {row['lowest']:.3f} | "
-            f"{row['highest']:.3f} | {row['false_list_rate']:.3f} | {row['mean_length']:.1f} | {row['auc']:.2f} | "
-            f"{row['effective']:.0f} |" if weighted else
-            f"| {row['lists']} | {row['stratum']} | {row['worlds']} | {row['coverage']:.3f} | {row['lowest']:.3f} | "
-            f"{row['highest']:.3f} | {row['false_list_rate']:.3f} | {row['mean_length']:.1f} | {row['auc']:.2f} | |"
-        )  # fmt: skip
-    shifted = table.filter(~pl.col("stratum").is_in(["seen", "block"]))
-    short = shifted.with_columns(short=(COVERAGE - pl.col("coverage")).clip(0)).pivot(
-        "lists", index=["world", "stratum"], values="short"
-    )
-    better = int((short["conformal, weighted"] < short["conformal"]).sum())
-    lines.append(
-        f"\nIn countries without plots the conformal lists fall short by {short['conformal'].mean():.3f} on average, "
-        f"the weighted ones by {short['conformal, weighted'].mean():.3f}; less in {better} of {len(short)} cases."
-    )
+            f"| {row['stratum']} | {row['worlds']} | {row['coverage']:.3f} | {row['lowest']:.3f} | "
+            f"{row['highest']:.3f} | {row['false_list_rate']:.3f} | {row['list_length']:.1f} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -27,15 +27,13 @@ import polars as pl
 import torch
 
 from machine import describe_machine
-from releve.decide.calibration import PRIOR, LogitBins, fit_calibration, fit_logistic, logit_histograms, to_logits
 from releve.decide.config import DecideConfig
-from releve.decide.decision import fit_decision
-from releve.decide.macro import expected_f1_macro_sets, fit_macro
 from releve.evaluate.entry import rank_within_folds
 from releve.evaluate.facts import bootstrap_blocks
 from releve.evaluate.held_out import assessment_groups, decide_held_out
 from releve.files import write_json, write_text
 from releve.lists import Lists
+from releve.metrics.cells import BIN_WIDTH, LIMIT, fit_line, score_cells
 from releve.metrics.intervals import bootstrap_interval, percentile_interval, resample_species_f1
 from releve.metrics.sets import score_sets
 from releve.runs.folder import Run, open_run
@@ -54,7 +52,6 @@ EVERY_REFERENCE = (
     "evaluate.references=['frequency','frequency by region','nearest places','nearest environments','logistic',"
     "'extra trees','boosted trees','MaxEnt']"
 )
-MACRO_WEIGHTS = (0.05, 0.25, 1.0, 4.0)
 TEST_BLOCKS, BLOCK_DEG = 56, 0.5
 NUM_RESAMPLES = 200
 
@@ -114,27 +111,17 @@ def select(logits: dict[str, torch.Tensor], part: str) -> dict[str, torch.Tensor
 
 def slope_interval(probs: torch.Tensor, truth: Lists, blocks: np.ndarray) -> tuple[float, tuple[float, float]]:
     """Return the calibration slope of assessed probabilities and its interval over blocks."""
-    logits = to_logits(probs)
-    counts = []
-    for block in range(blocks.max() + 1):
-        rows = np.flatnonzero(blocks == block)
-        (bins,) = logit_histograms(logits[rows], truth.take(rows)) if truth.take(rows).lengths().any() else (None,)
-        counts.append(bins)
-    centres = np.round(np.linspace(-30, 30, 6001), 2)
-    table = np.zeros((2, len(counts), len(centres)))
-    for block, bins in enumerate(counts):
-        if bins is not None:
-            at = np.clip(np.round((bins.logit_M + 30) * 100).astype(int), 0, 6000)
-            np.add.at(table[0, block], at, bins.count_M)
-            np.add.at(table[1, block], at, bins.present_M)
+    by_block = [np.flatnonzero(blocks == block) for block in range(blocks.max() + 1)]
+    cells = [score_cells(probs[rows], truth.take(rows)) for rows in by_block]
+    count_BM, present_BM = np.stack([c.count_CM[0] for c in cells]), np.stack([c.present_CM[0] for c in cells])
+    centre_M = -LIMIT + (np.arange(count_BM.shape[1]) + 0.5) * BIN_WIDTH
     rng, slopes = np.random.default_rng(0), []
     for _ in range(NUM_RESAMPLES):
-        times = rng.multinomial(len(counts), np.full(len(counts), 1 / len(counts)))
-        number, present = times @ table[0], times @ table[1]
+        times = rng.multinomial(len(cells), np.full(len(cells), 1 / len(cells)))
+        number, present = times @ count_BM, times @ present_BM
         used = number > 0
-        bins = LogitBins(number[used], present[used], centres[used])
-        slopes.append(fit_logistic(bins.design, bins, np.array([1.0, 0.0]), PRIOR * np.eye(2))[0])
-    return fit_calibration(logits, truth).slope, percentile_interval(np.array(slopes))
+        slopes.append(fit_line(centre_M[used], number[used], present[used])[0])
+    return score_cells(probs, truth).calibration()[0], percentile_interval(np.array(slopes))
 
 
 def macro_interval(lists: Lists, truth: Lists, num_species: int, blocks: np.ndarray) -> tuple[float, float]:
@@ -157,12 +144,12 @@ def tell_held_out(joint: Run, rows: np.ndarray, logits: dict[str, torch.Tensor])
         "| run | kinds | sF1 | 95 % | gain of the ensemble | 95 % | macro F1 | 95 % | AUC | slope | 95 % |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    whole, single, joint_probs, best = None, None, torch.zeros(0), (0.0, "", "")
+    whole, single, best = None, None, (0.0, "", "")
     for name, kinds in chosen.items():
         probs, lists = decide_held_out(kinds, truth, groups, DecideConfig())
         scores = score_sets(lists, truth, num_species)
         if whole is None:
-            whole, joint_probs = scores, probs
+            whole = scores
         single = scores
         gain = whole.per_survey_f1 - scores.per_survey_f1
         interval, paired = (
@@ -186,9 +173,6 @@ def tell_held_out(joint: Run, rows: np.ndarray, logits: dict[str, torch.Tensor])
         "the same networks, calibrated, expected F1": single,
         "ensemble, expected F1": whole,
     }
-    for weight in MACRO_WEIGHTS:
-        lists = macro_lists(logits, truth, groups, joint_probs, weight)
-        found[f"ensemble, `expected_f1_macro`, weight {weight:g}"] = score_sets(lists, truth, num_species)
     lines += [
         "",
         "Macro F1, as a multiple of that of the networks' own best lists, and of that of lists as they are often made:",
@@ -200,21 +184,6 @@ def tell_held_out(joint: Run, rows: np.ndarray, logits: dict[str, torch.Tensor])
         times, of_raw = (scores.macro_f1 / other.macro_f1 for other in (single, next(iter(found.values()))))
         lines.append(f"| {name} | {scores.sample_f1:.4f} | {scores.macro_f1:.4f} | {times:.2f} | {of_raw:.2f} |")
     return lines
-
-
-def macro_lists(
-    logits: dict[str, torch.Tensor], truth: Lists, groups: list[np.ndarray], probs: torch.Tensor, weight: float
-) -> Lists:
-    """Return lists for macro F1, the setting of each group being fitted on the others."""
-    pairs = []
-    for group in groups:
-        others = np.setdiff1d(np.arange(len(probs)), group)
-        decision = fit_decision({k: z[others] for k, z in logits.items()}, truth.take(others), DecideConfig())
-        fitted_on = decision.probs({k: z[others] for k, z in logits.items()})
-        lists = expected_f1_macro_sets(probs[group], fit_macro(fitted_on, weight))
-        pairs.append((group[lists.surveys()], lists.indices))
-    surveys, species = (np.concatenate(side) for side in zip(*pairs, strict=True))
-    return Lists.from_pairs(surveys, species, len(probs))
 
 
 def tell_references(joint: Run) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from releve.config import Config
 from releve.decide.decision import fit_decision
 from releve.errors import RunError
+from releve.evaluate.coverage import conformal_held_out
 from releve.evaluate.evaluation import Evaluation, evaluate_held_out
 from releve.evaluate.held_out import assessment_groups, decide_held_out
 from releve.files import atomic_path, file_sha256, make_way, write_json, write_parquet, write_text
@@ -175,9 +176,10 @@ def evaluate(run: Run) -> Evaluation:
     started = time.monotonic()
     rows, logits = predict_held_out(run)
     truth, groups = run.store.labels.take(rows), assessment_groups(run.store, rows)
+    promised = conformal_held_out(logits, truth, groups, run.config.decide)
     probs, lists = decide_held_out(logits, truth, groups, run.config.decide)
     del logits  # as large as the probabilities, and not needed beside the reference models'
-    evaluation = evaluate_held_out(run.store, rows, probs, lists, run.config, seed=run.seed)
+    evaluation = evaluate_held_out(run.store, rows, probs, lists, run.config, seed=run.seed, promised=promised)
     folder = run.path / "evaluation"
     folder.mkdir(exist_ok=True)
     for name, table in evaluation.tables.items():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from releve.decide.calibration import Calibration, fit_calibration, reliability_table, to_logits
+from releve.decide.calibration import Calibration, fit_calibration, to_logits
 from releve.errors import TableError
 from releve.lists import Lists
 
@@ -27,19 +27,11 @@ def test_a_known_distortion_is_recovered_and_leaves_slope_one(slope, intercept):
     assert (again.slope, again.intercept) == pytest.approx((1, 0), abs=2e-4)
 
 
-def test_a_temperature_is_recovered():
-    logits, truth = distorted(0.5, 0.0)
-    fitted = fit_calibration(logits, truth, slope_only=True)
-    assert fitted.slope == pytest.approx(0.5, abs=0.01)
-    assert fitted.intercept == 0
-
-
-@pytest.mark.parametrize("slope_only", [False, True])
-def test_the_binned_fit_equals_unbinned_logistic_regression(slope_only):
+def test_the_binned_fit_equals_unbinned_logistic_regression():
     logits, truth = distorted(1.5, -1.0, num_surveys=300, num_species=50)
-    model = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000, fit_intercept=not slope_only)
+    model = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000)
     model.fit(logits.reshape(-1, 1), truth.to_csr(50).toarray().reshape(-1))
-    fitted = fit_calibration(logits, truth, slope_only=slope_only)
+    fitted = fit_calibration(logits, truth)
     assert fitted.slope == pytest.approx(model.coef_[0, 0], abs=2e-4)
     assert fitted.intercept == pytest.approx(float(np.ravel(model.intercept_)[0]), abs=2e-4)
 
@@ -83,23 +75,11 @@ def test_logits_of_probabilities_invert_the_sigmoid():
     assert to_logits(np.array([0.0, 0.5, 1.0], dtype=np.float32)).dtype == np.float32
 
 
-def test_the_reliability_of_calibrated_probabilities_lies_on_the_diagonal():
-    logits, truth = distorted(1.0, 0.0)
-    table = reliability_table(Calibration().apply(logits), truth)
-    assert table["num_cells"].sum() == logits.size
-    error = 4 * (table["mean_prob"] * (1 - table["mean_prob"]) / table["num_cells"]).sqrt()
-    assert ((table["mean_prob"] - table["observed_share"]).abs() <= error + 1e-6).all()
-
-
 def test_bad_input_is_refused():
     truth = Lists.from_rows([[0]])
     with pytest.raises(TableError, match="1 logits are NaN"):
         fit_calibration(np.array([[np.nan, 0.0]]), truth)
-    with pytest.raises(TableError, match="2 rows of logits for 1"):
+    with pytest.raises(TableError, match="2 rows of scores for 1"):
         fit_calibration(np.zeros((2, 3)), truth)
     with pytest.raises(TableError, match="no observed species has a column"):
         fit_calibration(np.zeros((1, 3)), Lists.from_rows([[7]]))
-    with pytest.raises(TableError, match="2 rows of probabilities for 1"):
-        reliability_table(np.zeros((2, 3)), truth)
-    with pytest.raises(TableError, match="outside"):
-        reliability_table(np.full((1, 3), 2.0), truth)

@@ -8,7 +8,6 @@ from releve.decide.grid import THRESHOLDS_G, binned_cells
 from releve.decide.rules import (
     FITS,
     RULES,
-    RuleOptions,
     fit_species_thresholds,
     fit_threshold,
     fit_top_k,
@@ -72,7 +71,7 @@ def test_on_calibrated_probabilities_no_fitted_rule_beats_expected_f1():
     assert RULES.keys() == FITS.keys()
     scores = {}
     for name, rule in RULES.items():
-        setting = FITS[name](probs[fit], truth.take(fit), RuleOptions())
+        setting = FITS[name](probs[fit], truth.take(fit), 0.9)
         scores[name] = sf1(rule(probs[test], setting), truth.take(test))
     assert max(scores, key=scores.get) == "expected_f1"
 
@@ -121,11 +120,10 @@ def test_rare_species_are_shrunk_to_the_global_threshold():
 
 def test_blocks_of_rows_do_not_change_a_fit(world, monkeypatch):
     probs, truth = world
-    fits = {name: fit for name, fit in FITS.items() if name not in ("expected_f1", "expected_f1_macro")}
-    options = RuleOptions(coverage=0.4)
-    before = [np.asarray(fit(probs, truth, options), dtype=float) for fit in fits.values()]
+    fits = {name: fit for name, fit in FITS.items() if name != "expected_f1"}
+    before = [np.asarray(fit(probs, truth, 0.4), dtype=float) for fit in fits.values()]
     monkeypatch.setattr("releve.decide.blocks.BLOCK_CELLS", 999)
-    after = [np.asarray(fit(probs, truth, options), dtype=float) for fit in fits.values()]
+    after = [np.asarray(fit(probs, truth, 0.4), dtype=float) for fit in fits.values()]
     for one, other in zip(before, after, strict=True):
         np.testing.assert_allclose(one, other)
 
@@ -150,7 +148,7 @@ def test_bad_thresholds_sizes_and_probabilities_are_refused():
 
 @pytest.mark.parametrize("fit", [fit_top_k, fit_threshold, fit_species_thresholds])
 def test_fits_refuse_rows_that_do_not_match_the_truth(fit):
-    with pytest.raises(TableError, match="2 rows of probabilities for 1 observed sets"):
+    with pytest.raises(TableError, match="2 rows of scores for 1 observed sets"):
         fit(np.zeros((2, 3)), Lists.from_rows([[0]]))
 
 

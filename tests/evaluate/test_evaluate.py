@@ -15,7 +15,7 @@ from releve.decide.decision import fit_decision
 from releve.decide.expected_f1 import expected_f1_sets
 from releve.errors import ConfigError, TableError
 from releve.evaluate.config import REFERENCES, SAMPLED_REFERENCES, EvaluateConfig
-from releve.evaluate.coverage import coverage_held_out
+from releve.evaluate.coverage import conformal_held_out, coverage_table
 from releve.evaluate.entry import score_model
 from releve.evaluate.evaluation import Evaluation, evaluate_held_out
 from releve.evaluate.facts import measure_folds, standardised_covariates
@@ -218,7 +218,8 @@ def found(store: Store, rows: np.ndarray) -> Evaluation:
         patch.setitem(SAMPLED_REFERENCE_MODELS, "absent", absent)
         config = recipe("frequency", "sampled", "absent")
         probs = make_probs(len(rows))
-        return evaluate_held_out(store, rows, probs, expected_f1_sets(probs), config, seed=0)
+        lists = expected_f1_sets(probs)
+        return evaluate_held_out(store, rows, probs, lists, config, seed=0, promised=lists)
 
 
 def test_every_table_is_made_and_none_holds_a_nan(found: Evaluation) -> None:
@@ -363,34 +364,88 @@ def test_a_store_without_covariates_or_regions_has_no_novelty(store: Store, rows
     assert made.tables["scores"]["gain"].to_list() == [None]
 
 
-def test_conformal_lists_hold_what_they_promise_on_held_out_surveys_and_are_fitted_on_other_groups() -> None:
-    store = make_store(400, missing=0.0)
-    rows = np.arange(400)
-    rng = np.random.default_rng(0)
+def make_logits(store: Store) -> dict[str, torch.Tensor]:
+    """Return logits of all rows that know the observed sets, under noise."""
     dense = store.labels.to_csr(8).toarray()
-    probs = torch.from_numpy(np.clip(0.3 + 0.3 * (dense - 0.5) + 0.15 * rng.normal(size=dense.shape), 0.01, 0.99))
-    groups = assessment_groups(store, rows)
-    countries = store.surveys["country"].to_numpy()
-    settings = {"target": 0.9, "blocks": rows, "seed": 0}
-    table = coverage_held_out(store, rows, probs, store.labels, groups, {"country": countries}, **settings)
+    return {"network": torch.from_numpy(2 * dense - 1 + 0.8 * np.random.default_rng(0).normal(size=dense.shape))}
+
+
+def test_conformal_lists_hold_what_they_promise_on_held_out_surveys() -> None:
+    store = make_store(400, missing=0.0)
+    groups = assessment_groups(store, np.arange(400))
+    lists = conformal_held_out(make_logits(store), store.labels, groups, DecideConfig(), coverage=0.9)
+    assert lists is not None
+    countries = {"country": store.surveys["country"].to_numpy()}
+    table = coverage_table(lists, store.labels, countries, blocks=np.arange(400), seed=0)
     assert table["group"].to_list() == ["all", "France", "Italy"]
     assert table["num_surveys"][0] == table["num_surveys"][1] + table["num_surveys"][2] == 400
-    assert 0.88 < table["coverage"][0] < 0.93 and 0.86 < table["weighted_coverage"][0] < 0.95
+    assert 0.88 < table["coverage"][0] < 0.93
     assert table["coverage_low"][0] < table["coverage"][0] < table["coverage_high"][0]
-    wrong = store.labels.take(np.roll(rows, 7))  # what is fitted on a group's own labels would follow them
-    altered = Lists.from_rows([wrong.row(i) if i in set(groups[0].tolist()) else store.labels.row(i) for i in rows])
-    again = coverage_held_out(store, rows, probs, altered, groups, {"fold": store.folds}, **settings)
-    first = coverage_held_out(store, rows, probs, store.labels, groups, {"fold": store.folds}, **settings)
-    own = {"grouping": "fold", "group": str(store.folds[groups[0][0]])}
-    lengths = [t.filter(**own)["list_length"][0] for t in (first, again)]
-    assert lengths[0] == lengths[1]
+
+
+def test_a_groups_own_labels_move_neither_its_calibration_nor_its_conformal_threshold() -> None:
+    store = make_store(400, missing=0.0)
+    rows = np.arange(400)
+    groups = [rows[rows % 3 == i] for i in range(3)]
+    wrong = store.labels.take(np.roll(rows, 7))
+    for own in groups:
+        inside = set(own.tolist())
+        altered = Lists.from_rows([wrong.row(i) if i in inside else store.labels.row(i) for i in rows])
+        first, again = (
+            conformal_held_out(make_logits(store), truth, groups, DecideConfig()) for truth in (store.labels, altered)
+        )
+        assert first is not None and again is not None
+        np.testing.assert_array_equal(first.take(own).indices, again.take(own).indices)
+        others = np.setdiff1d(rows, own)
+        assert first.take(others).indices.tolist() != again.take(others).indices.tolist()
+
+
+def test_coverage_false_lists_and_lengths_of_each_group_by_hand() -> None:
+    """Surveys 0 and 1 in A; 2, without a species, and 3, with one that the model does not know (9), in B."""
+    lists = Lists.from_rows([[0, 1, 2, 3], [1], [4], []])
+    truth = Lists.from_rows([[0, 1], [1, 2, 3, 4], [], [9]])
+    groups = {"country": np.array(["A", "A", "B", "B"]), "fold": np.array([1, 0, 0, 0])}
+    table = coverage_table(lists, truth, groups, blocks=np.arange(4), seed=0)
+    assert table.select("grouping", "group", "num_surveys").rows() == [
+        ("all", "all", 4),
+        ("country", "A", 2),
+        ("country", "B", 2),
+        ("fold", "0", 3),
+        ("fold", "1", 1),
+    ]
+    # coverage of the surveys: 1, 1/4, none, 0; false: 1/2, 0, 1, 0; length: 4, 1, 1, 0
+    np.testing.assert_allclose(table["coverage"], [1.25 / 3, 1.25 / 2, 0, 0.25 / 2, 1])
+    np.testing.assert_allclose(table["false_list_rate"], [1.5 / 4, 0.25, 0.5, 1 / 3, 0.5])
+    np.testing.assert_allclose(table["list_length"], [1.5, 2.5, 0.5, 2 / 3, 4])
+    assert table.filter(group="1")["coverage_low"].to_list() == [None]
+
+
+def test_a_group_without_an_observed_species_has_no_coverage() -> None:
+    lists, truth = Lists.from_rows([[0], [0]]), Lists.from_rows([[], [0]])
+    table = coverage_table(lists, truth, {"half": np.array([0, 1])}, blocks=np.arange(2), seed=0)
+    assert table["coverage"].to_list() == [1.0, None, 1.0]
+
+
+def test_intervals_of_coverage_hold_the_mean_and_are_wider_over_blocks() -> None:
+    rng = np.random.default_rng(0)
+    blocks = np.repeat(np.arange(40), 25)
+    good = rng.random(40)[blocks] > rng.random(1000)
+    lists = Lists.from_rows([[0] if hit else [1] for hit in good])
+    truth = Lists.from_rows([[0]] * 1000)
+    widths = []
+    for given in (np.arange(1000), blocks):
+        row = coverage_table(lists, truth, {}, blocks=given, seed=0).row(0, named=True)
+        assert row["coverage"] == pytest.approx(good.mean())
+        assert row["coverage_low"] < row["coverage"] < row["coverage_high"]
+        assert row["false_list_rate"] == pytest.approx(1 - good.mean())
+        widths.append(row["coverage_high"] - row["coverage_low"])
+    assert 0.05 < widths[0] < 0.07  # 2 x 1.96 x sqrt(.25 / 1000)
+    assert widths[1] > 2 * widths[0]
 
 
 def test_too_few_surveys_promise_nothing_and_it_is_said(capsys: pytest.CaptureFixture) -> None:
-    store = make_store(12)
-    rows = np.arange(6)
-    probs = torch.full((6, 8), 0.5)
-    settings = {"target": 0.95, "blocks": rows, "seed": 0}
-    halves = [rows[:3], rows[3:]]
-    assert coverage_held_out(store, rows, probs, store.labels.take(rows), halves, {}, **settings) is None
+    truth = make_store(12).labels.take(np.arange(6))
+    halves = [np.arange(3), np.arange(3, 6)]
+    logits = {"network": torch.zeros(6, 8)}
+    assert conformal_held_out(logits, truth, halves, DecideConfig(), coverage=0.95) is None
     assert "conformal lists are left out" in capsys.readouterr().err

@@ -138,7 +138,7 @@ def test_every_regime_is_told_as_it_is(tmp_path: Path, regime: str, has: list[st
         ({"train": {"seeds_per_fold": 2}}, "held out, 2 networks a fold with seeds of their own (seed 42)"),
         ({"train": {"class_weight": 0.5}}, "Presences of rare species weighed more (power 0.5 of their rarity)."),
         ({"model": {"fusion": "direct", "modalities": ["patch"]}}, "passed patch straight to a linear head"),
-        ({"decide": {"calibration": "isotonic"}}, "calibrated by centred isotonic regression"),
+        ({}, "calibrated by Platt scaling, a slope and an intercept of the logits"),
         ({"decide": {"calibration": "none"}}, "Probabilities were not calibrated."),
     ],
 )

@@ -127,6 +127,22 @@ def _first_of_equals(scores_BS: torch.Tensor, cut_B1: torch.Tensor, k: int) -> t
     return taken_BS.nonzero()[:, 1].reshape(len(scores_BS), k)
 
 
+def check_rows(scores: np.ndarray | torch.Tensor, truth: Lists) -> None:
+    """Refuse scores to be fitted on that are not of the same surveys as the observed sets, or of none.
+
+    Raises
+    ------
+    TableError
+        If they are not.
+    """
+    if len(scores) != truth.num_surveys or not len(scores):
+        raise TableError(
+            f"{len(scores)} rows of scores for {truth.num_surveys} observed sets",
+            expected="the same surveys, one or more, in the same order",
+            action="Fit on held-out surveys: see split.num_folds and train.num_folds",
+        )
+
+
 def lists_of_pairs(pairs: list[tuple[np.ndarray, np.ndarray]], num_surveys: int) -> Lists:
     """Return the lists made of (survey rows, species indices) found block by block."""
     none = np.empty(0, dtype=np.int64)

@@ -12,26 +12,23 @@ class DecideConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rule: Literal[
-        "expected_f1",
-        "expected_f1_macro",
-        "top_k",
-        "threshold",
-        "species_threshold",
-        "conformal",
-        "miss_risk",
-        "false_risk",
-    ] = "expected_f1"
-    """``expected_f1`` gives each survey the list with the highest expected F1, ``expected_f1_macro`` adds rare species
-    by ``macro_weight``; ``top_k``, ``threshold`` and ``species_threshold`` have the length or thresholds with the best
-    sF1; ``conformal`` and ``miss_risk`` miss at most 1 - ``coverage`` of the observed species, on average or for 9 of
-    10 calibration sets; of the lists of ``false_risk``, at most 1 - ``coverage`` is not there, for 9 of 10."""
-    calibration: Literal["platt", "temperature", "isotonic", "frequency_class", "none"] = "platt"
-    """How each kind's logits are corrected on validation rows first: a slope and an intercept, a slope alone, any
-    rising line, or a slope and an intercept for each class of species by frequency. Of several kinds, the mean is
-    calibrated too."""
-
+    rule: Literal["expected_f1", "top_k", "threshold", "species_threshold", "conformal"] = "expected_f1"
+    """``expected_f1`` gives each survey the list with the highest expected F1; ``top_k``, ``threshold`` and
+    ``species_threshold`` have the length or thresholds with the best sF1; the lists of ``conformal`` miss at most
+    1 - ``coverage`` of the observed species on average."""
+    calibration: Literal["platt", "none"] = "platt"
+    """``platt`` corrects each kind's logits by a slope and an intercept that are fitted on held-out rows. Of several
+    kinds, the mean is calibrated too."""
     coverage: float = Field(0.9, gt=0, lt=1)
-    """The share that the rules ``conformal``, ``miss_risk`` and ``false_risk`` promise."""
-    macro_weight: float = Field(0.05, ge=0, allow_inf_nan=False)
-    """What macro F1 counts for in the rule ``expected_f1_macro``, sF1 being 1."""
+    """The share of the observed species that the rule ``conformal`` promises."""
+
+
+RULES_IN_WORDS = {
+    "expected_f1": "the list with the highest expected F1 under the calibrated probabilities, found exactly "
+    "(Ye et al. 2012; Dembczynski et al. 2013)",
+    "top_k": "the same number of most probable species for every plot",
+    "threshold": "every species above one threshold",
+    "species_threshold": "every species above a threshold of its own",
+    "conformal": "a conformal list, meant to hold {coverage:.0%} of the recorded species on average",
+}
+"""What a report says of each rule; the settings of the section are filled in."""

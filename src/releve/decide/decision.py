@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from releve.decide.calibration import Calibration, fit_calibration
 from releve.decide.config import DecideConfig
-from releve.decide.macro import MacroSetting
-from releve.decide.methods import CALIBRATIONS, AnyCalibration
 from releve.decide.pool import draw_out
-from releve.decide.rules import FITS, RULES, RuleOptions
+from releve.decide.rules import FITS, RULES
 from releve.decide.weights import fit_weights
 from releve.errors import TableError, pick
 from releve.lists import Lists
@@ -22,17 +20,17 @@ class KindDecision(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    calibration: AnyCalibration
+    calibration: Calibration
     share: float = 1.0
 
 
 class Decision(BaseModel):
-    """Calibration and share of each kind of member, and the rule with its setting, fitted on validation rows."""
+    """Calibration and share of each kind of member, and the rule with its setting, fitted on held-out rows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rule: str
-    setting: float | list[float] | MacroSetting | None
+    setting: float | list[float] | None
     kinds: dict[str, KindDecision]
 
     def calibrated(self, kind: str, logits: torch.Tensor) -> torch.Tensor:
@@ -50,10 +48,8 @@ class Decision(BaseModel):
         return pick(RULES, self.rule, what="rule")(probs, setting)
 
 
-def fit_decision(
-    logits: dict[str, torch.Tensor], truth: Lists, config: DecideConfig, *, counts_S: NDArray[np.int64] | None = None
-) -> Decision:
-    """Return the calibrations, the shares and the rule's setting that suit validation rows best.
+def fit_decision(logits: dict[str, torch.Tensor], truth: Lists, config: DecideConfig) -> Decision:
+    """Return the calibrations, the shares and the rule's setting that suit held-out rows best.
 
     Each kind of member is calibrated on its own before the kinds are averaged, by the weights of
     :func:`releve.decide.weights.fit_weights`; then :func:`releve.decide.pool.draw_out` makes their mean calibrated.
@@ -61,18 +57,16 @@ def fit_decision(
     Parameters
     ----------
     logits
-        By kind of member, (N, S) logits of validation rows, each by members that were not trained on it.
+        By kind of member, (N, S) logits of held-out rows, each by members that were not trained on it.
     truth
         Their observed sets.
     config
         The calibration and the rule.
-    counts_S
-        Training presences of each species, for ``frequency_class``; without them, presences on the validation rows.
 
     Raises
     ------
     TableError
-        If there are no validation rows, not as many logits as observed sets, or a logit is NaN.
+        If there are no held-out rows, not as many logits as observed sets, or a logit is NaN.
 
     Examples
     --------
@@ -83,23 +77,19 @@ def fit_decision(
     (1.0, [0])
     """
     _check_rows(logits, truth)
-    calibrate = CALIBRATIONS[config.calibration]
-    calibrations = [calibrate(values, truth, counts_S) for values in logits.values()]
+    fitted = config.calibration == "platt"
+    calibrations = [fit_calibration(values, truth) if fitted else Calibration() for values in logits.values()]
     shares = fit_weights(list(logits.values()), calibrations, truth).tolist()
-    if config.calibration != "none":
+    if fitted:
         calibrations = draw_out(list(logits.values()), calibrations, shares, truth)
     kinds = {
         kind: KindDecision(calibration=calibration, share=share)
         for kind, calibration, share in zip(logits, calibrations, shares, strict=True)
     }
     decision = Decision(rule=config.rule, setting=None, kinds=kinds)
-    options = RuleOptions(coverage=config.coverage, macro_weight=config.macro_weight)
-    setting = FITS[config.rule](decision.probs(logits), truth, options)
-    if isinstance(setting, np.ndarray):
-        return decision.model_copy(update={"setting": setting.tolist()})
-    if isinstance(setting, int | float):
-        setting = float(setting)
-    return decision.model_copy(update={"setting": setting})
+    setting = FITS[config.rule](decision.probs(logits), truth, config.coverage)
+    written = setting.tolist() if isinstance(setting, np.ndarray) else setting if setting is None else float(setting)
+    return decision.model_copy(update={"setting": written})
 
 
 def _check_rows(logits: dict[str, torch.Tensor], truth: Lists) -> None:

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from releve.decide.calibration import fit_calibration, to_logits
-from releve.decide.methods import AnyCalibration
+from releve.decide.calibration import Calibration, fit_calibration, to_logits
 from releve.decide.weights import SAMPLE_SURVEYS
 from releve.lists import Lists
 
@@ -23,12 +22,12 @@ SLOPES = (0.5, 2.0)
 
 def draw_out(
     logits: Sequence[np.ndarray | torch.Tensor],
-    calibrations: Sequence[AnyCalibration],
+    calibrations: Sequence[Calibration],
     shares: Sequence[float],
     truth: Lists,
     *,
     seed: int = 0,
-) -> list[AnyCalibration]:
+) -> list[Calibration]:
     """Return the K calibrations, each with the same slope and intercept more, so that their mean is calibrated.
 
     The mean of calibrated probabilities is timid wherever the kinds know different things: each holds back for what it

@@ -1,6 +1,6 @@
 """Rules that turn probabilities into species lists, and their settings fitted on validation surveys.
 
-A rule is ``rule(probs, setting) -> Lists``; ``FITS[name](probs, truth, options)`` finds the setting for
+A rule is ``rule(probs, setting) -> Lists``; ``FITS[name](probs, truth, coverage)`` finds the setting for
 ``RULES[name]``.
 """
 
@@ -10,30 +10,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
-from releve.decide.blocks import best_first, lists_of_pairs, map_blocks
-from releve.decide.conformal import false_risk_threshold, miss_rate_thresholds, miss_risk_threshold
+from releve.decide.blocks import best_first, check_rows, lists_of_pairs, map_blocks
+from releve.decide.conformal import miss_rate_threshold
 from releve.decide.expected_f1 import expected_f1_sets
 from releve.decide.grid import THRESHOLDS_G, binned_cells, counts_reached, log_odds, reached
-from releve.decide.macro import MacroSetting, expected_f1_macro_sets, fit_macro
-from releve.errors import ConfigError, TableError
+from releve.errors import ConfigError
 from releve.lists import Lists
 
 Probs = np.ndarray | torch.Tensor
-Setting = float | np.ndarray | MacroSetting | None
-
-
-@dataclass(frozen=True)
-class RuleOptions:
-    """What a fit is asked for: see :class:`releve.decide.config.DecideConfig`."""
-
-    coverage: float = 0.9
-    macro_weight: float = 0.05
-
 
 SHRINKAGE = 10.0
 """Observed presences at which a species' own threshold weighs as much as the global one."""
@@ -123,41 +113,12 @@ def threshold_sets(probs: Probs, threshold: float | np.ndarray, *, min_size: int
     return lists_of_pairs(map_blocks(work, probs, probs=True), len(probs))
 
 
-def _expected_f1(probs: Probs, setting: Setting = None) -> Lists:
-    """Return the lists with the highest expected F1; the rule has no setting."""
-    return expected_f1_sets(probs)
-
-
-def _top_k(probs: Probs, setting: Setting) -> Lists:
-    """Return the lists of the setting's length."""
-    return top_k_sets(probs, float(np.asarray(setting)))
-
-
-def _threshold(probs: Probs, setting: Setting) -> Lists:
-    """Return the lists over the setting's threshold or thresholds."""
-    return threshold_sets(probs, np.asarray(setting, dtype=np.float64))
-
-
-def _over_threshold(probs: Probs, setting: Setting) -> Lists:
-    """Return the lists over the setting's threshold, empty where no species is."""
-    return threshold_sets(probs, np.asarray(setting, dtype=np.float64), min_size=0)
-
-
-def _expected_f1_macro(probs: Probs, setting: Setting) -> Lists:
-    """Return the lists with the highest expected F1 of surveys and species together."""
-    assert isinstance(setting, MacroSetting)
-    return expected_f1_macro_sets(probs, setting)
-
-
-RULES: dict[str, Callable[[Probs, Setting], Lists]] = {
-    "expected_f1": _expected_f1,
-    "top_k": _top_k,
-    "threshold": _threshold,
-    "species_threshold": _threshold,
-    "expected_f1_macro": _expected_f1_macro,
-    "conformal": _over_threshold,
-    "miss_risk": _over_threshold,
-    "false_risk": _over_threshold,
+RULES: dict[str, Callable[[Probs, Any], Lists]] = {
+    "expected_f1": lambda probs, setting: expected_f1_sets(probs),
+    "top_k": top_k_sets,
+    "threshold": threshold_sets,
+    "species_threshold": threshold_sets,
+    "conformal": partial(threshold_sets, min_size=0),
 }
 
 
@@ -184,7 +145,7 @@ def fit_top_k(probs: Probs, truth: Lists) -> int:
     >>> fit_top_k(np.array([[0.9, 0.8, 0.1], [0.7, 0.2, 0.6]]), Lists.from_rows([[0, 1], [0, 2]]))
     2
     """
-    _check_rows(probs, truth)
+    check_rows(probs, truth)
     num_species = probs.shape[1]
     observed_N = truth.lengths()
     known = truth.to_csr(num_species)
@@ -232,7 +193,7 @@ def fit_threshold(probs: Probs, truth: Lists) -> float:
     >>> 0.3 < fit_threshold(probs, Lists.from_rows([[0, 1], [0, 2]])) < 0.6
     True
     """
-    _check_rows(probs, truth)
+    check_rows(probs, truth)
     known = truth.to_csr(probs.shape[1])
     observed_N = truth.lengths()
 
@@ -310,21 +271,10 @@ def _middle_of_best(f1_SG: np.ndarray) -> np.ndarray:
     return THRESHOLDS_G[(first_S + last_S + 1) // 2]
 
 
-def _check_rows(probs: Probs, truth: Lists) -> None:
-    if len(probs) != truth.num_surveys or not len(probs):
-        raise TableError(
-            f"{len(probs)} rows of probabilities for {truth.num_surveys} observed sets",
-            expected="the same surveys, one or more, in the same order",
-        )
-
-
-FITS: dict[str, Callable[[Probs, Lists, RuleOptions], Setting]] = {
-    "expected_f1": lambda probs, truth, options: None,
-    "top_k": lambda probs, truth, options: fit_top_k(probs, truth),
-    "threshold": lambda probs, truth, options: fit_threshold(probs, truth),
-    "species_threshold": lambda probs, truth, options: fit_species_thresholds(probs, truth),
-    "expected_f1_macro": lambda probs, truth, options: fit_macro(probs, options.macro_weight),
-    "conformal": lambda probs, truth, options: float(miss_rate_thresholds(probs, truth, options.coverage)[0]),
-    "miss_risk": lambda probs, truth, options: miss_risk_threshold(probs, truth, options.coverage),
-    "false_risk": lambda probs, truth, options: false_risk_threshold(probs, truth, options.coverage),
+FITS: dict[str, Callable[[Probs, Lists, float], float | np.ndarray | None]] = {
+    "expected_f1": lambda probs, truth, coverage: None,
+    "top_k": lambda probs, truth, coverage: fit_top_k(probs, truth),
+    "threshold": lambda probs, truth, coverage: fit_threshold(probs, truth),
+    "species_threshold": lambda probs, truth, coverage: fit_species_thresholds(probs, truth),
+    "conformal": miss_rate_threshold,
 }

@@ -11,7 +11,7 @@ import scipy.optimize
 import torch
 
 from releve.decide.blocks import map_blocks
-from releve.decide.methods import AnyCalibration
+from releve.decide.calibration import Calibration
 from releve.lists import Lists
 
 SAMPLE_SURVEYS = 20_000
@@ -26,7 +26,7 @@ SMALL = 0.01
 
 def fit_weights(
     logits: Sequence[np.ndarray | torch.Tensor],
-    calibrations: Sequence[AnyCalibration],
+    calibrations: Sequence[Calibration],
     truth: Lists,
     *,
     seed: int = 0,
@@ -84,7 +84,7 @@ def fit_weights(
 
 
 def _cells(
-    logits: Sequence[np.ndarray | torch.Tensor], calibrations: Sequence[AnyCalibration], truth: Lists, seed: int
+    logits: Sequence[np.ndarray | torch.Tensor], calibrations: Sequence[Calibration], truth: Lists, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return the K probabilities of presences and of likely absences, and the two moments of all other absences."""
     num_surveys, num_species = logits[0].shape

@@ -1,101 +1,116 @@
-"""Whether conformal lists keep their promise on held-out surveys, where, and what weights mend."""
+"""Whether conformal lists keep their promise on held-out surveys, and where."""
 
 # N surveys, S species
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from releve.decide.conformal import miss_rate_thresholds, row_threshold_sets
-from releve.decide.coverage import coverage_table
-from releve.decide.shift import shift_weights
+from releve.decide.config import DecideConfig
 from releve.errors import TableError
-from releve.evaluate.facts import standardised_covariates
+from releve.evaluate.held_out import decide_held_out
+from releve.evaluate.tables import mean_interval, scored, without_nan
 from releve.lists import Lists
 from releve.progress import console
-from releve.store.read import Store
 
-MIN_SURVEYS = 10
-"""Groups with fewer surveys are not weighted."""
+COVERAGE = 0.9
+"""Share of the observed species that conformal lists are to hold, whose coverage is reported."""
 
 
-def coverage_held_out(
-    store: Store,
-    rows: NDArray[np.int64],
-    probs: torch.Tensor | NDArray,
+def conformal_held_out(
+    logits: dict[str, torch.Tensor],
     truth: Lists,
     groups: list[NDArray[np.int64]],
-    groupings: dict[str, NDArray],
+    config: DecideConfig,
     *,
-    target: float,
-    blocks: NDArray[np.int64],
-    seed: int,
-) -> pl.DataFrame | None:
-    """Return how much of the observed species conformal lists hold, over all held-out surveys and by group.
+    coverage: float = COVERAGE,
+) -> Lists | None:
+    """Return conformal lists of held-out rows; calibration and threshold of a group are fitted on the others alone.
 
-    A survey's list is made by a threshold that was fitted on the other groups. Weighted, the surveys of the other
-    groups count as their environment is found in the survey's own group (:func:`releve.decide.shift.shift_weights`).
+    None where there are too few surveys to promise anything, which is said.
 
     Parameters
     ----------
-    store, rows
-        Where the environment of the surveys is.
-    probs
-        (N, S) calibrated probabilities.
+    logits
+        By kind of member, (N, S) logits.
     truth
         The N observed sets.
     groups
-        Positions of surveys that are decided by the others, as ``assessment_groups`` gives them.
-    groupings
-        By name, the group of each survey, such as its country.
-    target
+        Positions of the rows of each group.
+    config
+        The calibration.
+    coverage
         Share of the observed species that the lists are to hold on average.
-    blocks
-        (N,) spatial blocks, for the intervals.
-    seed
-        Of the weights and the intervals.
-
-    Returns
-    -------
-    polars.DataFrame | None
-        The columns of :func:`releve.decide.coverage.coverage_table`, ``target``, and ``weighted_coverage`` and
-        ``weighted_length``; None where there are too few surveys to promise anything, which is said.
     """
-    plain, weighted = [], []
-    everything = np.arange(len(rows))
+    promise = config.model_copy(update={"rule": "conformal", "coverage": coverage})
     try:
-        for group in groups:
-            others = np.setdiff1d(everything, group) if len(groups) > 1 else group
-            fitted = probs[others], truth.take(others)
-            threshold = miss_rate_thresholds(*fitted, target)
-            plain.append(_placed(row_threshold_sets(probs[group], threshold), group))
-            if min(len(others), len(group)) < MIN_SURVEYS:
-                weighted.append(plain[-1])
-                continue
-            here, there = standardised_covariates(store, rows[others], store, rows[group])
-            weights = shift_weights(here, there, seed=seed)
-            ours, theirs = weights.calibration_N, weights.target_M
-            thresholds = miss_rate_thresholds(*fitted, target, weights_N=ours, weights_M=theirs)
-            weighted.append(_placed(row_threshold_sets(probs[group], thresholds), group))
+        return decide_held_out(logits, truth, groups, promise)[1]
     except TableError as error:
         console.print(f"conformal lists are left out: {error}")
         return None
-    tables = [
-        coverage_table(_joined(parts, len(rows)), truth, groupings, blocks_N=blocks, seed=seed)
-        for parts in (plain, weighted)
-    ]
-    more = tables[1].select(weighted_coverage="coverage", weighted_length="mean_length")
-    first = tables[0].rename({"mean_length": "list_length"}).with_columns(target=pl.lit(target))
-    return pl.concat([first, more], how="horizontal")
 
 
-def _placed(lists: Lists, group: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
-    return group[lists.surveys()], lists.indices
+def coverage_table(
+    lists: Lists,
+    truth: Lists,
+    groupings: Mapping[str, NDArray],
+    *,
+    blocks: NDArray,
+    seed: int,
+    target: float = COVERAGE,
+) -> pl.DataFrame:
+    """Return how much of the observed species the lists hold, and how much of the lists is not there, by group.
 
+    Parameters
+    ----------
+    lists
+        N lists.
+    truth
+        The N observed sets. A species unknown to the model counts as missed.
+    groupings
+        By name of the grouping, such as ``country``, the group of each survey, (N,).
+    blocks
+        (N,) spatial block of each survey, drawn together by the bootstrap.
+    seed
+        Of the bootstrap.
+    target
+        What the lists promise, repeated beside what they hold.
 
-def _joined(parts: list[tuple[NDArray, NDArray]], num_surveys: int) -> Lists:
-    surveys, species = (np.concatenate(side) for side in zip(*parts, strict=True))
-    return Lists.from_pairs(surveys, species, num_surveys)
+    Returns
+    -------
+    polars.DataFrame
+        ``grouping, group, num_surveys, coverage, coverage_low, coverage_high, false_list_rate, false_list_rate_low,
+        false_list_rate_high, list_length, target``; first a row of all surveys, then each grouping's groups in order.
+        ``coverage`` is the mean share of the observed species that are listed, over the surveys that have some; the
+        false-list rate of an empty list is 0. The 95 % intervals are null in a group of one survey or block.
+
+    Examples
+    --------
+    >>> lists, truth = Lists.from_rows([[0, 1], [2], []]), Lists.from_rows([[0], [1, 2], [0]])
+    >>> countries = {"country": np.array(["A", "A", "B"])}
+    >>> table = coverage_table(lists, truth, countries, blocks=np.arange(3), seed=0)
+    >>> table.select("group", "num_surveys", "coverage", "false_list_rate", "list_length").rows()
+    [('all', 3, 0.5, 0.16666666666666666, 1.0), ('A', 2, 0.75, 0.25, 1.5), ('B', 1, 0.0, 0.0, 0.0)]
+    """
+    width = 1 + max(int(side.indices.max(initial=0)) for side in (lists, truth))
+    both_N = np.asarray(lists.to_csr(width).multiply(truth.to_csr(width)).sum(axis=1)).ravel()
+    listed_N, observed_N = lists.lengths(), truth.lengths()
+    covered_N = np.divide(both_N, observed_N, out=np.full(len(both_N), np.nan), where=observed_N > 0)
+    false_N = np.divide(listed_N - both_N, listed_N, out=np.zeros(len(both_N)), where=listed_N > 0)
+    parts = [("all", "all", np.arange(len(both_N)))]
+    for grouping, values in groupings.items():
+        parts += [(grouping, str(value), np.flatnonzero(values == value)) for value in np.unique(values)]
+    rows = []
+    for grouping, group, inside in parts:
+        row: dict[str, object] = {"grouping": grouping, "group": group, "num_surveys": len(inside)}
+        defined = inside[observed_N[inside] > 0]
+        for name, value_N, own in (("coverage", covered_N, defined), ("false_list_rate", false_N, inside)):
+            mean = float(value_N[own].mean()) if len(own) else None
+            row |= scored(name, mean, mean_interval(value_N[own], blocks[own], seed))
+        rows.append(row | {"list_length": float(listed_N[inside].mean()), "target": target})
+    return without_nan(pl.DataFrame(rows, infer_schema_length=None))

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from releve.config import Config
 from releve.evaluate import tables
-from releve.evaluate.coverage import coverage_held_out
+from releve.evaluate.coverage import coverage_table
 from releve.evaluate.entry import Entry, rank_row, rank_within_folds, score_model
 from releve.evaluate.facts import FoldFacts, bootstrap_blocks, measure_folds
-from releve.evaluate.held_out import assessment_groups, fold_designs, held_out_reference, predict_reference
+from releve.evaluate.held_out import fold_designs, held_out_reference, predict_reference
 from releve.evaluate.references import SAMPLED_REFERENCE_MODELS
 from releve.evaluate.references.design import Design
 from releve.lists import Lists
@@ -24,9 +24,6 @@ from releve.metrics.intervals import bootstrap_interval
 from releve.metrics.ranks import mean_defined
 from releve.progress import console
 from releve.store.read import Store
-
-COVERAGE = 0.9
-"""Share of the observed species that conformal lists are to hold, whose coverage is reported."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +55,7 @@ def evaluate_held_out(
     config: Config,
     *,
     seed: int,
+    promised: Lists | None = None,
 ) -> Evaluation:
     """Return the scores of held-out predictions, and of the reference models fitted on the same folds.
 
@@ -75,6 +73,8 @@ def evaluate_held_out(
         The recipe of the run: which reference models there are, and what they get as the run does.
     seed
         Seed of reference models and bootstrap.
+    promised
+        Conformal lists of the same rows, whose coverage is told.
 
     Raises
     ------
@@ -109,13 +109,9 @@ def evaluate_held_out(
         "folds": facts.table,
         "examples": tables.example_table(surveys, store.species_ids, probs, lists, truth),
     }
-    groups = assessment_groups(store, rows)
-    groupings = {"country": _named(surveys["country"]), "distance": tables.distance_classes(surveys)}
-    coverage = coverage_held_out(
-        store, rows, probs, truth, groups, groupings, target=COVERAGE, blocks=blocks, seed=seed
-    )
-    if coverage is not None:
-        everything["coverage"] = coverage
+    if promised is not None:
+        groupings = {"country": _named(surveys["country"]), "distance": tables.distance_classes(surveys)}
+        everything["coverage"] = coverage_table(promised, truth, groupings, blocks=blocks, seed=seed)
     return Evaluation(entries, surveys, species, model.cells.reliability(), everything)
 
 

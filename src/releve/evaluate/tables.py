@@ -93,10 +93,10 @@ def frequency_table(
         rows.append(
             {"group": name, "num_species": len(part), "num_present": len(present)}
             | {"num_true": int(observed.sum()), "num_predicted": int(listed.sum())}
-            | _scored("macro_f1", present["f1"].mean(), percentile_interval(macro[:, seen].mean(axis=1)))
+            | scored("macro_f1", present["f1"].mean(), percentile_interval(macro[:, seen].mean(axis=1)))
             | _ratio("precision", hits, listed, blocks, seed)
             | _ratio("recall", hits, observed, blocks, seed)
-            | _scored("auc", mean_defined(auc), _mean_interval(auc, np.arange(len(auc)), seed))
+            | scored("auc", mean_defined(auc), mean_interval(auc, np.arange(len(auc)), seed))
             | {key: part[key].mean() for key in ("average_precision", "boyce", "tss", "brier")}
             | {"ece": cells.ece(name), "calibration_slope": slope, "calibration_intercept": intercept}
         )
@@ -142,7 +142,7 @@ def group_table(
         row = {"group": name, "num_surveys": len(part), "num_blocks": len(np.unique(own))}
         row |= {"mean_observed": observed.mean(), "mean_predicted": listed.mean()}
         for key, value_N in values.items():
-            row |= _scored(key, value_N.mean(), _mean_interval(value_N, own, seed))
+            row |= scored(key, value_N.mean(), mean_interval(value_N, own, seed))
         rows.append(row | _ratio("micro_f1", 2 * hits, listed + observed, own, seed))
     return without_nan(pl.DataFrame(rows, infer_schema_length=None))
 
@@ -248,18 +248,20 @@ def _ratio(
     name: str, top: NDArray[np.int64], bottom: NDArray[np.int64], blocks: NDArray[np.int64], seed: int
 ) -> dict[str, float | None]:
     if not bottom.sum():
-        return _scored(name, None, (float("nan"), float("nan")))
+        return scored(name, None, (float("nan"), float("nan")))
     interval = ratio_interval(top, bottom, blocks, np.random.default_rng(seed))
-    return _scored(name, top.sum() / bottom.sum(), interval)
+    return scored(name, top.sum() / bottom.sum(), interval)
 
 
-def _mean_interval(values: NDArray, blocks: NDArray, seed: int) -> tuple[float, float]:
+def mean_interval(values: NDArray, blocks: NDArray, seed: int) -> tuple[float, float]:
+    """Return the 95 % interval of a mean by a bootstrap over blocks; NaN for no values."""
     if not len(values):
         return float("nan"), float("nan")
     return bootstrap_interval(values, blocks, np.random.default_rng(seed))
 
 
-def _scored(name: str, value: object, interval: tuple[float, float]) -> dict[str, float | None]:
+def scored(name: str, value: object, interval: tuple[float, float]) -> dict[str, float | None]:
+    """Return a score and its interval, as columns of a table."""
     number = None if value is None else float(value)  # type: ignore[arg-type]
     return {name: number, f"{name}_low": interval[0], f"{name}_high": interval[1]}
 

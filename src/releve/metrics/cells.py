@@ -123,7 +123,7 @@ class CellScores:
         if not present_M.any() or used.sum() < 2:
             return float("nan"), float("nan")
         centres = -LIMIT + (np.arange(NUM_BINS) + 0.5) * BIN_WIDTH
-        return _fit_line(centres[used], count_M[used], present_M[used])
+        return fit_line(centres[used], count_M[used], present_M[used])
 
     def _species(self, name: str) -> np.ndarray:
         if name == "all":
@@ -249,10 +249,11 @@ def _bad_probs(block_BS: np.ndarray, first: int) -> TableError:
     )
 
 
-def _fit_line(logit_M: np.ndarray, count_M: np.ndarray, present_M: np.ndarray) -> tuple[float, float]:
-    """Return slope and intercept of the binned logistic model by Newton's method with step halving.
+def fit_line(logit_M: np.ndarray, count_M: np.ndarray, present_M: np.ndarray) -> tuple[float, float]:
+    """Return slope and intercept of the logistic model of binned cells by Newton's method with step halving.
 
-    A Gaussian prior worth a thousandth of a cell keeps them finite where presences and absences are separable.
+    Bins have a logit, a number of cells and a number of cells that are present; the model is logit P = slope x logit +
+    intercept. A Gaussian prior worth a thousandth of a cell keeps them finite where the cells are separable.
     """
     design_M2 = np.stack([logit_M, np.ones_like(logit_M)], axis=1)
     start = np.array([1.0, 0.0])

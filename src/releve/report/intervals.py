@@ -30,7 +30,6 @@ NAMES = {
     "boyce": "Boyce",
     "tss": "TSS",
     "coverage": "coverage",
-    "weighted_coverage": "weighted",
     "list_length": "species listed",
     "false_list_rate": "wrong in list",
     "slope": "slope",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from releve.decide.config import RULES_IN_WORDS
 from releve.evaluate.facts import BOOTSTRAP_BLOCK_KM
 from releve.report.facts import Facts
 from releve.report.page import format_count, format_interval, format_score, is_number
@@ -57,29 +58,6 @@ GROUPINGS = {
     "grid": "square cells",
     "radius": "clusters",
     "patch": "cells as large as a satellite patch",
-}
-EXPECTED_F1 = (
-    "the list with the highest expected F1 under the calibrated probabilities, found exactly (Ye et al. 2012; "
-    "Dembczynski et al. 2013)"
-)
-RULES = {
-    "expected_f1": EXPECTED_F1,
-    "expected_f1_macro": EXPECTED_F1 + ", with rare species added for macro F1 (weight {macro_weight:g})",
-    "top_k": "the same number of most probable species for every plot",
-    "threshold": "every species above one threshold",
-    "species_threshold": "every species above a threshold of its own",
-    "conformal": "a conformal list, meant to hold {coverage:.0%} of the recorded species on average",
-    "miss_risk": "a risk-controlled list, meant to hold {coverage:.0%} of the recorded species for 9 of 10 sets of "
-    "calibration plots",
-    "false_risk": "a risk-controlled list, of whose species {coverage:.0%} are meant to be recorded, for 9 of 10 sets "
-    "of calibration plots",
-}
-"""List rules, with the settings of the recipe's ``decide`` section."""
-CALIBRATIONS = {
-    "temperature": "temperature scaling (Guo et al. 2017)",
-    "platt": "Platt scaling, a slope and an intercept of the logits (Platt 1999)",
-    "isotonic": "centred isotonic regression (Zadrozny & Elkan 2002; Oron & Flournoy 2017)",
-    "frequency_class": "Platt scaling for each class of species by frequency, shrunken to that of all species",
 }
 
 
@@ -337,13 +315,11 @@ def _held_out(facts: Facts) -> str:
 
 def describe_decision(facts: Facts) -> str:
     """Return how logits become probabilities and lists."""
-    decide = facts.config.decide.model_dump()
-    kind = str(decide.get("calibration", "platt"))
-    if kind == "none":
+    if facts.config.decide.calibration == "none":
         text = "Probabilities were not calibrated."
     else:
-        words = CALIBRATIONS.get(kind, f"the method {kind!r}")
-        text = f"Logits of held-out plots were calibrated by {words}, for each kind of model on its own"
+        text = "Logits of held-out plots were calibrated by Platt scaling, a slope and an intercept of the logits "
+        text += "(Platt 1999), for each kind of model on its own"
         drawn = "; one slope and intercept more, the same for all, make their mean calibrated"
         text += f"{drawn if len(facts.decision.get('kinds', {})) > 1 else ''}."
     text += f" The predicted list of a plot is {describe_rule(facts)}."
@@ -354,7 +330,7 @@ def describe_rule(facts: Facts) -> str:
     """Return what the predicted list of a plot is."""
     decide = facts.config.decide.model_dump()
     rule = str(facts.decision.get("rule", decide["rule"]))
-    return RULES.get(rule, f"made by the rule {rule!r}").format(**decide).replace("%", " %")
+    return RULES_IN_WORDS[rule].format(**decide).replace("%", " %")
 
 
 def describe_scores(facts: Facts) -> str:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import releve
 
 ORDER = [
@@ -53,6 +55,44 @@ def test_every_part_has_its_place_and_imports_only_what_comes_before() -> None:
         if ORDER.index(other) > ORDER.index(part_of(module_of(file)))
     ]
     assert not wrong
+
+
+HEAVY = {"torch", "polars", "numpy", "scipy", "sklearn", "matplotlib", "timm", "torchvision", "rasterio"}
+SHOW = "; print('MODULES', *sorted({name.partition('.')[0] for name in sys.modules}))"
+
+
+def modules_after(code: str) -> set[str]:
+    """Return the packages that a new process has imported after some code."""
+    done = subprocess.run([sys.executable, "-c", f"import sys; {code}{SHOW}"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.partition("MODULES")[2].split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["run", "missing.toml", "--data", ".", "--out", "x"],
+        ["run", "missing.toml", "--data", "missing", "--out", "x"],
+        ["train", "missing.toml", "--store", "missing", "--out", "x"],
+        ["prepare", "missing.toml", "--data", ".", "--out", "x"],
+        ["evaluate", "missing"],
+        ["predict", "missing", "--data", ".", "--out", "x"],
+        ["compare", "missing", "missing"],
+        ["score", "missing.csv", "missing.csv"],
+        ["check", "missing"],
+    ],
+)
+def test_help_and_what_is_missing_are_said_before_anything_heavy_is_imported(arguments: list[str]) -> None:
+    """Each of these packages takes between .2 and 10 seconds."""
+    code = f"import atexit; from releve.cli import main; sys.argv = ['releve', *{arguments}]\ntry: main()\n"
+    code += "except SystemExit as error: assert (error.code or 0) == (0 if '--help' in sys.argv else 2)\n"
+    assert not modules_after(code + "_ = 0") & HEAVY
+
+
+def test_training_on_tables_imports_no_imagery_figures_or_reference_models() -> None:
+    found = modules_after("import releve.pipeline, releve.runs.estimate")
+    assert not found & {"sklearn", "matplotlib", "timm", "torchvision", "jinja2"} and "torch" in found
 
 
 def test_a_recipe_is_read_without_anything_heavy() -> None:

@@ -32,8 +32,37 @@ Start with `releve demo`, or on your own copy of a release: `releve check RELEAS
 `releve run RECIPE --data RELEASE --out RUN`. Recipes are TOML files; see `recipes/`.""",
 )
 
+
+def _found(what: str, marker: str = "") -> Any:
+    """Return a check of a path that says what is missing before anything heavy is imported.
+
+    Parameters
+    ----------
+    what
+        What the path should be, in words.
+    marker
+        A file that only such a folder holds.
+    """
+
+    def check(paths: Any) -> Any:
+        for path in paths if isinstance(paths, list) else [paths] if paths is not None else []:
+            if not path.exists() and not path.with_name(path.name + ".part").exists():
+                raise RunError(f"{path} does not exist", expected=what, action="Check the path")
+            if path.is_dir() and marker and not (path / marker).is_file():
+                raise RunError(f"{path} is not {what}: it has no {marker}")
+        return paths
+
+    return check
+
+
+A_RELEASE, A_RUN = "the folder of a release", "a run, as releve train makes it"
+A_STORE = "a store, as releve prepare makes it"
 Recipe = Annotated[Path, typer.Argument(help="TOML file that describes the run, such as recipes/pa.toml")]
-Data = Annotated[Path, typer.Option("--data", help="Folder of an official release")]
+Data = Annotated[Path, typer.Option("--data", help="Folder of an official release", callback=_found(A_RELEASE))]
+Run = Annotated[Path, typer.Argument(help="Run made by releve train", callback=_found(A_RUN, "run.json"))]
+StoreFolder = Annotated[
+    Path, typer.Option("--store", help="Store made by releve prepare", callback=_found(A_STORE, "manifest.json"))
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier call wrote")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped")]
@@ -124,7 +153,7 @@ def simulate(
 
 @app.command()
 def check(
-    release: Annotated[Path, typer.Argument(help="Folder of an official release")],
+    release: Annotated[Path, typer.Argument(help="Folder of an official release", callback=_found(A_RELEASE))],
     as_json: AsJson = False,
 ) -> None:
     """Look through a release: what is present, missing, corrupt or suspicious, for each split and modality.
@@ -155,16 +184,18 @@ def prepare(
 
     A call that was killed goes on where it stopped, and ends with the same bytes.
     """
-    from releve import pipeline
     from releve.config import load_config
 
-    store = pipeline.prepare(load_config(recipe, settings), data, out, seed=seed, overwrite=overwrite)
+    config = load_config(recipe, settings)
+    from releve import pipeline
+
+    store = pipeline.prepare(config, data, out, seed=seed, overwrite=overwrite)
     _print_store(store)
 
 
 @app.command()
 def group(
-    data: Annotated[Path, typer.Argument(help="Folder of an official release")],
+    data: Annotated[Path, typer.Argument(help="Folder of an official release", callback=_found(A_RELEASE))],
     out: Annotated[Path, typer.Option("--out", help="Folder for the tables and diagnostics")],
     split: Annotated[str, typer.Option("--split", help="Split of presence-only records")] = "po",
     recipe: Annotated[Path | None, typer.Option("--recipe", help="Recipe with sections clean and pseudoplots")] = None,
@@ -177,7 +208,6 @@ def group(
     Writes OUT/pseudoplots.parquet, species.parquet, members.parquet, the counts of what was flagged and dropped, and
     diagnostics. `releve prepare` does the same inside when a recipe names `data.records`.
     """
-    from releve import pipeline
     from releve.config import apply_override, load_config, make_config
 
     if recipe is None:
@@ -187,13 +217,15 @@ def group(
         config = make_config(content, origin="--set")
     else:
         config = load_config(recipe, settings)
+    from releve import pipeline
+
     print(pipeline.group(config, data, split, out, seed=seed, overwrite=overwrite) / "diagnostics.png")
 
 
 @app.command()
 def train(
     recipe: Recipe,
-    store: Annotated[Path, typer.Option("--store", help="Store made by releve prepare")],
+    store: StoreFolder,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run")],
     resume: Resume = False,
     seed: Seed = 0,
@@ -207,13 +239,14 @@ def train(
 
     On several GPUs or machines: `torchrun --nproc-per-node 2 -m releve train ...`; the processes share every step.
     """
-    from releve import pipeline
     from releve.config import load_config
+
+    config = load_config(recipe, settings)
+    from releve import pipeline
     from releve.runs.estimate import estimate_training
     from releve.store.read import open_store
     from releve.train.processes import joined_processes, rank, wanted_ranks
 
-    config = load_config(recipe, settings)
     if dry_run and wanted_ranks() > 1:
         raise RunError("--dry-run by several processes", action="Start it without torchrun")
     if dry_run:
@@ -233,7 +266,7 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run made by releve train")],
+    run: Run,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of intervals and reference models")] = None,
     settings: Settings = None,
     as_json: AsJson = False,
@@ -253,7 +286,7 @@ def evaluate(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="Run or ensemble that was evaluated")]) -> None:
+def report(run: Run) -> None:
     """Write the report of a run again, without evaluating again.
 
     RUN/report.html is one page for the screen, the phone and paper; beside it the ODMAP protocol (odmap.csv, .html), a
@@ -268,8 +301,15 @@ def report(run: Annotated[Path, typer.Argument(help="Run or ensemble that was ev
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run made by releve train")],
-    data: Annotated[Path, typer.Option("--data", help="A release, or a CSV / parquet table with surveyId, lon, lat")],
+    run: Run,
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data",
+            help="A release, or a CSV / parquet table with surveyId, lon, lat",
+            callback=_found("a release or a table"),
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="CSV file: surveyId,predictions")],
     split: Annotated[str, typer.Option("--split", help="Split of the release; not used for a table")] = "test",
     probabilities: Annotated[
@@ -307,17 +347,24 @@ def run(
 
     The store is kept in OUT/store. A run that was stopped goes on with --resume.
     """
-    from releve import pipeline
     from releve.config import load_config
 
-    evaluation = pipeline.run(load_config(recipe, settings), data, out, seed=seed, resume=resume, overwrite=overwrite)
+    config = load_config(recipe, settings)
+    from releve import pipeline
+
+    evaluation = pipeline.run(config, data, out, seed=seed, resume=resume, overwrite=overwrite)
     _print_scores(evaluation.table().to_dicts())
 
 
 @app.command()
 def score(
-    predictions: Annotated[Path, typer.Argument(help="CSV file: surveyId,predictions")],
-    solution: Annotated[Path, typer.Argument(help="CSV file: surveyId,target_species_ids")],
+    predictions: Annotated[
+        Path, typer.Argument(help="CSV file: surveyId,predictions", callback=_found("a table of lists"))
+    ],
+    solution: Annotated[
+        Path,
+        typer.Argument(help="CSV file: surveyId,target_species_ids", callback=_found("a table of species")),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Score a submission against a solution: sets of species, a missing survey scores 0."""
@@ -334,7 +381,12 @@ def score(
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Evaluated runs; the others are compared with the first")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Evaluated runs; the others are compared with the first", callback=_found(A_RUN, "run.json")
+        ),
+    ],
     solution: Annotated[
         Path | None, typer.Option("--solution", help="CSV file: surveyId,target_species_ids of the test split")
     ] = None,
@@ -360,7 +412,9 @@ def compare(
 
 @app.command()
 def ensemble(
-    runs: Annotated[list[Path], typer.Argument(help="Two or more runs on one release")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Two or more runs on one release", callback=_found(A_RUN, "run.json"))
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder of the ensemble")],
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -383,7 +437,7 @@ def ensemble(
 @app.command()
 def select(
     recipe: Recipe,
-    store: Annotated[Path, typer.Option("--store", help="Store made by releve prepare")],
+    store: StoreFolder,
     trials: Annotated[
         list[str],
         typer.Option("--try", metavar="SECTION.FIELD=A,B", help="Values to try; all combinations if repeated"),
@@ -400,12 +454,14 @@ def select(
     Random cross-validation is shown beside as a warning: it flatters models that remember places.
     """
     from releve.config import load_config
+
+    config = load_config(recipe, settings)
     from releve.evaluate.select import select_settings
     from releve.files import write_text
     from releve.runs.claim import check_store_matches
     from releve.store.read import open_store
 
-    config, opened = load_config(recipe, settings), open_store(store)
+    opened = open_store(store)
     check_store_matches(config, opened)
     table = select_settings(config, opened, trials, num_folds=folds, seed=seed)
     if out is not None:
@@ -422,7 +478,12 @@ app.add_typer(benchmark, name="benchmark")
 
 @benchmark.command()
 def nceas(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the regions' tables, at any depth")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Folder with the regions' tables, at any depth", callback=_found("a folder of regions")
+        ),
+    ],
     as_json: AsJson = False,
     buffer_km: Annotated[
         float, typer.Option("--buffer-km", help="Leave out presence-only sites nearer than this to any plot")

@@ -7,22 +7,17 @@ import time
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from releve.config import Config
 from releve.decide.decision import fit_decision
 from releve.errors import RunError
-from releve.evaluate.coverage import conformal_held_out
-from releve.evaluate.evaluation import Evaluation, evaluate_held_out
-from releve.evaluate.held_out import assessment_groups, decide_held_out
 from releve.files import atomic_path, file_sha256, make_way, write_json, write_parquet, write_text
 from releve.ingest.release import open_release
 from releve.predict.tables import Predicted, store_for_prediction, write_predictions
 from releve.prepare.contents import read_release
-from releve.prepare.pseudoplots.diagnostics import describe, draw_diagnostics
 from releve.prepare.records import prepare_records
 from releve.progress import console, progress_bar
-from releve.report.write import write_report
 from releve.runs.claim import check_store_matches, claim_folder, identity_of, refuse_folder, store_path_from
 from releve.runs.folder import Run, open_run
 from releve.runs.predict import predict_held_out
@@ -33,6 +28,9 @@ from releve.train.loop import train_member
 from releve.train.members import Member, plan_members, train_forest
 from releve.train.processes import on_first
 from releve.train.trouble import out_of_memory_explained
+
+if TYPE_CHECKING:
+    from releve.evaluate.evaluation import Evaluation
 
 
 def prepare(config: Config, data: Path, out: Path, *, seed: int = 0, overwrite: bool = False) -> Store:
@@ -63,6 +61,8 @@ def group(config: Config, data: Path, split: str, out: Path, *, seed: int = 0, o
     which record went where, ``flagged.csv`` and ``dropped.csv`` count by publisher, ``diagnostics.json`` and ``.png``
     show richness before and after, effort and trust.
     """
+    from releve.prepare.pseudoplots.diagnostics import describe, draw_diagnostics
+
     started = time.monotonic()
     make_way(out, "group", overwrite=overwrite)
     made = prepare_records(open_release(data), split, config.clean, config.pseudoplots, seed=seed)
@@ -173,6 +173,11 @@ def mean_best_epochs(out: Path, plan: list[Member], config: Config) -> int:
 
 def evaluate(run: Run) -> Evaluation:
     """Score a run on its held-out folds; write the tables to ``RUN/evaluation``, and the report."""
+    from releve.evaluate.coverage import conformal_held_out
+    from releve.evaluate.evaluation import evaluate_held_out
+    from releve.evaluate.held_out import assessment_groups, decide_held_out
+    from releve.report.write import write_report
+
     started = time.monotonic()
     rows, logits = predict_held_out(run)
     truth, groups = run.store.labels.take(rows), assessment_groups(run.store, rows)

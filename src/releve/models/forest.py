@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.decomposition import TruncatedSVD
-from sklearn.ensemble import ExtraTreesRegressor
 from torch import Tensor, nn
 
 from releve.data.batch import Batch
@@ -157,6 +155,9 @@ def fit_forest(
     ConfigError
         If the model has no table modality.
     """
+    from sklearn.decomposition import TruncatedSVD  # two seconds that only forests are worth
+    from sklearn.ensemble import ExtraTreesRegressor
+
     if not statistics.tables:
         raise ConfigError(
             "a forest needs tables, and model.modalities has none of them",

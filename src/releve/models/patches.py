@@ -7,7 +7,6 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
-import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -121,6 +120,8 @@ def make_backbone(name: str, num_bands: int, pretrained: str | None) -> nn.Modul
     ConfigError
         If timm does not know the name, or the weights cannot be had or do not fit.
     """
+    import timm  # with torchvision, seconds that only patches are worth
+
     if not timm.is_model(name):
         close = timm.list_models(f"{name[:6]}*")[:5]
         raise ConfigError(f"timm has no model {name!r}", expected=f"a timm model name, such as {close or 'resnet18'}")

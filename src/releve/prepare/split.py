@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
-from sklearn.cluster import KMeans
 
 from releve.errors import ReleveError
 from releve.geo import block_ids, nearest_km, unit_vectors
@@ -182,6 +181,8 @@ def _cluster(
     covariates_NK: NDArray[np.floating], fitted: NDArray[np.bool_], num_clusters: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Return the cluster of each row, by k-means on the standardised covariates of the fitted rows."""
+    from sklearn.cluster import KMeans
+
     values_NK = covariates_NK.astype(np.float64)
     known_NK = np.where(np.isfinite(values_NK), values_NK, np.nan)
     used = np.isfinite(known_NK[fitted]).any(axis=0)

@@ -17,6 +17,8 @@ from pathlib import Path
 SERVER = """
 import json, os, sys
 import releve.cli, releve.pipeline, releve.store.write
+import releve.evaluate.evaluation, releve.report.write, releve.runs.ensemble  # what commands import when they need it
+import sklearn.decomposition, sklearn.ensemble
 for line in sys.stdin:
     job = json.loads(line)
     if "wait" in job:

@@ -170,7 +170,7 @@ def test_score_takes_a_submission_as_solution_and_prints_a_table(commands: Comma
         ("surveyId,predictions\n1,10\n1,11\n", "more than one row"),
         ("surveyId,predictions\n1,10;11\n", "no integers"),
         ("survey,species\n1,10\n", "has the columns"),
-        (None, "there is no file"),
+        (None, "does not exist"),
     ],
 )
 def test_score_refuses_bad_files(predictions: str | None, message: str, commands: Commands, tmp_path: Path) -> None:

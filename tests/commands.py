@@ -13,6 +13,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SERVER = """
 import json, os, sys
@@ -59,6 +60,17 @@ class Done:
     code: int
     stdout: str
     stderr: str
+
+
+def strict_json(text: str) -> dict[str, Any]:
+    """Return what a command printed with --json: one object, without the NaN and Infinity that JSON does not have."""
+
+    def refuse(token: str) -> None:
+        raise ValueError(f"{token} is no JSON")
+
+    content = json.loads(text, parse_constant=refuse)
+    assert isinstance(content, dict)
+    return content
 
 
 class Commands:

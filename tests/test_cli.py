@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 import os
 import random
@@ -13,12 +14,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
-from commands import Commands
+from commands import Commands, strict_json
 from ingest.fakes import write_release, write_text
 from releases import SPECIES
+from releve import cli
+from scored import write_run
 
 NAMES = ("demo", "simulate", "check", "prepare", "train", "evaluate", "predict", "run", "score")
 RECIPE = """\
@@ -125,7 +129,7 @@ def test_two_processes_of_the_command_make_a_run_like_any_other(
     assert again.returncode != 0 and again.stderr.count("holds a run. Use --resume") == 1
     evaluated = commands.run("evaluate", tmp_path / "two", "--json")
     assert evaluated.code == 0, evaluated.stderr
-    two = json.loads(evaluated.stdout)[0]["sample_f1"]
+    two = strict_json(evaluated.stdout)["models"][0]["sample_f1"]
     one = json.loads((made[0] / "evaluation/scores.json").read_text())[0]["sample_f1"]
     assert two == pytest.approx(one, abs=0.05)  # dropout differs
 
@@ -145,8 +149,8 @@ def test_score_prints_one_object_worked_out_by_hand_without_torch(tmp_path: Path
     (tmp_path / "p.csv").write_text(PREDICTIONS)
     (tmp_path / "s.csv").write_text(SOLUTION)
     done = releve("score", tmp_path / "p.csv", tmp_path / "s.csv", "--json")
-    assert done.returncode == 0 and done.stderr == "" and done.stdout.count("\n") == 1
-    scores = json.loads(done.stdout)
+    assert done.returncode == 0 and done.stderr == ""
+    scores = strict_json(done.stdout)
     assert list(scores) == ["sample_f1", "micro_f1", "macro_f1", "precision", "recall", "num_surveys"]
     assert scores["sample_f1"] == pytest.approx(0.35) and scores["num_surveys"] == 4
     assert scores["micro_f1"] == pytest.approx(0.4)
@@ -200,7 +204,38 @@ def test_check_exits_with_0_1_or_2(commands: Commands, tmp_path: Path) -> None:
 
 def test_check_as_json_is_one_object(commands: Commands, labelled_release: Path) -> None:
     done = commands.run("check", labelled_release, "--json")
-    assert done.code == 0 and isinstance(json.loads(done.stdout), dict)
+    assert done.code == 0 and strict_json(done.stdout)["layout"]
+
+
+def test_every_command_that_prints_json_is_read_by_a_strict_parser_in_a_test() -> None:
+    """The others of these commands: ``compare`` and ``select`` in test_records.py, ``nceas`` in test_command.py."""
+    groups = [cli.app, *(group.typer_instance for group in cli.app.registered_groups)]
+    callbacks = [command.callback for group in groups if group for command in group.registered_commands]
+    having = {call.__name__ for call in callbacks if call and "as_json" in inspect.signature(call).parameters}
+    assert having == {"check", "evaluate", "score", "compare", "select", "nceas"}
+
+
+def test_what_is_not_defined_is_null_in_json(commands: Commands, tmp_path: Path) -> None:
+    """Plots of one block have no interval; the gain of a run over itself is no gain."""
+    paths = [write_run(tmp_path / name, np.array([0.2, 0.4])) for name in ("a", "b")]
+    done = commands.run("compare", *paths, "--json")
+    assert done.code == 0, done.stderr
+    rows = strict_json(done.stdout)["runs"]
+    assert [row["sample_f1"] for row in rows] == pytest.approx([0.3, 0.3])
+    assert [(row["sample_f1_low"], row["gain_high"]) for row in rows] == [(None, None)] * 2
+
+
+def test_names_of_files_stay_whole_in_tables(commands: Commands, tmp_path: Path) -> None:
+    name = "predictions_of_the_second_run_with_forests_and_series_" * 2
+    (tmp_path / f"{name}.csv").write_text(PREDICTIONS)
+    done = commands.run("score", tmp_path / f"{name}.csv", tmp_path / f"{name}.csv")
+    assert f"{name}.csv against {name}.csv\n" in done.stdout
+    paths = [write_run(tmp_path / f"{name}{end}", np.linspace(0, 1, 8)) for end in "ab"]
+    done = commands.run("compare", *paths)
+    assert done.code == 0, done.stderr
+    for end in "ab":
+        line = next(line for line in done.stdout.splitlines() if f"{name}{end} " in line)
+        assert ".500" in line
 
 
 # ---- from files to lists ---------------------------------------------------------------------------------
@@ -309,7 +344,7 @@ def test_only_what_is_free_in_a_run_can_be_set(
     shutil.copytree(made[0], tmp_path / "run")
     done = commands.run("evaluate", tmp_path / "run", "--set", "evaluate.references=[]", "--seed", 5, "--json")
     assert done.code == 0, done.stderr
-    assert [row["model"] for row in json.loads(done.stdout)] == ["tiny"]
+    assert [row["model"] for row in strict_json(done.stdout)["models"]] == ["tiny"]
 
 
 def test_train_refuses_the_store_of_another_recipe(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import sys
 import time
@@ -165,7 +165,7 @@ def check(
 
     inventory = check_release(open_release(release))
     if as_json:
-        print(json.dumps(inventory.to_dict(), indent=1))
+        _print_json(inventory.to_dict())
     else:
         Console().print(render_inventory(inventory))
     raise typer.Exit(1 if inventory.breaks_run else 0)
@@ -280,7 +280,7 @@ def evaluate(
 
     evaluation = pipeline.evaluate(_open_run(run, settings, ("evaluate.*", "train.device", "data.num_workers"), seed))
     if as_json:
-        print(json.dumps(evaluation.table().to_dicts(), indent=1))
+        _print_json({"models": evaluation.tables["scores"].to_dicts()})
     else:
         _print_scores(evaluation.table().to_dicts())
 
@@ -374,7 +374,7 @@ def score(
     names = ("sample_f1", "micro_f1", "macro_f1", "precision", "recall", "num_surveys")
     chosen = {name: scores[name] for name in names}
     if as_json:
-        print(json.dumps(chosen))
+        _print_json(chosen)
     else:
         _print_facts(f"{predictions.name} against {solution.name}", chosen)
 
@@ -405,7 +405,7 @@ def compare(
     if out is not None:
         write_text(out, table.write_csv())
     if as_json:
-        print(json.dumps(table.to_dicts(), indent=1))
+        _print_json({"runs": table.to_dicts()})
     else:
         _print_comparison(table.to_dicts())
 
@@ -467,9 +467,9 @@ def select(
     if out is not None:
         write_text(out, table.write_csv())
     if as_json:
-        print(json.dumps(table.to_dicts(), indent=1))
+        _print_json({"candidates": table.to_dicts()})
     else:
-        _print_table(table.to_dicts(), "Spatial cross-validation, the best first")
+        _print_rows("Spatial cross-validation, the best first", table.columns, [list(row) for row in table.rows()])
 
 
 benchmark = typer.Typer(no_args_is_help=True, help="Score Relevé on public benchmarks, beside reference models.")
@@ -515,18 +515,13 @@ def nceas(
     if out is not None:
         write_results(result, out)
     if as_json:
-        print(json.dumps(result.to_dict(), indent=1))
+        _print_json(result.to_dict())
         return
     for title, rows in {
         "All species, on independent plots": overall_rows(result),
         "AUC (average precision) by region (number of species)": region_rows(result),
     }.items():
-        table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-        for name in rows[0]:
-            table.add_column(name, justify="left" if name in ("method", "region") else "right")
-        for row in rows:
-            table.add_row(*row.values())
-        Console().print(table)
+        _print_rows(title, list(rows[0]), [list(row.values()) for row in rows])
     for name, lines in result.notes.items():
         for line in lines:
             console.print(f"{name}: {line}", highlight=False)
@@ -567,11 +562,47 @@ def _checked(model: Any, content: dict[str, Any], settings: list[str] | None) ->
         raise ConfigError("; ".join(explain(item, model) for item in error.errors())) from error
 
 
+def _print_json(content: dict[str, Any]) -> None:
+    """Print one object, in which what is not defined is null."""
+    from releve.files import json_text
+
+    print(json_text(content))
+
+
 def _print_facts(title: str, facts: dict[str, Any]) -> None:
-    table = Table(title=title, show_header=False)
+    table = Table(show_header=False)
     for name, value in facts.items():
-        table.add_row(name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else f"{value}")
-    Console().print(table)
+        table.add_row(name.replace("_", " "), _told(value, digits=4))
+    _print_titled(title, table)
+
+
+def _print_rows(title: str, head: list[str], rows: list[list[Any]]) -> None:
+    """Print a table whose first column are names: they stay whole, however long."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for i, name in enumerate(head):
+        table.add_column(name, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*(_told(value) for value in row))
+    _print_titled(title, table)
+
+
+def _print_titled(title: str, table: Table) -> None:
+    """Print a title and a table that is as wide as it must be: no name of a file is broken in its middle."""
+    from rich.measure import Measurement
+
+    console = Console()
+    console.print(Text(title, style="italic"), soft_wrap=True)
+    width = max(console.width, Measurement.get(console, console.options.update(width=9999), table).maximum)
+    Console(width=width).print(table)
+
+
+def _told(value: Any, digits: int = 3) -> str:
+    """Return a value as people read it: a number with some decimals, a dash where there is none."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "\N{EN DASH}"
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.{digits}f}" if digits > 3 else _short(value)
 
 
 def _print_store(store: Any) -> None:
@@ -593,58 +624,41 @@ def _print_store(store: Any) -> None:
 
 
 def _print_scores(rows: list[dict[str, Any]]) -> None:
-    """Print one line a model in 80 columns; the file of scores holds more numbers with more digits."""
-    shown = {
-        "model": "model",
-        "sample_f1": "sF1",
-        "interval": "95 %",
-        "micro_f1": "micro",
-        "macro_f1": "macro",
-        "precision": "prec.",
-        "recall": "recall",
-        "auc_macro": "AUC",
-    }
-    table = Table(title="F1 and more on held-out spatial blocks", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for title in shown.values():
-        first = title == "model"
-        table.add_column(title, justify="left" if first else "right", overflow="fold", no_wrap=not first)
+    """Print one line a model; the file of scores holds more numbers with more digits."""
+    names = {"sample_f1": "sF1", "interval": "95 %", "gain": "gain of the run", "macro_f1": "macro", "auc_macro": "AUC"}
+    shown = []
     for row in rows:
-        row = row | {"interval": f"{_short(row['sample_f1_low'])}\N{EN DASH}{_short(row['sample_f1_high'])}"}
-        table.add_row(*(_short(row[name]) if isinstance(row[name], float) else str(row[name]) for name in shown))
-    Console().print(table)
-
-
-def _print_table(rows: list[dict[str, Any]], title: str) -> None:
-    """Print rows with their columns as they are."""
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for name in rows[0]:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(_short(value) if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)
+        interval = f"{_told(row['sample_f1_low'])}\N{EN DASH}{_told(row['sample_f1_high'])}"
+        whole = row | {"interval": interval, "gain": "" if row["is_model"] else _gain(row)}
+        shown.append([row["model"], *(whole[name] for name in names)])
+    _print_rows("F1 and more on held-out spatial blocks", ["model", *names.values()], shown)
 
 
 def _print_comparison(rows: list[dict[str, Any]]) -> None:
-    """Print one line a run in 80 columns; --json and --out hold more numbers with more digits."""
-    names = {"run": "run", "regime": "regime", "records": "records", "sample_f1": "sF1", "gain": "gain (95 %)"}
+    """Print one line a run; --json and --out hold more numbers with more digits."""
+    names = {"regime": "regime", "records": "records", "sample_f1": "sF1", "gain": "gain (95 %)"}
     names |= {"macro_f1": "macro", "auc_macro": "AUC"}
     names |= {"test_sample_f1": "test sF1"} if "test_sample_f1" in rows[0] else {}
-    title = f"{rows[0]['num_plots']:,} plots that all runs have held out"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for name, head in names.items():
-        first = name == "run"
-        table.add_column(head, justify="left" if first else "right", overflow="fold", no_wrap=not first)
+    shown = []
     for row in rows:
-        low, high = (f"{row[name]:+.3f}".replace("0.", ".") for name in ("gain_low", "gain_high"))
-        gain = f"{row['gain']:+.3f}".replace("0.", ".") + f" ({low}, {high})"
-        shown = row | {"gain": "reference" if row["is_reference"] else gain}
-        table.add_row(*(_short(shown[name]) if isinstance(shown[name], float) else str(shown[name]) for name in names))
-    Console().print(table)
+        whole = row | {"gain": "reference" if row["is_reference"] else _gain(row)}
+        shown.append([row["run"], *(whole[name] for name in names)])
+    _print_rows(f"{rows[0]['num_plots']:,} plots that all runs have held out", ["run", *names.values()], shown)
+
+
+def _gain(row: dict[str, Any]) -> str:
+    """Return a paired difference with its interval, as ``+.012 (+.003, +.020)``."""
+    values = [row[name] for name in ("gain", "gain_low", "gain_high")]
+    gain, *ends = (
+        f"{value:+.3f}".replace("0.", ".") if value is not None and math.isfinite(value) else "\N{EN DASH}"
+        for value in values
+    )
+    return f"{gain} ({', '.join(ends)})"
 
 
 def _short(value: float) -> str:
     """Return a score with three decimals, as ``.206``."""
-    return f"{value:.3f}".removeprefix("0")
+    return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3f}"
 
 
 if __name__ == "__main__":

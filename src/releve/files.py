@@ -6,6 +6,7 @@ import errno
 import glob
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -116,7 +117,26 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON so that the file is whole or absent."""
-    write_text(path, json.dumps(value, indent=1, default=str, allow_nan=True) + "\n")
+    write_text(path, json_text(value) + "\n")
+
+
+def json_text(value: Any, *, indent: int | None = 1) -> str:
+    """Return a value as JSON that every program reads: a number that is not finite is null.
+
+    Examples
+    --------
+    >>> json_text({"auc": float("nan"), "folds": [0.5, float("inf")]}, indent=None)
+    '{"auc": null, "folds": [0.5, null]}'
+    """
+    return json.dumps(_finite(value), indent=indent, default=str, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_parquet(path: Path, table: pl.DataFrame | pl.LazyFrame) -> None:

@@ -134,6 +134,16 @@ class Lists:
         within = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
         return Lists(starts, self.indices[np.repeat(self.indptr[rows], lengths) + within])
 
+    def same_as(self, other: Lists) -> bool:
+        """Return whether two are the same sets, survey by survey.
+
+        Examples
+        --------
+        >>> Lists.from_rows([[1], [2]]).same_as(Lists.from_rows([[1, 2], []]))
+        False
+        """
+        return np.array_equal(self.indptr, other.indptr) and np.array_equal(self.indices, other.indices)
+
     def to_csr(self, num_species: int) -> scipy.sparse.csr_matrix:
         """Return the (N, num_species) 0/1 table, sparse uint8; species beyond the last column are left out.
 

@@ -11,23 +11,7 @@ import pytest
 
 from releve.errors import RunError
 from releve.evaluate.compare import compare_runs
-
-
-def write_run(folder: Path, f1: np.ndarray, *, regime: str = "pa", first_id: int = 0, title: str = "model x") -> Path:
-    (folder / "evaluation").mkdir(parents=True)
-    config = {
-        "title": title,
-        "train": {"regime": regime},
-        "data": {"records": None if regime == "pa" else "po"},
-    }
-    (folder / "run.json").write_text(json.dumps({"config": config}))
-    scores = {"sample_f1": f1.mean(), "sample_f1_low": 0.1, "sample_f1_high": 0.9, "macro_f1": 0.1, "auc_macro": 0.7}
-    table = [{"model": "frequency", **dict.fromkeys(scores, 0.99)}, {"model": title, **scores}]
-    (folder / "evaluation/scores.json").write_text(json.dumps(table))
-    ids = first_id + np.arange(len(f1))
-    surveys = {"survey_id": ids, "lon": ids // 4 * 1.5, "lat": np.full(len(f1), 50.0), "f1": f1}
-    pl.DataFrame(surveys).write_csv(folder / "evaluation/surveys.csv")
-    return folder
+from scored import write_run
 
 
 def test_gains_are_paired_over_the_plots_both_have(tmp_path: Path) -> None:
@@ -42,6 +26,19 @@ def test_gains_are_paired_over_the_plots_both_have(tmp_path: Path) -> None:
     assert first["gain"] == pytest.approx(0.05)
     assert first["gain_low"] == pytest.approx(0.05) and first["gain_high"] == pytest.approx(0.05)
     assert table.row(1, named=True)["gain"] == 0 and table.row(1, named=True)["records"] == ""
+
+
+def test_a_run_that_is_titled_like_a_reference_model_is_compared_by_its_own_scores(tmp_path: Path) -> None:
+    row = compare_runs([write_run(tmp_path / "a", np.linspace(0, 1, 8), title="frequency")]).row(0, named=True)
+    assert (row["macro_f1"], row["auc_macro"]) == (0.1, 0.7)
+
+
+def test_scores_that_do_not_say_which_row_is_the_runs_are_refused(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "a", np.linspace(0, 1, 8))
+    file = path / "evaluation/scores.json"
+    file.write_text(file.read_text().replace('"is_model": true', '"is_model": false'))
+    with pytest.raises(RunError, match=r"0 rows of the run itself.*releve evaluate"):
+        compare_runs([path])
 
 
 def test_only_shared_plots_count(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from commands import Commands
+from commands import Commands, strict_json
 from nceas.regions import write_region
 
 
@@ -17,7 +17,7 @@ def test_the_command_prints_one_object_and_writes_its_files(commands: Commands, 
     out = tmp_path / "out"
     done = commands.run("benchmark", "nceas", tmp_path / "data", "--json", "--no-references", "--out", out)
     assert done.code == 0, done.stderr
-    content = json.loads(done.stdout)
+    content = strict_json(done.stdout)
     assert set(content["regions"]) == {"AA", "BB"}
     assert content["num_species"] == sum(region["num_species"] for region in content["regions"].values())
     aucs = [region["auc"] * region["num_species"] for region in content["regions"].values()]

@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from commands import Commands
+from commands import Commands, strict_json
 from releve.config import Config
 from releve.errors import ReleaseError
-from releve.evaluate.select import plan_candidates
+from releve.evaluate.select import plan_candidates, select_settings
 from releve.ingest.release import open_release
 from releve.ingest.surveys import read_occurrences
 from releve.prepare.config import CleanConfig, PseudoplotConfig, SplitConfig
@@ -23,6 +23,7 @@ from releve.simulate.write import simulate_release
 from releve.store.build import build_store
 from releve.store.config import DataConfig
 from releve.store.read import open_store
+from stores import make_store
 
 WORLD = SimulateConfig(
     num_plots=240, num_test_plots=60, num_records=4000, num_species=40, modalities=("covariates",), cell_size_deg=0.1
@@ -173,7 +174,7 @@ def test_compare_puts_regimes_into_one_table(commands: Commands, runs: dict[str,
     solution = release / "truth" / "test_solution.csv"
     done = commands.run("compare", *runs.values(), "--solution", solution, "--json")
     assert done.code == 0, done.stderr
-    rows = {row["run"]: row for row in json.loads(done.stdout)}
+    rows = {row["run"]: row for row in strict_json(done.stdout)["runs"]}
     assert set(rows) == set(runs)
     assert rows["pa"]["gain"] == 0 and rows["pa"]["records"] == "" and rows["po"]["records"] == "grid"
     assert len({row["num_plots"] for row in rows.values()}) == 1
@@ -219,11 +220,21 @@ def test_select_ranks_backgrounds_on_held_out_target_group_sites(
     settings = ["--set", "train.regime=po", "--json", "--out", tmp_path / "table.csv"]
     done = commands.run("select", recipe, *arguments, *settings)
     assert done.code == 0, done.stderr
-    rows = json.loads(done.stdout)
+    rows = strict_json(done.stdout)["candidates"]
     assert {row["records.background"] for row in rows} == {"random", "target_group"}
     assert [row["auc"] for row in rows] == sorted((row["auc"] for row in rows), reverse=True)
     assert all(0.3 < row["auc"] < 1 and 0 < row["random_auc"] < 1 for row in rows)
     assert pl.read_csv(tmp_path / "table.csv").height == 2
+
+
+def test_a_candidate_without_a_score_is_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    def score(config: Config, *_: object, **__: object) -> dict[str, float]:
+        auc = {3: 0.6, 5: float("nan"), 7: 0.7}[config.train.epochs]
+        return {"auc": auc, "ap": 0.1, "sample_f1": 0.1}
+
+    monkeypatch.setattr("releve.evaluate.select.score_fold", score)
+    table = select_settings(Config(), make_store(30), ["train.epochs=3,5,7"], num_folds=2)
+    assert table["train.epochs"].to_list() == ["7", "3", "5"] and table["auc"].to_list() == [0.7, 0.6, None]
 
 
 def test_candidates_are_all_combinations_and_lists_stay_whole() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ import polars as pl
 import pytest
 import torch
 
-from commands import Commands
+from commands import Commands, strict_json
 from releve import pipeline
 from releve.config import make_config
 from releve.errors import RunError
 from releve.ingest.release import open_release
+from releve.lists import Lists
 from releve.metrics.sets import score_sets
 from releve.prepare.contents import read_release
 from releve.progress import quiet_progress
@@ -90,6 +92,20 @@ def test_refitted_members_follow_the_folds_and_train_for_their_mean_best_epochs(
     assert rows[-2] == rows[-1] == len(run.store) > max(rows[:-2])
 
 
+def test_runs_whose_plots_have_the_same_species_in_other_numbers_are_refused(made: Run) -> None:
+    """The last species of a plot is moved to the next plot: all lists one after the other are what they were."""
+    ensemble = open_run(made.path)
+    rows, _ = predict_held_out(ensemble)
+    part = ensemble.placed_parts[1]
+    sets = [part.store.labels.row(i).tolist() for i in range(len(part.store))]
+    pairs = zip(rows[:-1].tolist(), rows[1:].tolist(), strict=True)
+    here, there = next((a, b) for a, b in pairs if sets[a] and sets[b] and sets[a][-1] < sets[b][0])
+    sets[there].insert(0, sets[here].pop())
+    part.__dict__["store"] = replace(part.store, labels=Lists.from_rows(sets))
+    with pytest.raises(RunError, match="observed other species on the same surveys"):
+        predict_held_out(ensemble)
+
+
 def test_probabilities_are_the_weighted_mean_of_calibrated_members(made: Run, test_store: Store) -> None:
     """By hand: the mean over folds of each kind's calibrated probabilities, times its share."""
     expected = torch.zeros(len(test_store), len(made.species_ids))
@@ -152,7 +168,7 @@ def test_an_ensemble_is_evaluated_compared_and_predicted_with_by_the_command(
     for path in runs:
         assert commands.run("evaluate", path).code == 0
     done = commands.run("compare", runs[0], tmp_path / "joint", "--json")
-    assert {row["run"] for row in json.loads(done.stdout)} == {"both", "joint"}
+    assert {row["run"] for row in strict_json(done.stdout)["runs"]} == {"both", "joint"}
     assert commands.run("ensemble", *runs, "--out", tmp_path / "joint").code == 2  # it holds an ensemble
     assert commands.run("ensemble", *runs, "--out", tmp_path / "joint", "--overwrite").code == 0
 

@@ -84,7 +84,8 @@ def compare_runs(paths: list[Path], solution: Path | None = None, *, seed: int =
         if solution is not None:
             row |= score_test(run, solution)
         rows.append(row)
-    return pl.DataFrame(rows, infer_schema_length=None).sort("sample_f1", descending=True, maintain_order=True)
+    table = pl.DataFrame(rows, infer_schema_length=None).with_columns(pl.col(pl.Float64).fill_nan(None))
+    return table.sort("sample_f1", descending=True, nulls_last=True, maintain_order=True)
 
 
 def read_scored(path: Path) -> Scored:
@@ -93,7 +94,8 @@ def read_scored(path: Path) -> Scored:
     Raises
     ------
     RunError
-        If the folder is no run, was not evaluated, or was evaluated on rows that share a survey id.
+        If the folder is no run, was not evaluated, does not say which scores are its own, or was evaluated on rows
+        that share a survey id.
     """
     path = Path(path)
     files = {name: path / name for name in ("run.json", "evaluation/scores.json", "evaluation/surveys.csv")}
@@ -105,14 +107,20 @@ def read_scored(path: Path) -> Scored:
     provenance = json.loads(files["run.json"].read_text(encoding="utf-8"))
     config = make_config(provenance["config"], origin=str(files["run.json"]))
     table = json.loads(files["evaluation/scores.json"].read_text(encoding="utf-8"))
-    scores = next(row for row in table if row["model"] == (config.title or "model"))
+    own = [row for row in table if row.get("is_model")]
+    if len(own) != 1:
+        raise RunError(
+            f"{files['evaluation/scores.json']} has {len(own)} rows of the run itself",
+            expected="one, marked is_model",
+            action=f"Run releve evaluate {path} again",
+        )
     surveys = pl.read_csv(files["evaluation/surveys.csv"])
     if surveys["survey_id"].is_duplicated().any():
         raise RunError(
             f"run {path} was scored on rows that share a survey id, which cannot be paired with those of another run",
             expected="a run that was scored on plots",
         )
-    return Scored(path.resolve().name, path, config, scores, surveys)
+    return Scored(path.resolve().name, path, config, own[0], surveys)
 
 
 def describe_run(run: Scored) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def select_settings(
     -------
     polars.DataFrame
         One column a varied field, then ``auc`` and ``ap`` (macro means over species and folds), ``auc_std`` over
-        folds, ``sample_f1``, and ``random_auc`` where asked for.
+        folds, ``sample_f1``, and ``random_auc`` where asked for. Null stands for what is not defined, in the last rows.
 
     Raises
     ------
@@ -103,7 +103,11 @@ def select_settings(
                 else:
                     row |= mean | {"auc_std": float(np.std([score["auc"] for score in scores]))}
             rows.append(row)
-    return pl.DataFrame(rows, infer_schema_length=None).sort("auc", descending=True)
+    return (
+        pl.DataFrame(rows, infer_schema_length=None)
+        .with_columns(pl.col(pl.Float64).fill_nan(None))
+        .sort("auc", descending=True, nulls_last=True)
+    )
 
 
 def plan_candidates(config: Config, trials: list[str]) -> Iterator[tuple[dict[str, str], Config]]:

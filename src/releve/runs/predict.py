@@ -74,7 +74,7 @@ def _join_held_out(ensemble: Run) -> tuple[NDArray[np.int64], dict[str, torch.Te
         at = by_id[np.searchsorted(values, order, sorter=by_id)]
         joined |= {f"{part.path.name}/{kind}": table[at] for kind, table in logits.items()}
         theirs = part.store.labels.take(held_out[at])
-        if not np.array_equal(theirs.indices, truth.indices):
+        if not theirs.same_as(truth):
             raise RunError(
                 f"runs {ensemble.parts[0].path.name} and {part.path.name} observed other species on the same surveys",
                 expected="runs on the same release",

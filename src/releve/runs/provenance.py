@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import time
+import tomllib
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -57,17 +58,22 @@ def write_provenance(folder: Path, command: str, started: float, **facts: Any) -
     write_json(folder / "run.json", provenance)
 
 
-def git_commit() -> str | None:
-    """Return the commit of the checkout this package is used from, if it is one."""
-    folder = Path(__file__).parent
+def git_commit(package: Path = Path(releve.__file__).parent) -> str | None:
+    """Return the commit of the checkout of Relevé that this package is used from; None if it is installed elsewhere.
+
+    A package that lies within another repository, as in a virtual environment or a copy, says nothing by that
+    repository's commit: the package's own files must be tracked, in the place that they have in Relevé.
+    """
     try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
+        place = _git(package, "ls-files", "--full-name", "--error-unmatch", "__init__.py")
+        root = package.parents[1]
+        project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+        ours = place == "src/releve/__init__.py" and project.get("project", {}).get("name") == "releve"
+        return _git(package, "rev-parse", "HEAD") if ours else None
+    except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from releve.data.statistics import Statistics
 from releve.errors import RunError
-from releve.files import atomic_path, write_json, write_text
+from releve.files import atomic_path, json_text, write_json, write_text
 from releve.models.config import ModelConfig
 from releve.models.forest import ForestModel, load_forest
 from releve.models.model import SpeciesModel, build_model
@@ -75,7 +75,7 @@ def save_weights(folder: Path, model: SpeciesModel | ForestModel) -> None:
 
 def save_state(folder: Path, training: Resumable) -> None:
     """Write what a resumed training needs, and the log."""
-    write_text(folder / "metrics.jsonl", "".join(json.dumps(asdict(log)) + "\n" for log in training.logs))
+    write_text(folder / "metrics.jsonl", "".join(json_text(asdict(log), indent=None) + "\n" for log in training.logs))
     state = {
         "model": training.model.state_dict(),
         "average": training.average.state_dict(),

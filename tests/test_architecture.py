@@ -101,3 +101,11 @@ def test_a_recipe_is_read_without_anything_heavy() -> None:
     ours = {"releve", "pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"}
     found = {name for name in done.stdout.split() if not name.startswith("_")}
     assert found <= ours | set(sys.stdlib_module_names) | NOT_OURS
+
+
+def test_public_names_are_loaded_when_they_are_asked_for() -> None:
+    assert not modules_after("import releve") & HEAVY
+    for name in releve.PUBLIC:
+        assert getattr(releve, name).__module__ == f"releve.{releve.PUBLIC[name]}" and name in dir(releve)
+    with pytest.raises(AttributeError, match="no attribute 'opn_store'; it has .*'open_store'"):
+        _ = releve.opn_store

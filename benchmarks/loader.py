@@ -24,12 +24,12 @@ from releve.ingest.cubes import SeriesSource, series_source
 from releve.ingest.patches import PatchSource, patch_source
 from releve.ingest.release import Release, open_release
 from releve.ingest.surveys import read_surveys
-from releve.prepare.contents import read_release
 from releve.simulate.config import SimulateConfig
 from releve.simulate.write import simulate_release
 from releve.store.build import build_store
 from releve.store.chunks import num_cores
 from releve.store.config import DataConfig
+from releve.store.contents import read_release
 from releve.store.read import Store
 
 BATCH_SIZE = 128

@@ -32,13 +32,13 @@ from releve.demo import read_truth
 from releve.ingest.release import open_release
 from releve.metrics.ranks import rank_scores
 from releve.metrics.sets import score_sets
-from releve.prepare.contents import read_release
 from releve.progress import quiet_progress
 from releve.runs.predict import predict_probs
 from releve.simulate.config import SimulateConfig
 from releve.simulate.write import simulate_release
 from releve.store.build import build_store
 from releve.store.chunks import num_cores
+from releve.store.contents import read_release
 
 FIRST_WORLD = 10  # worlds 0 and 1 were looked at while the settings were chosen
 WORLD = {

@@ -32,13 +32,13 @@ from releve.demo import read_truth
 from releve.evaluate.select import plan_candidates, select_settings
 from releve.ingest.release import open_release
 from releve.metrics.ranks import rank_scores
-from releve.prepare.contents import read_release
 from releve.progress import quiet_progress
 from releve.runs.predict import predict_probs
 from releve.simulate.config import SimulateConfig
 from releve.simulate.write import simulate_release
 from releve.store.build import build_store
 from releve.store.chunks import num_cores
+from releve.store.contents import read_release
 from releve.store.read import Store
 
 FIRST_WORLD = 100

@@ -32,12 +32,12 @@ from releve.ingest.release import open_release
 from releve.lists import Lists
 from releve.metrics.sets import score_sets
 from releve.models.series import SERIES_ENCODERS
-from releve.prepare.contents import read_release
 from releve.progress import quiet_progress
 from releve.runs.predict import predict_probs
 from releve.simulate.config import SimulateConfig
 from releve.simulate.write import simulate_release
 from releve.store.build import build_store
+from releve.store.contents import read_release
 from releve.store.read import Store
 
 SERIES = {

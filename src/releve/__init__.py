@@ -19,7 +19,7 @@ PUBLIC = {
     "Config": "config",
     "load_config": "config",
     "open_release": "ingest.release",
-    "read_release": "prepare.contents",
+    "read_release": "store.contents",
     "Store": "store.read",
     "build_store": "store.build",
     "open_store": "store.read",

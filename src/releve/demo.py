@@ -28,7 +28,6 @@ from releve.ingest.release import open_release
 from releve.lists import Lists
 from releve.metrics.ranks import RankScores, rank_scores
 from releve.metrics.sets import SetScores, score_sets
-from releve.prepare.contents import read_release
 from releve.progress import console, quiet_progress, track
 from releve.report.demo import DemoResult, write_demo_report
 from releve.runs.predict import predict_probs
@@ -37,6 +36,7 @@ from releve.simulate.config import SimulateConfig
 from releve.simulate.write import simulate_release
 from releve.store.build import build_store
 from releve.store.chunks import num_cores
+from releve.store.contents import read_release
 from releve.store.read import Store, open_store
 from releve.train.rows import fold_rows
 

@@ -15,7 +15,6 @@ from releve.errors import RunError
 from releve.files import atomic_path, file_sha256, make_way, write_json, write_parquet, write_text
 from releve.ingest.release import open_release
 from releve.predict.tables import Predicted, store_for_prediction, write_predictions
-from releve.prepare.contents import read_release
 from releve.prepare.records import prepare_records
 from releve.progress import console, progress_bar
 from releve.runs.claim import check_store_matches, claim_folder, identity_of, refuse_folder, store_path_from
@@ -23,6 +22,7 @@ from releve.runs.folder import Run, open_run
 from releve.runs.predict import predict_held_out
 from releve.runs.provenance import add_step, write_provenance
 from releve.store.build import build_store
+from releve.store.contents import read_release
 from releve.store.read import Store
 from releve.train.loop import train_member
 from releve.train.members import Member, plan_members, train_forest

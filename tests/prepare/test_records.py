@@ -16,12 +16,12 @@ from releve.evaluate.select import plan_candidates, select_settings
 from releve.ingest.release import open_release
 from releve.ingest.surveys import read_occurrences
 from releve.prepare.config import CleanConfig, PseudoplotConfig, SplitConfig
-from releve.prepare.contents import read_release
 from releve.prepare.records import land_cover_of, prepare_records
 from releve.simulate.config import SimulateConfig
 from releve.simulate.write import simulate_release
 from releve.store.build import build_store
 from releve.store.config import DataConfig
+from releve.store.contents import read_release
 from releve.store.read import open_store
 from stores import make_store
 

@@ -19,7 +19,6 @@ from releve.errors import RunError
 from releve.ingest.release import open_release
 from releve.lists import Lists
 from releve.metrics.sets import score_sets
-from releve.prepare.contents import read_release
 from releve.progress import quiet_progress
 from releve.runs.ensemble import make_ensemble
 from releve.runs.folder import Run, open_run
@@ -27,6 +26,7 @@ from releve.runs.predict import models_of, predict_held_out, predict_probs
 from releve.simulate.config import SimulateConfig
 from releve.simulate.write import simulate_release
 from releve.store.build import build_store
+from releve.store.contents import read_release
 from releve.store.read import Store
 
 WORLD = SimulateConfig(

@@ -14,9 +14,9 @@ from releve.errors import ReleaseError, ReleveError, RunError, StoreError
 from releve.geo import EARTH_RADIUS_KM, block_ids
 from releve.ingest.release import open_release
 from releve.prepare.config import SplitConfig
-from releve.prepare.contents import read_release
 from releve.store.build import build_store
 from releve.store.config import DataConfig
+from releve.store.contents import read_release
 from releve.store.read import Store, open_store
 
 SPLIT = SplitConfig(block_size_km=60, num_folds=3, buffer_km=5)

@@ -13,9 +13,9 @@ from releve.errors import ReleveError
 from releve.ingest.release import open_release
 from releve.lists import Lists
 from releve.prepare.config import SplitConfig
-from releve.prepare.contents import read_release
 from releve.store.build import build_store
 from releve.store.config import DataConfig
+from releve.store.contents import read_release
 from releve.store.read import Store
 
 

@@ -15,9 +15,9 @@ from commands import Commands
 from ingest.fakes import write_release
 from releve.errors import ReleveError, RunError
 from releve.ingest.release import open_release
-from releve.prepare.contents import read_release
 from releve.store.build import build_store
 from releve.store.config import DataConfig
+from releve.store.contents import read_release
 from releve.store.journal import Journal
 
 CHUNK_SIZE = 4

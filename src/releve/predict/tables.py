@@ -20,11 +20,11 @@ from releve.evaluate.submission import check_no_repeats, submission_writer
 from releve.files import atomic_path, scratch_folder, write_parquet
 from releve.ingest.release import open_release
 from releve.lists import Lists
-from releve.prepare.contents import read_release
 from releve.progress import progress_bar
 from releve.runs.folder import Run
 from releve.runs.predict import predict_probs
 from releve.store.build import build_store
+from releve.store.contents import read_release
 from releve.store.read import Store
 from releve.store.table import read_table_store
 

@@ -18,10 +18,10 @@ from releve.ingest.covariates import Covariates
 from releve.ingest.surveys import Surveys
 from releve.lists import Lists
 from releve.prepare.config import SplitConfig
-from releve.prepare.contents import Contents
 from releve.prepare.split import Groups, assign_folds, has_group, measure_leakage
 from releve.store import journal, write
 from releve.store.config import recipe_differences
+from releve.store.contents import Contents
 from releve.store.journal import Journal
 from releve.store.read import Store, open_store
 from releve.store.replace import is_store, refuse_to_replace, remove_store

@@ -19,7 +19,7 @@ from releve.errors import ReleaseError
 from releve.ingest.cubes import SeriesSource, read_series_chunk
 from releve.ingest.patches import decode_patch, read_patch_chunk
 from releve.ingest.problems import Problem
-from releve.prepare.contents import Source
+from releve.store.contents import Source
 
 PROCESSES_FROM_ROWS = 20_000
 """Below this many surveys the start of worker processes costs more than they save; threads are used."""

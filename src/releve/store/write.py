@@ -16,9 +16,9 @@ from releve.files import write_parquet
 from releve.ingest.covariates import Covariates
 from releve.ingest.patches import PatchSource
 from releve.lists import Lists
-from releve.prepare.contents import Source
 from releve.progress import console, progress_bar
 from releve.store.chunks import Part, Task, read_parts
+from releve.store.contents import Source
 from releve.store.journal import Journal
 from releve.store.schema import ArraySpec
 

@@ -109,3 +109,16 @@ def test_public_names_are_loaded_when_they_are_asked_for() -> None:
         assert getattr(releve, name).__module__ == f"releve.{releve.PUBLIC[name]}" and name in dir(releve)
     with pytest.raises(AttributeError, match="no attribute 'opn_store'; it has .*'open_store'"):
         _ = releve.opn_store
+
+
+def test_file_names_are_never_taken_for_patterns() -> None:
+    """``places [1].csv`` would be read as ``places 1.csv``, and a folder called ``[draft]`` would hold nothing."""
+    readers = {"read_csv", "read_parquet", "scan_csv", "scan_parquet"}
+    wrong, num_read = [], 0
+    for file in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in readers:
+                num_read += 1
+                if not any(each.arg == "glob" and not each.value.value for each in node.keywords):  # type: ignore[attr-defined]
+                    wrong.append(f"{file.relative_to(ROOT)}:{node.lineno}")
+    assert num_read > 5 and not wrong

@@ -418,3 +418,18 @@ def test_a_killed_train_goes_on_with_the_same_losses(
         assert files[0] == files[1]
         weights = [(folder / member / "weights.safetensors").read_bytes() for folder in (out, tmp_path / "whole")]
         assert weights[0] == weights[1]
+
+
+def test_tables_take_names_as_they_are_and_never_break_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    file = "geoplant_mini_test_solution_of_the_second_of_november_which_is_a_long_name.csv"
+    cli._print_facts(f"predictions [bold]1[/bold].csv against {file}", {"a [red]b": "x/" + "y" * 90, "f1": 0.5})
+    cli._print_rows("runs [i]", ["run", "f[b]1"], [["r" * 100, 0.25], ["model of [b]soil[/b]", 0.5]])
+    shown = capsys.readouterr().out
+    for name in (f"predictions [bold]1[/bold].csv against {file}", "a [red]b", "x/" + "y" * 90, "r" * 100, "f[b]1"):
+        assert name in shown
+    assert "model of [b]soil[/b]" in shown and "runs [i]" in shown and ".250" in shown
+    say("a message about places [1].csv and " + "z" * 100)
+    assert "a message about places [1].csv and " + "z" * 100 + "\n" in capsys.readouterr().err

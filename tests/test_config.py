@@ -48,7 +48,7 @@ def test_what_is_no_toml_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"recipe.toml is not TOML: .*line 1"):
         load(tmp_path, "epochs: 3\n")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="is not TOML"):
+    with pytest.raises(ConfigError, match="is not text in UTF-8"):
         load_config(tmp_path / "binary.toml")
 
 
@@ -113,3 +113,32 @@ def test_what_would_fail_hours_later_is_refused_when_the_recipe_is_read(
     (tmp_path / "recipe.toml").write_text("")
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_config(tmp_path / "recipe.toml", [setting])
+
+
+def test_a_recipe_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    assert load(tmp_path, "\ufeff[train]\nepochs = 3\n").train.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("early = True", "expected true"),
+        ("early = FALSE  # as in R", "expected false"),
+        ("records = None", "expected no line at all where a value is not given"),
+        ("learning_rate = 0,001", "expected a decimal point, 0.001"),
+        ("device = cpu", 'expected quotes round a text, "cpu"'),
+        ("epochs = = 3", "line 2 is 'epochs = = 3'"),
+    ],
+)
+def test_what_other_languages_write_is_told_with_its_line(line: str, expected: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"line 2 is {line!r}")) as caught:
+        load(tmp_path, f"[train]\n{line}\n")
+    assert expected in str(caught.value)
+
+
+def test_other_encodings_and_a_decimal_comma_in_a_setting_are_told(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text("[train]\nepochs = 3\n", encoding="utf-16")
+    with pytest.raises(ConfigError, match="is not text in UTF-8. Save it as UTF-8"):
+        load_config(tmp_path / "recipe.toml")
+    with pytest.raises(ConfigError, match=r"train.learning_rate is '0,001'.*write a decimal point, 0.001"):
+        load(tmp_path, "", "train.learning_rate=0,001")

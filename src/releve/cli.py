@@ -18,7 +18,7 @@ from rich.text import Text
 
 import releve
 from releve.errors import ProcessError, ReleveError, RunError
-from releve.progress import console
+from releve.progress import console, say
 
 app = typer.Typer(
     name="releve",
@@ -296,7 +296,7 @@ def report(run: Run) -> None:
     from releve.runs.folder import open_run
 
     for file in write_report(open_run(run)):
-        console.print(f"wrote {file}")
+        say(f"wrote {file}")
 
 
 @app.command()
@@ -330,7 +330,7 @@ def predict(
     opened = _open_run(run, settings, ("train.device", "data.num_workers"))
     made = pipeline.predict(opened, data, split, out, probabilities=probabilities, overwrite=overwrite)
     mean = made.num_listed / made.num_surveys
-    console.print(f"{made.num_surveys:,} lists, {mean:.1f} species on average, in {out}")
+    say(f"{made.num_surveys:,} lists, {mean:.1f} species on average, in {out}")
 
 
 @app.command()
@@ -524,7 +524,7 @@ def nceas(
         _print_rows(title, list(rows[0]), [list(row.values()) for row in rows])
     for name, lines in result.notes.items():
         for line in lines:
-            console.print(f"{name}: {line}", highlight=False)
+            say(f"{name}: {line}")
 
 
 def _open_run(path: Path, settings: list[str] | None, free: tuple[str, ...], seed: int | None = None) -> Any:
@@ -572,7 +572,7 @@ def _print_json(content: dict[str, Any]) -> None:
 def _print_facts(title: str, facts: dict[str, Any]) -> None:
     table = Table(show_header=False)
     for name, value in facts.items():
-        table.add_row(name.replace("_", " "), _told(value, digits=4))
+        table.add_row(Text(name.replace("_", " ")), Text(_told(value, digits=4)))
     _print_titled(title, table)
 
 
@@ -580,9 +580,9 @@ def _print_rows(title: str, head: list[str], rows: list[list[Any]]) -> None:
     """Print a table whose first column are names: they stay whole, however long."""
     table = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for i, name in enumerate(head):
-        table.add_column(name, justify="right" if i else "left")
+        table.add_column(Text(name), justify="right" if i else "left")
     for row in rows:
-        table.add_row(*(_told(value) for value in row))
+        table.add_row(*(Text(_told(value)) for value in row))
     _print_titled(title, table)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,33 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
             f"no recipe at {path}", expected="a .toml file", action=nearest(path.name, there) if there else ""
         )
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}") from error
+        text = path.read_text(encoding="utf-8-sig")
+        content = tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not text in UTF-8", action="Save it as UTF-8 in your editor") from error
+    except tomllib.TOMLDecodeError as error:
+        raise _not_toml(path, text, error) from error
     for text in overrides or []:
         apply_override(content, text)
     return make_config(content, origin=str(path))
+
+
+def _not_toml(path: Path, text: str, error: tomllib.TOMLDecodeError) -> ConfigError:
+    """Return the error that shows the line, and what other languages would write as it is."""
+    where = re.search(r"at line (\d+)", str(error))
+    line = text.splitlines()[int(where[1]) - 1].strip() if where else ""
+    shown = f"; line {where[1]} is {line!r}" if where else ""
+    value = line.partition("=")[2].partition("#")[0].strip()
+    expected = {"True": "true", "TRUE": "true", "T": "true", "False": "false", "FALSE": "false", "F": "false"}.get(
+        value, ""
+    )
+    if value in ("None", "NULL", "null", "nil", "NA"):
+        expected = "no line at all where a value is not given"
+    elif re.fullmatch(r"[+-]?\d+,\d+", value):
+        expected = f"a decimal point, {value.replace(',', '.')}"
+    elif re.fullmatch(r"[A-Za-z][\w /.-]*", value) and not expected:
+        expected = f'quotes round a text, "{value}"'
+    return ConfigError(f"{path} is not TOML: {error}{shown}", expected=expected)
 
 
 def make_config(content: dict[str, Any], *, origin: str) -> Config:
@@ -143,4 +165,6 @@ def explain(item: Any, model: type[BaseModel]) -> str:
         for name in sections:
             section = section.model_fields[name].annotation
         return f"unknown key {where!r}, {nearest(str(key), section.model_fields)}"
-    return f"{where} is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
+    comma = isinstance(item["input"], str) and re.fullmatch(r"[+-]?\d+,\d+", item["input"])
+    point = f"; write a decimal point, {item['input'].replace(',', '.')}" if comma else ""
+    return f"{where} is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}{point}"

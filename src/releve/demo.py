@@ -28,7 +28,7 @@ from releve.ingest.release import open_release
 from releve.lists import Lists
 from releve.metrics.ranks import RankScores, rank_scores
 from releve.metrics.sets import SetScores, score_sets
-from releve.progress import console, quiet_progress, track
+from releve.progress import quiet_progress, say, track
 from releve.report.demo import DemoResult, write_demo_report
 from releve.runs.predict import predict_probs
 from releve.runs.provenance import write_provenance
@@ -110,7 +110,7 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False, world: Simula
 
     def timed(step: str, since: float) -> None:
         runtime[step] = time.monotonic() - since
-        console.print(f"{step}: {runtime[step]:.0f} s")
+        say(f"{step}: {runtime[step]:.0f} s")
 
     since = time.monotonic()
     world = world or SimulateConfig(seed=seed)

@@ -14,9 +14,10 @@ from releve.decide.decision import fit_decision
 from releve.errors import RunError
 from releve.files import atomic_path, file_sha256, make_way, write_json, write_parquet, write_text
 from releve.ingest.release import open_release
+from releve.predict.places import describe_places, places_file, say_places
 from releve.predict.tables import Predicted, store_for_prediction, write_predictions
 from releve.prepare.records import prepare_records
-from releve.progress import console, progress_bar
+from releve.progress import progress_bar, say
 from releve.runs.claim import check_store_matches, claim_folder, identity_of, refuse_folder, store_path_from
 from releve.runs.folder import Run, open_run
 from releve.runs.predict import predict_held_out
@@ -200,8 +201,8 @@ def evaluate(run: Run) -> Evaluation:
 def predict(
     run: Run, data: Path, split: str, out: Path, *, probabilities: Path | None = None, overwrite: bool = False
 ) -> Predicted:
-    """Write the submission of a split or table, and if asked its sparse probabilities."""
-    for file in (out, probabilities):
+    """Write the submission of a split or table, how new its places are, and if asked sparse probabilities."""
+    for file in (out, places_file(out), probabilities):
         if file is not None and file.exists() and not overwrite:
             raise RunError(f"{file} exists", action="Give another name, or --overwrite")
     started = time.monotonic()
@@ -209,7 +210,11 @@ def predict(
     if store.path.is_dir() and not (store.path / "run.json").is_file():
         inputs = {"fingerprint": store.manifest.fingerprint}
         write_provenance(store.path, "prepare", started, config=store.manifest.recipe, data=str(data), inputs=inputs)
-    return write_predictions(run, store, out, probabilities)
+    places = describe_places(run, store)
+    say_places(places)
+    predicted = write_predictions(run, store, out, probabilities)
+    write_text(places_file(out), places.write_csv())
+    return predicted
 
 
 def run(
@@ -228,7 +233,7 @@ def run(
         started, file = time.monotonic(), out / f"predictions{split.removeprefix('test')}.csv"
         predict(trained, data, split, file, overwrite=True)
         add_step(out, f"predict {split}", started, file=file.name)
-        console.print(f"lists of split {split} are in {file}")
+        say(f"lists of split {split} are in {file}")
     if not splits:
-        console.print("the release has no test split: nothing was predicted")
+        say("the release has no test split: nothing was predicted")
     return evaluation

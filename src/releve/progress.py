@@ -21,11 +21,16 @@ T = TypeVar("T")
 console = Console(stderr=True)
 
 
+def say(message: str) -> None:
+    """Print a message as it is: brackets are no markup, and names are not broken over lines."""
+    console.print(message, soft_wrap=True, markup=False, highlight=False)
+
+
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
     """Yield a bar that shows what is done, how much is left and how long it will take."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

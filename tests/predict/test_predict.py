@@ -171,7 +171,7 @@ def test_a_killed_command_leaves_no_file_under_its_name_and_the_next_one_clears_
     assert left == [f".p.csv.{pid}.part", f".p.parquet.{pid}.parts"]
     done = commands.run(*command, write_places(tmp_path / "few.csv", 10))
     assert done.code == 0, done.stderr
-    assert sorted(path.name for path in out.iterdir()) == ["p.csv", "p.parquet"]
+    assert sorted(path.name for path in out.iterdir()) == ["p.csv", "p.parquet", "p.places.csv"]
     assert len(pl.read_csv(out / "p.csv")) == 10
 
 

@@ -114,7 +114,7 @@ def read_scored(path: Path) -> Scored:
             expected="one, marked is_model",
             action=f"Run releve evaluate {path} again",
         )
-    surveys = pl.read_csv(files["evaluation/surveys.csv"])
+    surveys = pl.read_csv(files["evaluation/surveys.csv"], glob=False)
     if surveys["survey_id"].is_duplicated().any():
         raise RunError(
             f"run {path} was scored on rows that share a survey id, which cannot be paired with those of another run",

@@ -16,7 +16,7 @@ from releve.errors import TableError
 from releve.evaluate.held_out import decide_held_out
 from releve.evaluate.tables import mean_interval, scored, without_nan
 from releve.lists import Lists
-from releve.progress import console
+from releve.progress import say
 
 COVERAGE = 0.9
 """Share of the observed species that conformal lists are to hold, whose coverage is reported."""
@@ -51,7 +51,7 @@ def conformal_held_out(
     try:
         return decide_held_out(logits, truth, groups, promise)[1]
     except TableError as error:
-        console.print(f"conformal lists are left out: {error}")
+        say(f"conformal lists are left out: {error}")
         return None
 
 

@@ -22,7 +22,7 @@ from releve.evaluate.references.design import Design
 from releve.lists import Lists
 from releve.metrics.intervals import bootstrap_interval
 from releve.metrics.ranks import mean_defined
-from releve.progress import console
+from releve.progress import say
 from releve.store.read import Store
 
 
@@ -162,11 +162,11 @@ def _rank_sampled(
     try:
         probs = predict_reference(designs, name, seed=seed)
     except ImportError as error:
-        console.print(f"the reference model {name} is left out: {error}")
+        say(f"the reference model {name} is left out: {error}")
         return []
     columns = np.flatnonzero(np.isfinite(probs).all(axis=0))
     if not len(columns):
-        console.print(f"the reference model {name} is left out: no species has enough training plots in every fold")
+        say(f"the reference model {name} is left out: no species has enough training plots in every fold")
         return []
     at = np.full(max(probs.shape[1], int(truth.indices.max(initial=0)) + 1), -1)
     at[columns] = np.arange(len(columns))

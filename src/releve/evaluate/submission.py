@@ -160,7 +160,7 @@ def _read_text(path: Path) -> pl.DataFrame:
     if not path.is_file():
         raise TableError(f"there is no file {path}")
     try:
-        return pl.read_csv(path, infer_schema=False)
+        return pl.read_csv(path, infer_schema=False, glob=False)
     except pl.exceptions.NoDataError as error:
         raise TableError(f"{path} is empty", expected="a header and one row per survey") from error
     except pl.exceptions.PolarsError as error:

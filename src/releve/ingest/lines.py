@@ -43,6 +43,7 @@ class LineIndex:
             separator=self.separator,
             infer_schema=False,
             truncate_ragged_lines=True,
+            glob=False,
         )
         have = [name for name in self.columns if name in header]
         text = text.select(have)

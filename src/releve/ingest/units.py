@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,3 +76,39 @@ def find_elsewhere(values: ArrayLike, quantiles: Sequence[float]) -> Elsewhere |
         if np.mean((changed >= low) & (changed <= high)) >= MOST and off < distance:
             best, distance = name, off
     return Elsewhere(float(known.min()), float(known.max()), float(low), float(high), best)
+
+
+def notes_on_units(values: Mapping[str, ArrayLike], quantiles: Mapping[str, Sequence[float]]) -> list[str]:
+    """Return a sentence for each other unit that whole columns may be in, and one for those that none explains.
+
+    Parameters
+    ----------
+    values
+        Columns by name; NaN is left out.
+    quantiles
+        As of ``find_elsewhere``; columns without any are left out.
+
+    Examples
+    --------
+    >>> notes_on_units({"Bio12": [546.0, 1081.0]}, {"Bio12": [4000.0, 7000.0, 12000.0]})[0]
+    'Bio12 lies outside what the run was trained on (546 to 1,081, in training 4,000 to 12,000); times 10 it would not'
+    """
+    found: dict[str | None, dict[str, Elsewhere]] = {}
+    for name, column in values.items():
+        elsewhere = find_elsewhere(column, quantiles[name]) if name in quantiles else None
+        if elsewhere is not None:
+            found.setdefault(elsewhere.conversion, {})[name] = elsewhere
+    notes = []
+    for conversion, columns in found.items():
+        name, first = next(iter(columns.items()))
+        here, trained = (_range(*ends) for ends in ((first.low, first.high), (first.trained_low, first.trained_high)))
+        several = len(columns) > 1
+        what = f"{len(columns)} covariates ({', '.join(columns)}) lie" if several else f"{name} lies"
+        example = f"{name} {here}" if several else here
+        instead = f"; {conversion} {'they' if several else 'it'} would not" if conversion else ""
+        notes.append(f"{what} outside what the run was trained on ({example}, in training {trained}){instead}")
+    return notes
+
+
+def _range(low: float, high: float) -> str:
+    return f"{low:,.6g} to {high:,.6g}"

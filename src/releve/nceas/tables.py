@@ -25,9 +25,9 @@ def read_table(path: Path, columns: Sequence[str]) -> pl.DataFrame:
     """
     try:
         if path.suffix == ".parquet":
-            table = pl.read_parquet(path)
+            table = pl.read_parquet(path, glob=False)
         else:
-            table = pl.read_csv(path, null_values=["NA", ""], infer_schema_length=None)
+            table = pl.read_csv(path, null_values=["NA", ""], infer_schema_length=None, glob=False)
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         raise TableError(f"{path} cannot be read: {error}", action="Export the table again") from error
     if missing := [name for name in columns if name not in table.columns]:

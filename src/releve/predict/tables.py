@@ -18,15 +18,16 @@ from numpy.typing import NDArray
 from releve.errors import TableError
 from releve.evaluate.submission import check_no_repeats, submission_writer
 from releve.files import atomic_path, scratch_folder, write_parquet
+from releve.ingest.own import read_own_table
 from releve.ingest.release import open_release
 from releve.lists import Lists
-from releve.progress import progress_bar
+from releve.predict.places import training_of
+from releve.progress import progress_bar, say
 from releve.runs.folder import Run
 from releve.runs.predict import predict_probs
 from releve.store.build import build_store
 from releve.store.contents import read_release
 from releve.store.read import Store
-from releve.store.table import read_table_store
 
 MIN_PROBABILITY = 0.001
 """Smaller probabilities are left out of the sparse table."""
@@ -65,15 +66,17 @@ def store_for_prediction(run: Run, data: Path, split: str) -> Store:
     run
         A trained run.
     data
-        A release's folder, or a ``.csv`` / ``.parquet`` table with ``surveyId, lon, lat`` and any of ``year, month,
-        country, region, areaInM2, geoUncertaintyInM`` and covariates under their official names.
+        A release's folder, or a table of text or ``.parquet`` as of ``read_own_table``.
     split
         The release's split; not used for a table.
     """
     data = Path(data)
     if data.is_file():
         covariates = run.models[0].statistics.tables.get("covariates")
-        return read_table_store(data, covariates.columns if covariates else (), bounds=_training_bounds(run))
+        table = read_own_table(data, covariates.columns if covariates else (), training_of(run))
+        for note in table.notes:
+            say(note)
+        return Store.from_tables(table.surveys, None, table.covariates, origin=str(data))
     settings = run.config.data.model_copy(update={"splits": (split,), "records": None})
     folder = run.path / "stores" / f"{split}-{_short_hash(str(data.resolve()))}"
     return build_store(read_release(open_release(data), settings), None, folder, overwrite=True)
@@ -183,7 +186,7 @@ def probabilities_writer(path: Path) -> Iterator[Callable[[pl.DataFrame], None]]
         yield append
         write_part()
         empty = pl.LazyFrame(schema={"surveyId": pl.Int64, "speciesId": pl.Int64, "probability": pl.Float32})
-        write_parquet(partial, pl.scan_parquet(parts) if parts else empty)
+        write_parquet(partial, pl.scan_parquet(parts, glob=False) if parts else empty)
 
 
 def check_probabilities_name(path: Path) -> None:
@@ -196,16 +199,6 @@ def check_probabilities_name(path: Path) -> None:
     """
     if path.suffix != ".parquet":
         raise TableError(f"--probabilities {path}", expected="a name that ends in .parquet")
-
-
-def _training_bounds(run: Run) -> dict[str, float] | None:
-    """Return west, south, east, north of the rows that the first member with places was trained on, if any was."""
-    for model in run.models:
-        places = model.statistics.tables.get("location")
-        if places is not None and {"lon", "lat"} <= set(places.quantiles):
-            lon, lat = places.quantiles["lon"], places.quantiles["lat"]
-            return {"west": lon[0], "south": lat[0], "east": lon[-1], "north": lat[-1]}
-    return None
 
 
 def _short_hash(text: str) -> str:

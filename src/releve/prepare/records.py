@@ -15,7 +15,7 @@ from releve.prepare.clean import Cleaned, clean_records
 from releve.prepare.config import CleanConfig, PseudoplotConfig
 from releve.prepare.enrich import EnrichConfig, enrich_records, find_regions
 from releve.prepare.pseudoplots.group import Pseudoplots, group_records
-from releve.progress import console
+from releve.progress import say
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def prepare_records(
         )
     regions = find_regions(release.root)
     table = enrich_records(grouped.table, EnrichConfig(), regions=regions, effort_from=cleaned.table)
-    console.print(
+    say(
         f"{split}: {len(read.table):,} records, {len(cleaned.table):,} after cleaning, in {len(table):,} rows "
         f"({pseudoplots.method})"
     )

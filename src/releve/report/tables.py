@@ -87,9 +87,9 @@ def _read_table(folder: Path, name: str) -> pl.DataFrame | None:
     parquet, text = folder / f"{name}.parquet", folder / f"{name}.csv"
     try:
         if parquet.is_file():
-            table = pl.read_parquet(parquet)
+            table = pl.read_parquet(parquet, glob=False)
         elif text.is_file():
-            table = pl.read_csv(text, infer_schema_length=None)
+            table = pl.read_csv(text, infer_schema_length=None, glob=False)
         else:
             return None
     except pl.exceptions.PolarsError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from releve.config import Config
 from releve.errors import RunError, StoreError
-from releve.runs.folder import FILES
+from releve.runs.folder import FILES, PLACES_SUFFIX
 from releve.store.config import recipe_differences, recipe_of
 from releve.store.read import Store
 from releve.train.members import Member
@@ -82,7 +82,8 @@ def remove_run(out: Path) -> None:
     for name in [*members, "evaluation", "stores"]:
         shutil.rmtree(out / name, ignore_errors=True)
     predicted = [step["file"] for step in provenance.get("steps", {}).values() if "file" in step]
-    for name in ["decision.json", *FILES, *predicted, "run.json"]:
+    places = [Path(name).with_suffix(PLACES_SUFFIX).name for name in predicted]
+    for name in ["decision.json", *FILES, *predicted, *places, "run.json"]:
         (out / name).unlink(missing_ok=True)
 
 

@@ -104,5 +104,7 @@ def place_on(config: Config, device: str) -> Config:
     return config.model_copy(update={"train": config.train.model_copy(update={"device": device})})
 
 
+PLACES_SUFFIX = ".places.csv"
+"""Of the table of places that lies beside a file of predictions, instead of its own."""
 FILES = ("report.html", "odmap.html", "odmap.csv", "model_card.md", "methods.md", "citations.bib")
 """What a report writes into the run's folder."""

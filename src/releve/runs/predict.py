@@ -16,7 +16,7 @@ from releve.data.gather import Gatherer
 from releve.errors import RunError
 from releve.models.forest import ForestModel
 from releve.models.model import SpeciesModel
-from releve.progress import console
+from releve.progress import say
 from releve.runs.folder import Run
 from releve.store.read import Store
 from releve.train.device import autocast_for
@@ -135,7 +135,7 @@ def gatherer_for(model: SpeciesModel | ForestModel, store: Store) -> Gatherer:
             bands = model.config.patch_bands if isinstance(model, SpeciesModel) and name == "patch" else None
             same = (spec.shape[1:], spec.fill) == (known.shape[1:], known.fill)
             if not same or (spec.shape[0] < bands if bands else spec.shape != known.shape):
-                console.print(
+                say(
                     f"{name} of {store.path} has shape {spec.shape} and fill {spec.fill}, the model was trained on "
                     f"{known.shape} and {known.fill}: taken as missing"
                 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from releve.errors import RunError
-from releve.progress import console
+from releve.progress import say
 
 try:
     import fcntl
@@ -44,7 +44,7 @@ class Journal:
         entries = [json.loads(line) for line in lines]
         if entries and entries[0] == key:
             self._handle.truncate(sum(len(line.encode()) + 1 for line in lines))
-            console.print(f"going on with the unfinished store in {part} ({len(entries) - 1} chunks are done)")
+            say(f"going on with the unfinished store in {part} ({len(entries) - 1} chunks are done)")
         else:
             _empty(part)
             self._handle.truncate(0)

@@ -266,10 +266,10 @@ def open_store(path: Path, *, verify: bool = False) -> Store:
                 f"{file} does not have the checksum in the manifest",
                 action="The store was altered; run releve prepare again with --overwrite",
             )
-    surveys = pl.read_parquet(path / "surveys.parquet")
+    surveys = pl.read_parquet(path / "surveys.parquet", glob=False)
     labels = Lists(np.load(path / "labels_indptr.npy"), np.load(path / "labels_indices.npy"))
     arrays = {name: _open_array(path, spec, surveys) for name, spec in manifest.arrays.items()}
-    return Store(path, manifest, surveys, pl.read_parquet(path / "species.parquet"), labels, arrays)
+    return Store(path, manifest, surveys, pl.read_parquet(path / "species.parquet", glob=False), labels, arrays)
 
 
 def _read_manifest(path: Path) -> Manifest:

@@ -16,7 +16,7 @@ from releve.files import write_parquet
 from releve.ingest.covariates import Covariates
 from releve.ingest.patches import PatchSource
 from releve.lists import Lists
-from releve.progress import console, progress_bar
+from releve.progress import progress_bar, say
 from releve.store.chunks import Part, Task, read_parts
 from releve.store.contents import Source
 from releve.store.journal import Journal
@@ -73,7 +73,7 @@ class Writer:
             start += len(part.table)
         present = np.asarray(np.isfinite(values).any(axis=1))
         if not present.any():
-            console.print("covariates: none in this release; the store goes without")
+            say("covariates: none in this release; the store goes without")
             return
         self._set_rows("covariates", present)
         self._save("covariates.npy", values[present])
@@ -93,7 +93,7 @@ class Writer:
     def write_sources(self, name: str, jobs: list[Job], *, encoded: bool = False) -> None:
         """Write one modality's array chunk by chunk: decoded, or as the files' own bytes."""
         if not jobs:
-            console.print(f"{name}: none in this release; the store goes without")
+            say(f"{name}: none in this release; the store goes without")
             return
         source = jobs[0].source
         present = np.zeros(len(self.table), bool)

@@ -55,7 +55,7 @@ def country_names() -> tuple[str | None, ...]:
     The names are Natural Earth's, written out in full, with the releases' own "Czech Republic" for Czechia.
     """
     names: list[str | None] = [None] * (UNKNOWN + 1)
-    for code, name in pl.read_csv(FOLDER / "countries.csv").select("code", "name").rows():
+    for code, name in pl.read_csv(FOLDER / "countries.csv", glob=False).select("code", "name").rows():
         names[code] = name
     return tuple(names)
 
@@ -63,7 +63,7 @@ def country_names() -> tuple[str | None, ...]:
 @lru_cache(maxsize=1)
 def _codes_of_names() -> dict[str, int]:
     """Return the code of each folded name, alias and ISO code; of countries with one ISO code, the largest has it."""
-    table = pl.read_csv(FOLDER / "countries.csv").sort("area_km2", descending=False)
+    table = pl.read_csv(FOLDER / "countries.csv", glob=False).sort("area_km2", descending=False)
     codes = {iso: code for name in ("iso2", "iso3") for iso, code in table.select(name, "code").drop_nulls().rows()}
     codes |= dict(table.select("name", "code").rows()) | {"UK": codes["GB"]}
     codes |= {alias: codes[name] for alias, name in ALIASES.items()}
@@ -73,7 +73,7 @@ def _codes_of_names() -> dict[str, int]:
 @lru_cache(maxsize=4)
 def read_places(kind: str) -> pl.DataFrame:
     """Return name, lon, lat (degrees) of the places of a kind: ``centroid`` or ``capital``."""
-    return pl.read_csv(FOLDER / "places.csv").filter(pl.col("kind") == kind).drop("kind")
+    return pl.read_csv(FOLDER / "places.csv", glob=False).filter(pl.col("kind") == kind).drop("kind")
 
 
 def read_institutions(path: Path) -> pl.DataFrame:
@@ -85,7 +85,7 @@ def read_institutions(path: Path) -> pl.DataFrame:
         If the file cannot be read, or lacks a column.
     """
     try:
-        table = pl.read_csv(path)
+        table = pl.read_csv(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise TableError(f"cannot read the institutions of {path}: {error}") from error
     lacking = [name for name in ("lon", "lat") if name not in table.columns]

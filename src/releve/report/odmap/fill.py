@@ -27,7 +27,7 @@ def fill_odmap(facts: Facts) -> pl.DataFrame:
     ``[for the author]``.
     """
     rows = []
-    for element in pl.read_csv(ELEMENTS).to_dicts():
+    for element in pl.read_csv(ELEMENTS, glob=False).to_dicts():
         fill = FILLS.get(element["element_id"])
         value = fill(facts) if fill else ""
         value = value or f"[{OPEN}] {element['hint']}"

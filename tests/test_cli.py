@@ -22,6 +22,7 @@ from commands import Commands, strict_json
 from ingest.fakes import write_release, write_text
 from releases import SPECIES
 from releve import cli
+from releve.progress import say
 from scored import write_run
 
 NAMES = ("demo", "simulate", "check", "prepare", "train", "evaluate", "predict", "run", "score")

@@ -245,7 +245,7 @@ def train(
     from releve import pipeline
     from releve.runs.estimate import estimate_training
     from releve.store.read import open_store
-    from releve.train.processes import joined_processes, rank, wanted_ranks
+    from releve.train.processes import joined_processes, processes, wanted_ranks
 
     if dry_run and wanted_ranks() > 1:
         raise RunError("--dry-run by several processes", action="Start it without torchrun")
@@ -253,9 +253,10 @@ def train(
         _print_facts(f"training of {recipe.name} on {store}", estimate_training(config, open_store(store), seed=seed))
         return
     with joined_processes():
-        console.quiet = rank() > 0
+        is_first = processes().rank == 0
+        console.quiet = not is_first
         run = pipeline.train(config, open_store(store), out, seed=seed, resume=resume, overwrite=overwrite)
-        if rank() > 0:
+        if not is_first:
             return
     facts: dict[str, Any] = {"members": len(run.members), "list rule": run.decision.rule}
     for kind, fitted in run.decision.kinds.items():

@@ -27,7 +27,7 @@ from releve.store.contents import read_release
 from releve.store.read import Store
 from releve.train.loop import train_member
 from releve.train.members import Member, plan_members, train_forest
-from releve.train.processes import on_first
+from releve.train.processes import processes
 from releve.train.trouble import out_of_memory_explained
 
 if TYPE_CHECKING:
@@ -126,13 +126,13 @@ def train(
     plan = plan_members(config.train, store.manifest.num_folds, seed)
     inputs = {"store": file_sha256(store.path / "manifest.json"), "release": store.manifest.fingerprint}
     identity = {"recipe": identity_of(config), "seed": seed, "inputs": inputs}
-    on_first(lambda: claim_folder(out, identity, resume=resume, overwrite=overwrite))
+    processes().on_first(lambda: claim_folder(out, identity, resume=resume, overwrite=overwrite))
     facts: dict[str, Any] = identity | {
         "config": config.model_dump(mode="json"),
         "store": store_path_from(out, store.path),
         "members": [asdict(member) for member in plan],
     }
-    on_first(lambda: write_provenance(out, "train", started, **facts))
+    processes().on_first(lambda: write_provenance(out, "train", started, **facts))
     timings: dict[str, float] = {}
     num_epochs = sum(phase.epochs for phase in config.phases())
     with progress_bar() as bar:
@@ -142,7 +142,7 @@ def train(
             place = (config.split, out / member.name)
             if member.kind == "forest":
                 grow = partial(train_forest, store, member, config.model, config.forest, *place, resume=resume)
-                on_first(grow)
+                processes().on_first(grow)
                 bar.advance(task, num_epochs)
             else:
                 advance = partial(bar.advance, task)
@@ -152,8 +152,8 @@ def train(
                 with out_of_memory_explained(config.train):
                     train_member(store, member, *settings, *place, **options, stop_after=stop_after)
             timings[member.name] = round(time.monotonic() - member_started, 1)
-    on_first(lambda: decide(Run(out, config, seed, tuple(plan))))
-    on_first(lambda: write_provenance(out, "train", started, **facts, timings=timings))
+    processes().on_first(lambda: decide(Run(out, config, seed, tuple(plan))))
+    processes().on_first(lambda: write_provenance(out, "train", started, **facts, timings=timings))
     return open_run(out)
 
 

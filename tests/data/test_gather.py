@@ -62,7 +62,7 @@ def test_encoded_patches_are_decoded_in_the_order_of_the_batch(
     ends = np.cumsum([0, *map(len, blobs)])
     offsets = np.column_stack([ends[:-1], ends[1:]])
     monkeypatch.setattr(
-        "releve.ingest.patches.decode_patch",
+        "releve.store.read.decode_patch",
         lambda encoding, blobs: np.frombuffer(blobs[0], np.uint8).reshape(raw.spec.shape),
     )
     encoded = StoredArray(raw.spec, np.frombuffer(b"".join(blobs), np.uint8), raw.row_of, offsets)
@@ -74,26 +74,25 @@ def test_encoded_patches_are_decoded_in_the_order_of_the_batch(
 
 
 def test_labels_are_the_sets_of_the_surveys(store: Store, rows: np.ndarray) -> None:
-    batch = Gatherer(store, ("location",), {}).batch(rows)
-    found = Lists.from_pairs(batch.label_rows.numpy(), batch.label_species.numpy(), len(rows))
+    pairs = Gatherer(store, ("location",), {}).presences(rows)
+    found = Lists.from_pairs(pairs.rows, pairs.species, len(rows))
     assert found.lengths().max() > 2
     for i, row in enumerate(rows):
         assert found.row(i).tolist() == store.labels.row(row).tolist()
-    assert batch.dense_labels(8).sum() == len(batch.label_species)
+    assert len(pairs.species) == store.labels.lengths()[rows].sum()
 
 
 def test_surveys_without_species_have_no_pair(store: Store) -> None:
     bare = replace(store, labels=Lists.from_rows([[], [3, 5], [], [0, 1, 2], *[[]] * 36]))
-    batch = Gatherer(bare, ("location",), {}).batch(np.array([3, 0, 1, 2]))
-    assert batch.label_rows.tolist() == [0, 0, 0, 2, 2]
-    assert batch.label_species.tolist() == [0, 1, 2, 3, 5]
-    assert len(Gatherer(bare, ("location",), {}).batch(np.array([0, 2])).label_rows) == 0
+    pairs = Gatherer(bare, ("location",), {}).presences(np.array([3, 0, 1, 2]))
+    assert pairs.rows.tolist() == [0, 0, 0, 2, 2]
+    assert pairs.species.tolist() == [0, 1, 2, 3, 5]
+    assert len(Gatherer(bare, ("location",), {}).presences(np.array([0, 2])).rows) == 0
 
 
 def test_dates_and_places_go_with_their_rows_and_an_unknown_month_is_0(store: Store, rows: np.ndarray) -> None:
     batch = Gatherer(store, ("location",), {}).batch(rows)
     surveys = store.surveys[rows.tolist()]
-    assert batch.rows.tolist() == rows.tolist()
     assert batch.year.tolist() == surveys["year"].to_list()
     assert batch.month.tolist() == [month or 0 for month in surveys["month"].to_list()]
     assert surveys["month"].null_count() > 0
@@ -142,9 +141,7 @@ def test_a_table_of_surveys_with_nothing_but_nulls_gives_missing_features() -> N
 def test_a_batch_moves_whole(store: Store) -> None:
     batch = Gatherer(store, MODALITIES, CATEGORIES).batch(np.arange(4))
     moved = batch.to(torch.device("meta"))
-    tensors = [moved.rows, moved.year, moved.month, moved.trust]
-    assert not moved.label_rows.is_meta and not moved.label_species.is_meta  # losses sort them on the CPU
-    assert all(x.is_meta for x in [*tensors, *moved.values.values(), *moved.places.values()])
+    assert all(x.is_meta for x in [moved.year, moved.month, *moved.values.values(), *moved.places.values()])
 
 
 def test_covariates_come_in_the_order_asked_for_and_unknown_ones_are_missing(store: Store) -> None:

@@ -10,8 +10,7 @@ import timm
 import torch
 from torch.nn import functional
 
-from releve.data.batch import Batch
-from releve.data.gather import Gatherer
+from releve.data.gather import Batch, Gatherer
 from releve.data.statistics import Statistics, measure_statistics
 from releve.errors import ConfigError
 from releve.models.config import ModelConfig
@@ -78,9 +77,8 @@ def test_each_modality_counts(store: Store, statistics: Statistics, model: Speci
 
 def test_surveys_of_which_nothing_is_known_get_finite_logits(statistics: Statistics, model: SpeciesModel) -> None:
     zero = torch.zeros(3, dtype=torch.int64)
-    empty = torch.zeros(0, dtype=torch.int64)
     for training in (False, True):
-        logits = model.train(training)(Batch(zero, {}, {}, zero, zero, empty, empty, torch.ones(3)))
+        logits = model.train(training)(Batch({}, {}, zero, zero))
         assert logits.shape == (3, 8)
         assert logits.isfinite().all()
     model.eval()

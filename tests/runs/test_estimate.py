@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from releve.config import make_config
-from releve.data.prefetch import prefetch
+from releve.data.gather import prefetch
 from releve.data.resident import plan_residents
 from releve.errors import StoreError
 from releve.runs.estimate import estimate_training, readable

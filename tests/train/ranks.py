@@ -20,9 +20,10 @@ from releve.models import patches
 from releve.models.config import ModelConfig
 from releve.prepare.config import SplitConfig
 from releve.train import head_loss, loop
+from releve.train import step as step_module
 from releve.train.config import RecordsConfig, TrainConfig
 from releve.train.members import Member
-from releve.train.processes import joined_processes, rank
+from releve.train.processes import joined_processes, processes
 from stores import make_mixed_store
 
 MODEL = {
@@ -43,22 +44,22 @@ def run_case(folder: Path, case: dict[str, Any]) -> None:
     config = TrainConfig(**{"epochs": 2, "batch_size": 30, "device": "cpu"} | case.get("train", {}))
     records = RecordsConfig(**case.get("records", {}))
     model = ModelConfig(**MODEL | case.get("model", {}))
-    take_step, taken = loop.take_step, []
+    take_step, taken = step_module.take_step, []
 
     def broken(*arguments: Any) -> Any:
         taken.append(1)
-        if rank() == int(os.environ.get("WORLD_SIZE", "1")) - 1:
+        if processes().rank == int(os.environ.get("WORLD_SIZE", "1")) - 1:
             if len(taken) == case.get("kill_at"):
                 os.kill(os.getpid(), signal.SIGKILL)
             if len(taken) == case.get("fail_at"):
                 raise RunError("memory ran out here")
         return take_step(*arguments)
 
-    loop.take_step = broken
+    step_module.take_step = broken
     store, member = make_mixed_store(), Member(0, 1, 7)
     resume = case.get("resume", False)
     loop.train_member(store, member, model, config, SplitConfig(buffer_km=1), folder, records=records, resume=resume)
-    loop.take_step = take_step
+    step_module.take_step = take_step
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.nn import functional
 
 from releve.data.gather import Gatherer
 from releve.errors import RunError
@@ -17,15 +18,17 @@ from releve.models.config import ModelConfig
 from releve.prepare.config import SplitConfig
 from releve.store.read import Store
 from releve.train import loop
-from releve.train.checkpoint import EpochLog, load_member
+from releve.train import step as step_module
+from releve.train.checkpoint import load_member
 from releve.train.config import RecordsConfig, TrainConfig
 from releve.train.device import choose_device
-from releve.train.loop import Training, train_member
-from releve.train.losses import LOSSES, Sites
+from releve.train.epochs import EpochLog
+from releve.train.loop import train_member
 from releve.train.members import Member, plan_members
-from releve.train.optimizer import learning_rate_at, update_average
 from releve.train.rows import FoldRows, fold_rows
 from releve.train.sampler import Step
+from releve.train.start import start_training
+from releve.train.step import Training, learning_rate_at, take_step, update_average
 from releve.train.validate import predict_logits
 from stores import make_store
 
@@ -71,7 +74,7 @@ def test_held_out_labels_do_not_choose_the_epoch(store: Store, tmp_path: Path) -
 
 def test_without_selection_rows_the_last_weights_are_kept(store: Store, tmp_path: Path) -> None:
     logs = fit(store, tmp_path, model=TABLES, selection_share=0.0, epochs=3, patience=1)
-    assert [log.val_sf1 for log in logs] == [None] * 3
+    assert [log.selection_sf1 for log in logs] == [None] * 3
     assert json.loads((tmp_path / "member.json").read_text())["best_epoch"] == 2
 
 
@@ -104,7 +107,7 @@ def test_the_loss_falls_and_a_planted_signal_is_learned(tmp_path: Path) -> None:
     for species in range(8):
         correlation = np.corrcoef(logits[known, species].numpy(), warmth[known])[0, 1]
         assert correlation * (-1) ** species > 0.8
-    assert member["val_sf1"] == logs[member["best_epoch"]].val_sf1
+    assert member["selection_sf1"] == logs[member["best_epoch"]].selection_sf1
 
 
 def test_the_same_seed_gives_the_same_losses_and_weights_and_another_gives_others(store: Store, tmp_path: Path) -> None:
@@ -166,9 +169,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> list[dict[
     validate, seen = loop.validate, []
 
     def answer(training, rows):
-        loss, calibration, _ = validate(training, rows)
         seen.append({name: tensor.clone() for name, tensor in training.average.state_dict().items()})
-        return loss, calibration, scores[len(seen) - 1]
+        return replace(validate(training, rows), sf1=scores[len(seen) - 1])
 
     monkeypatch.setattr(loop, "validate", answer)
     return seen
@@ -181,9 +183,9 @@ def test_training_stops_when_patience_is_out_and_keeps_the_first_best_weights(
     advanced: list[int] = []
     config = CONFIG.model_copy(update={"epochs": 9, "patience": 2})
     logs = train_member(store, MEMBER, TABLES, config, SPLIT, tmp_path, advance=advanced.append)
-    assert [log.val_sf1 for log in logs] == [0.1, 0.3, 0.1, 0.2]  # smoothed: 0.1, 0.2, 0.15, 0.175
+    assert [log.selection_sf1 for log in logs] == [0.1, 0.3, 0.1, 0.2]  # smoothed: 0.1, 0.2, 0.15, 0.175
     member = json.loads((tmp_path / "member.json").read_text())
-    assert (member["best_epoch"], member["val_sf1"], member["num_epochs"]) == (1, 0.3, 4)
+    assert (member["best_epoch"], member["selection_sf1"], member["num_epochs"]) == (1, 0.3, 4)
     kept = load_file(tmp_path / "weights.safetensors")
     assert all(torch.equal(kept[name], seen[1][name]) for name in kept)
     assert sum(advanced) == 9
@@ -201,13 +203,13 @@ def test_stalling(scores: list[float], patience: int, stalled: bool) -> None:
 def test_a_loss_that_is_not_a_number_names_surveys_and_keeps_the_last_good_weights(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bce, calls = LOSSES["bce"], []
+    plain, calls = step_module.cross_entropy, []
 
-    def breaking(sites):
-        calls.append(sites.logits_BS.requires_grad)
-        return bce(sites) * (float("nan") if sum(calls) > 4 else 1.0)
+    def breaking(chunk, silence_N):
+        calls.append(1)
+        return plain(chunk, silence_N) * (float("nan") if len(calls) > 4 else 1.0)
 
-    monkeypatch.setitem(LOSSES, "bce", breaking)
+    monkeypatch.setattr(step_module, "cross_entropy", breaking)
     with pytest.raises(RunError, match=r"loss of epoch 1 is nan by the batch with surveys \[\d+, .*learning_rate"):
         fit(store, tmp_path, model=TABLES)
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
@@ -215,13 +217,13 @@ def test_a_loss_that_is_not_a_number_names_surveys_and_keeps_the_last_good_weigh
     assert not (tmp_path / "member.json").exists()
     with pytest.raises(RunError, match="not trained to its end"):
         load_member(tmp_path, TABLES, torch.device("cpu"))
-    monkeypatch.setitem(LOSSES, "bce", bce)
+    monkeypatch.setattr(step_module, "cross_entropy", plain)
     assert len(fit(store, tmp_path, model=TABLES, resume=True)) == 4
 
 
 def start(store: Store, model: ModelConfig, config: TrainConfig) -> Training:
     none = np.zeros(0, np.int64)
-    return loop.start_training(store, np.arange(150), none, MEMBER, model, config, RecordsConfig())
+    return start_training(store, FoldRows(np.arange(150), none, none, none), 7, model, config, RecordsConfig())
 
 
 def plots(rows: np.ndarray) -> Step:
@@ -233,13 +235,13 @@ def test_only_training_rows_are_stepped_on_and_all_of_them_once_an_epoch(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stepped: list[np.ndarray] = []
-    take_step = loop.take_step
+    take_step = step_module.take_step
 
     def watched(training, parts, *rest):
         stepped.append(np.concatenate([part.own.rows for part in parts]))
         return take_step(training, parts, *rest)
 
-    monkeypatch.setattr(loop, "take_step", watched)
+    monkeypatch.setattr(step_module, "take_step", watched)
     train_member(store, MEMBER, TABLES, CONFIG.model_copy(update={"epochs": 2}), FAR, tmp_path)
     rows = rows_of(store, FAR)
     buffer = len(store) - len(rows.plots) - len(rows.selection) - len(rows.held_out)
@@ -261,7 +263,7 @@ def test_only_labels_that_are_fitted_on_reach_the_weights(store: Store, tmp_path
         for kind, name in ((store, "a"), (altered, "b"))
     ]
     assert logs[0][0].train_loss == logs[1][0].train_loss
-    assert logs[0][0].val_loss != logs[1][0].val_loss
+    assert logs[0][0].selection_loss != logs[1][0].selection_loss
     for name in ("weights.safetensors", "statistics.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
@@ -285,15 +287,13 @@ def test_an_unknown_loss_is_refused_with_the_known_ones() -> None:
 
 
 def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
-    config = TrainConfig(learning_rate=2.0, warmup=0.1)
-    rates = [learning_rate_at(step, 100, config) for step in range(100)]
+    rates = [learning_rate_at(step, 100, highest=2.0, warmup=0.1) for step in range(100)]
     np.testing.assert_allclose(rates[:10], 0.2 * np.arange(1, 11))
     assert max(rates) == 2.0
     assert (np.diff(rates[10:]) < 0).all()
     assert rates[55] == pytest.approx(1.0)  # half-way down
     assert rates[99] < 0.001
-    no_warmup = TrainConfig(learning_rate=2.0, warmup=0.0)
-    assert learning_rate_at(0, 1, no_warmup) == 2.0
+    assert learning_rate_at(0, 1, highest=2.0, warmup=0.0) == 2.0
 
 
 def test_the_average_moves_by_the_decay_with_batch_norm_statistics_and_counters_are_copied() -> None:
@@ -312,7 +312,7 @@ def test_the_average_moves_by_the_decay_with_batch_norm_statistics_and_counters_
 def test_without_an_average_the_last_weights_are_kept(store: Store) -> None:
     config = CONFIG.model_copy(update={"ema_decay": 0.0})
     training = start(store, TABLES, config)
-    loop.take_step(training, training.gather(plots(np.arange(64))), 1e-3, 0)
+    take_step(training, training.gather(plots(np.arange(64))), 1e-3, 0)
     for mine, its in zip(training.average.state_dict().values(), training.model.state_dict().values(), strict=True):
         assert torch.equal(mine, its)
 
@@ -335,7 +335,7 @@ def test_weight_decay_is_for_matrices_and_the_gradient_is_clipped(
 
     training.optimizer.register_step_pre_hook(watched)
     training.model.train()
-    loop.take_step(training, training.gather(plots(np.arange(64))), 1e-3, 0)
+    take_step(training, training.gather(plots(np.arange(64))), 1e-3, 0)
     assert norms[0].item() == pytest.approx(1e-3, rel=1e-3)
 
 
@@ -352,15 +352,19 @@ def test_any_batch_size_trains(store: Store, tmp_path: Path, batch_size: int) ->
     assert np.isfinite(fit(store, tmp_path, model=few, epochs=1, batch_size=batch_size)[0].train_loss)
 
 
+def dense_loss(store: Store, rows: np.ndarray, logits: torch.Tensor) -> float:
+    """Return torch's cross-entropy with a table of 0 and 1, summed over species."""
+    dense = torch.from_numpy(store.labels.take(rows).to_csr(8).toarray()).float()
+    return (functional.binary_cross_entropy_with_logits(logits, dense, reduction="sum") / len(rows)).item()
+
+
 def test_validation_is_that_of_all_rows_at_once(store: Store) -> None:
     training = start(store, TABLES, CONFIG)
     rows = np.arange(150)
-    loss, _, sf1 = loop.validate(training, rows)
+    selected = loop.validate(training, rows)
     logits = torch.cat(list(predict_logits(training.average, training.gatherer, rows, training.device, 7)))
-    batch = training.gatherer.batch(rows)
-    expected = LOSSES["bce"](Sites(logits, batch.label_rows, batch.label_species))
-    assert loss == pytest.approx(expected.item(), rel=1e-5)
-    assert 0 < sf1 < 1
+    assert selected.loss == pytest.approx(dense_loss(store, rows, logits), rel=1e-5)
+    assert 0 < selected.sf1 < 1
 
 
 def test_a_loaded_member_predicts_as_it_was_validated(store: Store, tmp_path: Path) -> None:
@@ -369,6 +373,4 @@ def test_a_loaded_member_predicts_as_it_was_validated(store: Store, tmp_path: Pa
     val = rows_of(store, SPLIT).selection
     gatherer = Gatherer(store, model.modalities, model.statistics.categories)
     logits = torch.cat(list(predict_logits(model, gatherer, val, torch.device("cpu"))))
-    batch = gatherer.batch(val)
-    loss = LOSSES["bce"](Sites(logits, batch.label_rows, batch.label_species))
-    assert loss.item() == pytest.approx(logs[0].val_loss, rel=1e-5)
+    assert dense_loss(store, val, logits) == pytest.approx(logs[0].selection_loss, rel=1e-5)

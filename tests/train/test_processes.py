@@ -18,7 +18,7 @@ from releve.errors import RunError
 from releve.train import trouble
 from releve.train.config import RecordsConfig, TrainConfig
 from releve.train.device import choose_device
-from releve.train.processes import GlobalBatchNorm, gather_rows, log_sum_exp_over_ranks, on_first, sum_over_ranks
+from releve.train.processes import GlobalBatchNorm, Processes
 from releve.train.trouble import check_parts
 
 HERE = Path(__file__).parent
@@ -59,10 +59,12 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     for case in CASES:
         ours, theirs = logs(tmp_path / "one" / case), logs(tmp_path / "two" / case)
         assert len(ours) == len(theirs) == 2
-        for name in ("train_loss", "val_sf1", "learning_rate"):
+        for name in ("train_loss", "selection_sf1", "learning_rate"):
             np.testing.assert_allclose([x[name] for x in ours], [x[name] for x in theirs], rtol=1e-5, atol=1e-6)
         if case != "maxent":  # its loss leaves the biases free, and AdamW then follows rounding errors
-            np.testing.assert_allclose([x["val_loss"] for x in ours], [x["val_loss"] for x in theirs], rtol=1e-4)
+            np.testing.assert_allclose(
+                [x["selection_loss"] for x in ours], [x["selection_loss"] for x in theirs], rtol=1e-4
+            )
     statistics = [name for name in load_file(tmp_path / "one/plots/weights.safetensors") if "running" in name]
     assert len(statistics) > 10
     one, two = (load_file(tmp_path / name / "plots/weights.safetensors") for name in ("one", "two"))
@@ -96,7 +98,7 @@ def test_more_processes_or_parts_than_rows_are_refused(monkeypatch: pytest.Monke
     check_parts(8, TrainConfig(accumulate=4), RecordsConfig())
     with pytest.raises(RunError, match=r"smallest step has 3 rows for 1 processes and train.accumulate = 4.*at least"):
         check_parts(3, TrainConfig(accumulate=4), RecordsConfig())
-    monkeypatch.setattr(trouble, "num_ranks", lambda: 4)
+    monkeypatch.setattr(trouble, "processes", lambda: Processes(0, 4))
     with pytest.raises(RunError, match="3 rows for 4 processes.*Start fewer processes"):
         check_parts(3, TrainConfig(), RecordsConfig())
 
@@ -110,9 +112,11 @@ def test_a_softmax_over_the_rows_of_a_step_is_not_taken_in_parts() -> None:
 
 def test_alone_nothing_is_shared() -> None:
     values = torch.tensor([1.0, 2.0])
-    assert sum_over_ranks(values) is values and log_sum_exp_over_ranks(values) is values
-    assert gather_rows(values, 2) is values
-    assert on_first(lambda: 5) == 5
+    alone = Processes()
+    assert alone.sum(values) is values and alone.log_sum_exp(values) is values
+    assert alone.gather_rows(values, 2) is values
+    assert alone.share(np.arange(3)).tolist() == [0, 1, 2]
+    assert alone.on_first(lambda: 5) == 5
 
 
 def test_the_shared_batch_norm_is_torchs_where_there_is_one_process() -> None:
@@ -135,8 +139,8 @@ def test_one_gpu_by_name_is_not_for_several_processes(monkeypatch: pytest.Monkey
 
 
 def test_a_run_that_not_all_processes_can_read_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(trouble, "all_agree", lambda number: False)
-    training = SimpleNamespace(logs=[1, 2])
+    monkeypatch.setattr(Processes, "agree", lambda self, number: False)
+    training = SimpleNamespace(logs=[1, 2], processes=Processes())
     with pytest.raises(RunError, match="process 0 goes on after 2 epochs .*one folder that all processes read") as e:
         trouble.check_start(training, tmp_path)
     assert e.value.shared

@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from torch.nn import functional
 
 from releve.data.gather import Gatherer
 from releve.errors import RunError
@@ -17,21 +18,21 @@ from releve.lists import Lists
 from releve.models.config import ModelConfig
 from releve.prepare.config import SplitConfig
 from releve.store.read import Store
-from releve.train import loop
+from releve.train import step as step_module
 from releve.train.checkpoint import load_member
 from releve.train.config import Phase, RecordsConfig, TrainConfig, plan_phases
+from releve.train.epochs import best_epoch
 from releve.train.loop import train_member
-from releve.train.losses import Sites, bce, trusted_bce
 from releve.train.members import Member
-from releve.train.rows import fold_rows, weigh_silence
+from releve.train.rows import FoldRows, fold_rows, weigh_silence
 from releve.train.sampler import Sampler
+from releve.train.start import start_training
 from stores import make_mixed_store, make_store
 
 MODEL = ModelConfig(modalities=("covariates", "location"), embedding_dim=8, hidden_dim=16, dropout=0.1)
 CONFIG = TrainConfig(epochs=2, batch_size=16, learning_rate=3e-3, device="cpu", selection_share=0)
 SPLIT = SplitConfig(buffer_km=1)
 MEMBER = Member(0, 1, 7)
-BOTH = Phase(1, plots=True, records=True)
 
 
 @pytest.fixture(scope="module")
@@ -45,16 +46,20 @@ def rows_of(*arguments) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rows.plots, rows.records, rows.held_out
 
 
+def given(plots: np.ndarray, records: np.ndarray) -> FoldRows:
+    return FoldRows(plots, records, plots[:0], plots[:0])
+
+
 def watch(store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes) -> list:
     """Return the steps that were taken."""
     records = changes.pop("records", RecordsConfig(pretrain_epochs=1))
-    steps, take_step = [], loop.take_step
+    steps, take_step = [], step_module.take_step
 
     def watched(training, parts, *rest):
         steps.append(parts[0].whole)
         return take_step(training, parts, *rest)
 
-    monkeypatch.setattr(loop, "take_step", watched)
+    monkeypatch.setattr(step_module, "take_step", watched)
     train_member(store, MEMBER, MODEL, CONFIG.model_copy(update=changes), SPLIT, folder, records=records)
     return steps
 
@@ -120,7 +125,7 @@ def test_only_the_last_phase_is_kept_and_logged_epochs_say_all(store: Store, tmp
     config = CONFIG.model_copy(update={"regime": "classes", "epochs": 2})
     logs = train_member(store, MEMBER, MODEL, config, SPLIT, tmp_path, records=RecordsConfig(pretrain_epochs=3))
     assert [log.epoch for log in logs] == [0, 1, 2, 3, 4]
-    assert loop.best_epoch(logs, 3) >= 3
+    assert best_epoch(logs, 3) >= 3
     rates = [log.learning_rate for log in logs]
     assert rates[3] > rates[2]  # each phase has a schedule of its own
     assert plan_phases("presence", 4, 3) == [Phase(4, plots=True, records=True)]
@@ -151,28 +156,22 @@ def test_plots_and_records_weigh_as_told(store: Store) -> None:
     plots, records, _ = rows_of(store, MEMBER.fold, SPLIT, "presence")
     settings = RecordsConfig(weight=0.3, background="mixed")
     config = CONFIG.model_copy(update={"regime": "presence"})
-    training = loop.start_training(store, plots, records, MEMBER, MODEL, config, settings)
-    step = next(Sampler(store, plots, records, settings, 16).steps(BOTH, np.random.default_rng(0)))
+    training = start_training(store, given(plots, records), 7, MODEL, config, settings)
+    step = next(Sampler(store, given(plots, records), settings, 16).steps(np.random.default_rng(0)))
     assert len(step.background) == len(step.records) > 0
     (part,) = training.gather(step)
     model = training.model.eval()
     logits = model(part.batch)
-    total = training.objective(part)
-    of_plots = store.labels.take(step.plots)
-    pairs = torch.from_numpy(of_plots.surveys()), torch.from_numpy(of_plots.indices).long()
-    alone = bce(Sites(logits[: len(step.plots)], *pairs))
+    total = training.objective(part, 1)
     first, last = len(step.plots), len(step.plots) + len(step.records)
-    labels = store.labels.take(step.records)
-    theirs = trusted_bce(
-        Sites(
-            logits[first:last],
-            torch.from_numpy(labels.surveys()),
-            torch.from_numpy(labels.indices).long(),
-            trust_B=torch.from_numpy(weigh_silence(store, plots, records, "richness")[step.records]),
-            background_KS=logits[last:],
-            own_share=0.5,
-        )
-    )
+    dense = torch.from_numpy(store.labels.take(step.rows).to_csr(8).toarray()).float()
+    terms = functional.binary_cross_entropy_with_logits(logits, dense, reduction="none")
+    alone = terms[:first].sum() / first
+    present = (terms * dense)[first:last].sum()
+    trust = torch.from_numpy(weigh_silence(store, plots, records, "richness")[step.records])
+    silent = (trust[:, None] * (terms * (1 - dense))[first:last]).sum()
+    elsewhere = functional.softplus(logits[last:]).sum()
+    theirs = (present + 0.5 * silent + 0.5 * elsewhere) / len(step.records)
     assert total.item() == pytest.approx((alone + 0.3 * theirs).item(), rel=1e-5)
 
 
@@ -197,7 +196,7 @@ def test_what_only_plots_have_does_not_reach_the_shared_response(store: Store) -
     plots, records, _ = rows_of(store, MEMBER.fold, SPLIT, "presence")
     config = CONFIG.model_copy(update={"regime": "presence"})
     model_config = MODEL.model_copy(update={"modalities": ("covariates", "survey", "location")})
-    training = loop.start_training(store, plots, records, MEMBER, model_config, config, RecordsConfig())
+    training = start_training(store, given(plots, records), 7, model_config, config, RecordsConfig())
     model = training.model.eval()
     assert model.plot_head is not None and set(model.encoders) == {"covariates", "location"}
     assert "survey" in model.modalities  # so that a place to predict brings its plot area along
@@ -218,7 +217,7 @@ def test_what_only_plots_have_does_not_reach_the_shared_response(store: Store) -
 def test_a_model_for_plots_alone_has_no_heads_of_sources(store: Store) -> None:
     plots, none, _ = rows_of(store, MEMBER.fold, SPLIT, "pa")
     model_config = MODEL.model_copy(update={"modalities": ("covariates", "survey")})
-    training = loop.start_training(store, plots, none, MEMBER, model_config, CONFIG, RecordsConfig())
+    training = start_training(store, given(plots, none), 7, model_config, CONFIG, RecordsConfig())
     assert training.model.observation is None and training.model.plot_head is None
     assert set(training.model.encoders) == {"covariates", "survey"}
 
@@ -242,7 +241,7 @@ def test_trust_by_richness_balances_presences_and_silence(store: Store) -> None:
 def test_an_untrained_model_predicts_the_plots_prevalence_and_explains_the_records(store: Store) -> None:
     plots, records, _ = rows_of(store, MEMBER.fold, SPLIT, "presence")
     config = CONFIG.model_copy(update={"regime": "presence"})
-    training = loop.start_training(store, plots, records, MEMBER, MODEL, config, RecordsConfig())
+    training = start_training(store, given(plots, records), 7, MODEL, config, RecordsConfig())
     model = training.model
     shares = []
     for rows in (plots, records):
@@ -256,11 +255,20 @@ def test_an_untrained_model_predicts_the_plots_prevalence_and_explains_the_recor
 
 
 def test_a_plot_is_trusted_wholly_and_a_record_as_far_as_the_store_says(store: Store) -> None:
-    rows = np.array([0, 1, 150, 151])
-    batch = Gatherer(store, ("covariates",), {}).batch(rows)
-    expected = store.surveys["trust"].fill_null(1.0).to_numpy()[rows].astype(np.float32)
-    np.testing.assert_array_equal(batch.trust, expected)
-    assert batch.trust[:2].tolist() == [1, 1] and (batch.trust[2:] < 0.9).all()
+    plots, records, _ = rows_of(store, MEMBER.fold, SPLIT, "presence")
+    config = CONFIG.model_copy(update={"regime": "presence"})
+    expected = store.surveys["trust"].fill_null(1.0).to_numpy().astype(np.float32)
+    assert (expected[~store.is_plot] < 0.9).all()
+    for loss, background, share in (
+        ("trusted_bce", "target_group", 1),
+        ("trusted_bce", "mixed", 0.5),
+        ("bce", "mixed", 0),
+    ):
+        settings = RecordsConfig(trust="coverage", loss=loss, background=background)
+        silence = start_training(store, given(plots, records), 7, MODEL, config, settings).silence
+        assert (silence[store.is_plot] == 1).all()
+        theirs = share * expected if share else np.full(len(store), 0.5)
+        np.testing.assert_allclose(silence[~store.is_plot], theirs[~store.is_plot], rtol=1e-6)
 
 
 def test_thinning_draws_crowded_cells_less_and_the_random_background_evenly() -> None:
@@ -272,8 +280,10 @@ def test_thinning_draws_crowded_cells_less_and_the_random_background_evenly() ->
     here = crowded.lon[records] == 10.0
     assert here.sum() == 380
     for thinning, share in ((0.0, 0.95), (1.0, 0.5)):
-        sampler = Sampler(crowded, records[:0], records, RecordsConfig(thinning=thinning, background="random"), 50)
-        steps = list(sampler.steps(Phase(1, plots=False, records=True), np.random.default_rng(0)))
+        sampler = Sampler(
+            crowded, given(records[:0], records), RecordsConfig(thinning=thinning, background="random"), 50
+        )
+        steps = list(sampler.steps(np.random.default_rng(0)))
         drawn = np.concatenate([step.records for step in steps])
         assert len(drawn) == len(records)
         assert (crowded.lon[drawn] == 10.0).mean() == pytest.approx(share, abs=0.01)
@@ -283,8 +293,8 @@ def test_thinning_draws_crowded_cells_less_and_the_random_background_evenly() ->
 
 def test_unthinned_records_are_each_seen_once_an_epoch(store: Store) -> None:
     _, records, _ = rows_of(store, 1, SPLIT, "po")
-    sampler = Sampler(store, records[:0], records, RecordsConfig(thinning=0.0), 16)
-    drawn = np.concatenate([s.records for s in sampler.steps(Phase(1, False, True), np.random.default_rng(3))])
+    sampler = Sampler(store, given(records[:0], records), RecordsConfig(thinning=0.0), 16)
+    drawn = np.concatenate([s.records for s in sampler.steps(np.random.default_rng(3))])
     assert sorted(drawn) == records.tolist()
 
 

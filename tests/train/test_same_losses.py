@@ -50,7 +50,7 @@ def losses_of(case: dict) -> list[str]:
     with TemporaryDirectory() as folder:
         split = SplitConfig(buffer_km=1)
         logs = train_member(make_mixed_store(), Member(0, 1, 7), model, config, split, Path(folder), records=records)
-    return [float(loss).hex() for log in logs for loss in (log.train_loss, log.val_loss) if loss is not None]
+    return [float(loss).hex() for log in logs for loss in (log.train_loss, log.selection_loss) if loss is not None]
 
 
 def machine() -> dict[str, str]:

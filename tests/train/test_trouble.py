@@ -15,12 +15,15 @@ from releve.models.config import ModelConfig
 from releve.models.tables import TableEncoder
 from releve.prepare.config import SplitConfig
 from releve.store.read import Store
-from releve.train import loop
+from releve.train import step as step_module
 from releve.train.config import RecordsConfig, TrainConfig
-from releve.train.loop import Training, train_member
+from releve.train.loop import train_member
 from releve.train.members import Member
-from releve.train.rows import fold_rows
+from releve.train.rows import FoldRows, fold_rows
 from releve.train.sampler import Step
+from releve.train.start import start_training
+from releve.train.step import Training, take_step
+from releve.train.trouble import out_of_memory_explained
 from stores import make_store
 
 MODEL = ModelConfig(modalities=("covariates", "survey", "landsat"), embedding_dim=8, hidden_dim=16, series_width=4)
@@ -35,7 +38,7 @@ def store() -> Store:
 
 def start(store: Store) -> Training:
     none = np.zeros(0, np.int64)
-    return loop.start_training(store, np.arange(len(store)), none, MEMBER, MODEL, CONFIG, RecordsConfig())
+    return start_training(store, FoldRows(np.arange(len(store)), none, none, none), 7, MODEL, CONFIG, RecordsConfig())
 
 
 def step_of(rows: np.ndarray) -> Step:
@@ -52,7 +55,7 @@ def test_a_modality_that_breaks_a_step_is_named_with_the_first_rows_it_broke(
     broken = next(row for row in fitted.tolist() if series.row_of[row] >= 0)
     marked = series.values[series.row_of[broken]]
     taken: list[np.ndarray] = []
-    take_step = loop.take_step
+    take_step = step_module.take_step
 
     def watched(training: Training, parts: list, *rest: object) -> torch.Tensor:
         taken.append(parts[0].own.rows)
@@ -68,7 +71,7 @@ def test_a_modality_that_breaks_a_step_is_named_with_the_first_rows_it_broke(
             encoder.forward = spoil
         return take_step(training, parts, *rest)
 
-    monkeypatch.setattr(loop, "take_step", watched)
+    monkeypatch.setattr(step_module, "take_step", watched)
     with pytest.raises(RunError, match="its landsat values .* alone give embeddings that are not finite") as caught:
         train_member(store, MEMBER, MODEL, CONFIG, SPLIT, tmp_path)
     guilty = next(rows for i, rows in enumerate(taken) if i >= 4 and broken in rows)
@@ -94,10 +97,9 @@ def test_memory_that_runs_out_names_the_batch_and_what_to_change(
 
     training = start(store)
     monkeypatch.setattr(TableEncoder, "forward", fail)
-    with pytest.raises(
-        RunError, match=r"memory ran out of cpu, in a batch of 40 rows \(covariates 0.0 MB.*landsat"
-    ) as e:
-        loop.take_step(training, training.gather(step_of(np.arange(40))), 1e-3, 0)
+    found = r"memory ran out of cpu, in a batch of 40 rows \(covariates 0.0 MB.*landsat"
+    with pytest.raises(RunError, match=found) as e, out_of_memory_explained(CONFIG, training):
+        take_step(training, training.gather(step_of(np.arange(40))), 1e-3, 0)
     assert "Lower train.batch_size (now 32) or raise train.accumulate (now 1)" in str(e.value)
 
 
@@ -107,8 +109,8 @@ def test_another_error_is_left_as_it_is(store: Store, monkeypatch: pytest.Monkey
 
     training = start(store)
     monkeypatch.setattr(TableEncoder, "forward", fail)
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        loop.take_step(training, training.gather(step_of(np.arange(40))), 1e-3, 0)
+    with pytest.raises(RuntimeError, match="shapes do not match"), out_of_memory_explained(CONFIG, training):
+        take_step(training, training.gather(step_of(np.arange(40))), 1e-3, 0)
 
 
 def test_a_step_in_parts_has_the_loss_and_the_gradients_of_the_whole(store: Store) -> None:
@@ -119,10 +121,11 @@ def test_a_step_in_parts_has_the_loss_and_the_gradients_of_the_whole(store: Stor
     found = []
     for number in (1, 3):
         config = CONFIG.model_copy(update={"accumulate": number})
-        training = loop.start_training(store, np.arange(len(store)), none, MEMBER, model, config, RecordsConfig())
+        whole = FoldRows(np.arange(len(store)), none, none, none)
+        training = start_training(store, whole, 7, model, config, RecordsConfig())
         parts = training.gather(step_of(rows))
         assert len(parts) == number and sorted(np.concatenate([p.own.rows for p in parts])) == rows.tolist()
-        losses = [training.objective(part) for part in parts]
+        losses = [training.objective(part, 1) for part in parts]
         for loss in losses:
             loss.backward()
         found.append((sum(losses), [p.grad for p in training.model.parameters()]))

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
 
-from releve.data.batch import Batch
-from releve.data.gather import Gatherer
+from releve.data.gather import Batch, Gatherer
 from releve.data.statistics import Statistics, TableStatistics
 from releve.errors import ConfigError
 from releve.lists import Lists

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 
 from releve.config import Config
-from releve.data.prefetch import prefetch
+from releve.data.gather import prefetch
 from releve.runs.claim import check_store_matches
 from releve.store.read import Store
-from releve.train.config import Phase
 from releve.train.device import choose_device
-from releve.train.loop import Training, start_training, take_step
 from releve.train.members import plan_members
 from releve.train.rows import fold_rows
 from releve.train.sampler import Sampler
+from releve.train.start import start_training
+from releve.train.step import Training, take_step
 from releve.train.trouble import check_parts, out_of_memory_explained
 
 NUM_WARM, NUM_TIMED = 2, 6
@@ -58,11 +58,12 @@ def estimate_training(config: Config, store: Store, *, seed: int = 0) -> dict[st
         "rows to select the epoch on, held out": f"{len(rows.selection):,}, {len(rows.held_out):,}",
         "species": f"{len(store.species_ids):,}",
     }
-    sampler = Sampler(store, rows.plots, rows.records, config.records, train.batch_size)
-    check_parts(sampler.smallest_step(phases), train, config.records)
+    samplers = [Sampler(store, rows.of_phase(phase), config.records, train.batch_size) for phase in phases]
+    check_parts(min(sampler.smallest_step for sampler in samplers), train, config.records)
     with out_of_memory_explained(train):
-        training = start_training(store, rows.plots, rows.records, member, config.model, train, config.records)
-        each = [probe(training, sampler, phase, seed) for phase in phases]
+        training = start_training(store, rows, member.seed, config.model, train, config.records)
+    with out_of_memory_explained(train, training):
+        each = [probe(training, sampler, seed) for sampler in samplers]
     for name in training.model.modalities:
         if name in store.arrays:
             facts[name] = describe_modality(training, name)
@@ -71,7 +72,7 @@ def estimate_training(config: Config, store: Store, *, seed: int = 0) -> dict[st
     facts["weights, average, gradients, AdamW"] = readable(5 * 4 * num_parameters)
     total = 0.0
     for i, (phase, seconds) in enumerate(zip(phases, each, strict=True)):
-        num_steps = sampler.num_steps(phase)
+        num_steps = samplers[i].num_steps
         which = f"phase {i + 1}: " if len(phases) > 1 else ""
         facts[f"{which}steps an epoch, seconds a step"] = f"{num_steps:,}, {seconds:.3g}"
         facts[f"{which}time an epoch"] = duration(num_steps * seconds)
@@ -83,10 +84,10 @@ def estimate_training(config: Config, store: Store, *, seed: int = 0) -> dict[st
     return facts
 
 
-def probe(training: Training, sampler: Sampler, phase: Phase, seed: int) -> float:
+def probe(training: Training, sampler: Sampler, seed: int) -> float:
     """Return the median seconds of a step, after some to warm up; batches are gathered as in a training."""
     training.model.train()
-    steps = islice(sampler.steps(phase, np.random.default_rng(seed)), NUM_WARM + NUM_TIMED)
+    steps = islice(sampler.steps(np.random.default_rng(seed)), NUM_WARM + NUM_TIMED)
     times, started = [], time.perf_counter()
     for i, parts in enumerate(prefetch(training.gather, steps, training.depth)):
         float(take_step(training, parts, 1e-6, i))  # a number makes a GPU finish

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from itertools import accumulate
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -18,52 +16,8 @@ from releve.files import atomic_path, json_text, write_json, write_text
 from releve.models.config import ModelConfig
 from releve.models.forest import ForestModel, load_forest
 from releve.models.model import SpeciesModel, build_model
-
-
-@dataclass(frozen=True)
-class EpochLog:
-    """One line of ``metrics.jsonl``."""
-
-    epoch: int
-    train_loss: float
-    val_loss: float | None
-    """Of the rows that the epoch is selected on, as ``val_sf1``; None without any."""
-    val_sf1: float | None
-    learning_rate: float
-    seconds: float
-
-
-def has_stalled(logs: list[EpochLog], patience: int, first: int = 0) -> bool:
-    """Return whether the sF1 of the selection rows has not improved for ``patience`` epochs of the last phase."""
-    return len(logs) > first and len(logs) - 1 - best_epoch(logs, first) >= patience
-
-
-def best_epoch(logs: list[EpochLog], first: int = 0) -> int:
-    """Return the epoch with the highest sF1 of the selection rows, from epoch ``first`` on; of equals, the first.
-
-    The sF1 is smoothed: an epoch counts half, those before it the other half in the same way, since selection rows are
-    few and one lucky early epoch would end the training. Without selection rows it is the last epoch.
-
-    Examples
-    --------
-    >>> logs = [EpochLog(e, 0.0, 0.0, score, 0.0, 0.0) for e, score in enumerate([0.20, 0.31, 0.30, 0.29, 0.20])]
-    >>> best_epoch(logs)
-    3
-    """
-    scores = [log.val_sf1 for log in logs[first:] if log.val_sf1 is not None]
-    smoothed = list(accumulate(scores, lambda before, score: (before + score) / 2))
-    return first + int(np.argmax(smoothed)) if smoothed else len(logs) - 1
-
-
-class Resumable(Protocol):
-    """What of a training is kept between epochs."""
-
-    model: SpeciesModel
-    average: SpeciesModel
-    optimizer: torch.optim.Optimizer
-    device: torch.device
-    logs: list[EpochLog]
-    best: dict[str, Any]
+from releve.train.epochs import EpochLog
+from releve.train.step import Training
 
 
 def save_weights(folder: Path, model: SpeciesModel | ForestModel) -> None:
@@ -73,7 +27,7 @@ def save_weights(folder: Path, model: SpeciesModel | ForestModel) -> None:
     write_text(folder / "statistics.json", model.statistics.model_dump_json())
 
 
-def save_state(folder: Path, training: Resumable) -> None:
+def save_state(folder: Path, training: Training) -> None:
     """Write what a resumed training needs, and the log."""
     write_text(folder / "metrics.jsonl", "".join(json_text(asdict(log), indent=None) + "\n" for log in training.logs))
     state = {
@@ -87,7 +41,7 @@ def save_state(folder: Path, training: Resumable) -> None:
         torch.save(state, partial)
 
 
-def restore_state(folder: Path, training: Resumable) -> None:
+def restore_state(folder: Path, training: Training) -> None:
     """Put a training back to where its last whole epoch left it; without a state it stays at the start."""
     file = folder / "state.pt"
     if not file.is_file():

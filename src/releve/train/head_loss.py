@@ -1,56 +1,91 @@
 """The species head and its loss together, some species at a time: the (rows, species) logits never lie in memory."""
 
-# N rows, F features, S species, C species of one chunk
+# N rows, F features, S species, C species of one chunk, P presences (pairs of a row and a species that is there)
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
+
+from releve.data.gather import move
 
 CHUNK_BYTES = {"cpu": 2**22, "cuda": 2**28}
 """Bytes of one chunk's float32 logits: what a core's cache holds; on a GPU, what fills it."""
 
-LossOf = Callable[["Logits", int, int], Tensor]
-"""``loss_of(logits, first, last)``: loss of the species from ``first`` up to ``last``, whose sum is the whole."""
+
+@dataclass(frozen=True)
+class Presences:
+    """Who grows where among some rows, ordered by species, and how much each presence counts in the loss."""
+
+    rows_P: Tensor
+    species_P: Tensor
+    weight_P: Tensor
+    sorted_species: NDArray[np.int64]
+    """``species_P`` on the CPU: what lies in a chunk is known without asking the device."""
+
+    @classmethod
+    def of(
+        cls, rows: NDArray[np.int64], species: NDArray[np.int64], weights: NDArray, device: torch.device
+    ) -> Presences:
+        """Return pairs, in any order, on a device."""
+        order = np.argsort(species, kind="stable")
+        pairs = move(torch.from_numpy(np.stack([rows[order], species[order]])), device)
+        weight_P = move(torch.from_numpy(weights[order].astype(np.float32)), device)
+        return cls(pairs[0], pairs[1], weight_P, species[order])
 
 
-class Logits:
-    """Logits of some species, and single ones of them whose gradients are not worked out as a table of mostly zeros.
+@dataclass(frozen=True)
+class Chunk:
+    """What a loss is given: all rows' logits of the species from ``first`` on, and the presences among them."""
+
+    first: int
+    logits_NC: Tensor
+    rows_P: Tensor
+    species_P: Tensor
+    """Counted from species 0, as in the whole table."""
+    weight_P: Tensor
+    logits_P: Tensor
+    """Logits of the presences: apart, since their gradient as a table would be mostly zeros."""
+
+
+def cross_entropy(chunk: Chunk, silence_N: Tensor) -> Tensor:
+    """Return the binary cross-entropy of presence and absence, summed over species.
 
     Parameters
     ----------
-    table_NC
-        (N, C) logits.
+    chunk
+        Logits and presences; a presence counts ``weight_P``.
+    silence_N
+        How much each species that a row does not list counts as absent.
+
+    Examples
+    --------
+    >>> logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]])
+    >>> rows, species, half = torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1]), torch.tensor([0.5, 0.5])
+    >>> chunk = Chunk(0, logits, rows, species, half[rows], logits[rows, species])
+    >>> dense = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    >>> theirs = functional.binary_cross_entropy_with_logits(logits, dense, reduction="sum") / 2
+    >>> torch.allclose(cross_entropy(chunk, half), theirs)
+    True
     """
-
-    def __init__(self, table_NC: Tensor) -> None:
-        self.table_NC = table_NC
-        self.picked: list[tuple[Tensor, Tensor, Tensor]] = []
-
-    def pick(self, rows_P: Tensor, species_P: Tensor) -> Tensor:
-        """Return (P,) logits at pairs of row and species."""
-        picked_P = self.table_NC.detach()[rows_P, species_P].requires_grad_(self.table_NC.requires_grad)
-        self.picked.append((rows_P, species_P, picked_P))
-        return picked_P
-
-    def gradient(self, loss: Tensor) -> Tensor:
-        """Return (N, C) gradient of a loss of the table and of what was picked from it."""
-        leaves = [picked_P for *_, picked_P in self.picked]
-        grad_NC, *of_picked = torch.autograd.grad(loss, [self.table_NC, *leaves], materialize_grads=True)
-        grad_NC = grad_NC if grad_NC.is_contiguous() else grad_NC.contiguous()  # a sum's gradient is one number
-        for (rows_P, species_P, _), grad_P in zip(self.picked, of_picked, strict=True):
-            grad_NC.index_put_((rows_P, species_P), grad_P, accumulate=True)
-        return grad_NC
+    present = chunk.weight_P @ functional.softplus(-chunk.logits_P)
+    silent = silence_N @ functional.softplus(chunk.logits_NC).sum(dim=1)
+    return present + silent - silence_N[chunk.rows_P] @ functional.softplus(chunk.logits_P)
 
 
 def head_loss(
     features_NF: Tensor,
     weight_SF: Tensor,
     bias_S: Tensor,
-    loss_of: LossOf,
+    presences: Presences,
+    loss_of: Callable[[Chunk], Tensor],
     *,
     dtype: torch.dtype = torch.float32,
     num_rows: int | None = None,
@@ -65,8 +100,10 @@ def head_loss(
     ----------
     features_NF, weight_SF, bias_S
         What the logits are made of.
+    presences
+        Who grows where.
     loss_of
-        Loss of a chunk, a scalar.
+        Loss of a chunk, a scalar; such as :func:`cross_entropy`.
     dtype
         Type of the matrix products; logits and losses are float32.
     num_rows
@@ -74,7 +111,7 @@ def head_loss(
     """
     size = chunk_size(len(features_NF) if num_rows is None else num_rows, features_NF.device)
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (features_NF, weight_SF, bias_S))
-    return _HeadLoss.apply(features_NF, weight_SF, bias_S, loss_of, dtype, size, wanted)
+    return _HeadLoss.apply(features_NF, weight_SF, bias_S, presences, loss_of, dtype, size, wanted)
 
 
 def chunk_size(num_rows: int, device: torch.device) -> int:
@@ -89,40 +126,41 @@ class _HeadLoss(torch.autograd.Function):
         features_NF: Tensor,
         weight_SF: Tensor,
         bias_S: Tensor,
-        loss_of: LossOf,
+        presences: Presences,
+        loss_of: Callable[[Chunk], Tensor],
         dtype: torch.dtype,
         size: int,
         wanted: bool,
     ) -> Tensor:
-        num_species = len(weight_SF)
         features = features_NF.to(dtype)
         grad_features = torch.zeros_like(features_NF, dtype=torch.float32)
-        grad_weight = torch.empty_like(weight_SF, dtype=torch.float32) if wanted else None
-        grad_bias = torch.empty_like(bias_S, dtype=torch.float32) if wanted else None
+        grad_weight, grad_bias = (torch.empty_like(x, dtype=torch.float32) for x in (weight_SF, bias_S))
         total = torch.zeros((), device=features_NF.device)
-        with torch.autocast(features.device.type, enabled=False):
-            for first in range(0, num_species, size):
-                last = min(first + size, num_species)
-                weight = weight_SF[first:last].to(dtype)
+        starts = np.arange(0, len(weight_SF), size)
+        bounds = np.searchsorted(presences.sorted_species, [*starts, len(weight_SF)]).tolist()
+        for first, begin, end in zip(starts.tolist(), bounds[:-1], bounds[1:], strict=True):
+            weight = weight_SF[first : first + size].to(dtype)
+            rows_P, species_P = presences.rows_P[begin:end], presences.species_P[begin:end]
+            with torch.autocast(features.device.type, enabled=False):
                 logits_NC = (features @ weight.T).float()
-                logits_NC += bias_S[first:last]  # in float32: bf16 cannot tell rare species apart
-                logits = Logits(logits_NC.requires_grad_(wanted))
+                logits_NC += bias_S[first : first + size]  # in float32: bf16 cannot tell rare species apart
+                logits_P = logits_NC[rows_P, species_P - first]
+                table = Chunk(first, logits_NC, rows_P, species_P, presences.weight_P[begin:end], logits_P)
                 with torch.set_grad_enabled(wanted):
-                    loss = loss_of(logits, first, last)
+                    logits = logits_NC.requires_grad_(wanted), logits_P.requires_grad_(wanted)
+                    loss = loss_of(table)
                 total += loss.detach()
-                if grad_weight is None or grad_bias is None:
-                    continue
-                grad_NC = logits.gradient(loss)
-                grad_bias[first:last] = grad_NC.sum(dim=0)
-                grad_NC = grad_NC.to(dtype)
-                grad_features += grad_NC @ weight
-                grad_weight[first:last] = grad_NC.T @ features
-        if grad_weight is not None:
-            ctx.save_for_backward(grad_features, grad_weight, grad_bias)
-            ctx.dtypes = features_NF.dtype, weight_SF.dtype, bias_S.dtype
+                if wanted:
+                    grad_NC, grad_P = torch.autograd.grad(loss, logits, materialize_grads=True)
+                    grad_NC = grad_NC.contiguous()  # a sum's gradient is one number
+                    grad_NC.index_put_((rows_P, species_P - first), grad_P, accumulate=True)
+                    grad_bias[first : first + size] = grad_NC.sum(dim=0)
+                    grad_NC = grad_NC.to(dtype)
+                    grad_features += grad_NC @ weight
+                    grad_weight[first : first + size] = grad_NC.T @ features
+        ctx.save_for_backward(grad_features, grad_weight, grad_bias)
         return total
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        grads = [(x * grad).to(dtype) for x, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)]
-        return (*grads, None, None, None, None)
+        return (*(x * grad for x in ctx.saved_tensors), None, None, None, None, None)

@@ -1,174 +1,51 @@
-"""Losses of multi-label species models, from sparse labels: for plots, and for presence-only records.
+"""Published losses of multi-label species models, beside the cross-entropy that is the default.
 
-All have one signature, ``loss(sites) -> ()``, and one form: what is present counts, and so does silence, at the rows
-themselves (the **target-group** background of Phillips et al. 2009: the sites where any plant was recorded), at
-background sites drawn evenly (the **random** background), or at both. The losses differ in how much each counts.
-
-All are sums over species, and of means over rows. So they can be taken over a part of the species, or of the rows, and
-the parts added up: see :mod:`releve.train.head_loss` for the first, and ``num_rows`` for the second.
+All have one signature, ``loss(chunk, silence_N, num_labelled, frequency_S) -> ()``, and one form: what is present
+counts, and so does silence, at the rows themselves (the **target-group** background of Phillips et al. 2009: the sites
+where any plant was recorded), at background sites drawn evenly (the **random** background), or at both. The losses
+differ in how much each counts. ``silence_N`` holds the weights of the rows' silence: ``own_share / num_rows`` for the
+first ``num_labelled`` of them, ``(1 - own_share) / num_background`` for the others, which are background sites; a
+presence's weight is ``1 / num_rows``. So all are sums, and can be taken over a part of the species, or of the rows,
+and added up.
 """
 
-# B rows, K background sites, S species, P presences
+# N rows, S species, C species of one chunk, P presences
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from releve.train.processes import log_sum_exp_over_ranks
+from releve.data.statistics import Statistics
+from releve.train.head_loss import Chunk, cross_entropy
+from releve.train.processes import processes
 
 
-@dataclass(frozen=True)
-class Sites:
-    """What a loss is given.
-
-    Parameters
-    ----------
-    logits_BS
-        Logits of the labelled rows.
-    label_rows, label_species
-        (P,) index pairs of the species present.
-    trust_B
-        How far each row's silence is trusted, 0 to 1; None: wholly, as on a plot.
-    background_KS
-        Logits of background sites, where nothing is known to grow; None without them.
-    own_share
-        Weight of the rows' own silence against that of the background: 1 target-group, 0 random.
-    frequency_S
-        Share of the training rows that have each species, above 0; needed by ``full_weighted`` only.
-    class_weight_S
-        Weight of each species' presences; None: all 1.
-    num_rows, num_background
-        Rows and sites that means are taken over, where these are a part of them; by default their own numbers.
-    num_species
-        All species, where these are a part of them.
-    picked_P
-        Logits of the presences, where they were looked up already.
-    """
-
-    logits_BS: Tensor
-    label_rows: Tensor
-    label_species: Tensor
-    trust_B: Tensor | None = None
-    background_KS: Tensor | None = None
-    own_share: float = 1.0
-    frequency_S: Tensor | None = None
-    class_weight_S: Tensor | None = None
-    num_rows: int | None = None
-    num_background: int | None = None
-    num_species: int | None = None
-    picked_P: Tensor | None = None
-
-    @cached_property
-    def present(self) -> Tensor:
-        """(P,) logits of the presences."""
-        return self.picked_P if self.picked_P is not None else self.logits_BS[self.label_rows, self.label_species]
-
-    def sum_present(self, values_P: Tensor) -> Tensor:
-        """Return the sum over presences, weighted by class, for each row."""
-        if self.class_weight_S is not None:
-            values_P = values_P * self.class_weight_S[self.label_species]
-        return values_P.sum() / self.over_rows
-
-    @property
-    def over_rows(self) -> int:
-        """What sums over rows are divided by."""
-        return self.num_rows or len(self.logits_BS) or 1
-
-    @property
-    def over_background(self) -> int:
-        """What sums over background sites are divided by."""
-        assert self.background_KS is not None
-        return self.num_background or len(self.background_KS) or 1
+def plain(chunk: Chunk, silence_N: Tensor, num_labelled: int, frequency_S: Tensor) -> Tensor:
+    """Return the cross-entropy."""
+    return cross_entropy(chunk, silence_N)
 
 
-def silence(
-    sites: Sites, term: Callable[[Tensor], Tensor], *, trust_B: Tensor | None = None, weight_S: Tensor | None = None
-) -> Tensor:
-    """Return the mean over sites of a term summed over the species that are silent there.
-
-    Parameters
-    ----------
-    sites
-        Rows and background.
-    term
-        Loss of one silent species, elementwise in its logit.
-    trust_B
-        Weight of each row; None: 1.
-    weight_S
-        Weight of each species; None: 1.
-    """
-    total = sites.logits_BS.new_zeros(())
-    if sites.own_share > 0:
-        all_BS, present_P = term(sites.logits_BS), term(sites.present)
-        if weight_S is not None:
-            all_BS, present_P = all_BS * weight_S, present_P * weight_S[sites.label_species]
-        if trust_B is None:
-            own = all_BS.sum() - present_P.sum()
-        else:
-            own = (trust_B * all_BS.sum(dim=1)).sum() - (trust_B[sites.label_rows] * present_P).sum()
-        total = total + sites.own_share * own / sites.over_rows
-    if sites.own_share < 1 and sites.background_KS is not None and len(sites.background_KS):
-        all_KS = term(sites.background_KS)
-        if weight_S is not None:
-            all_KS = all_KS * weight_S
-        total = total + (1 - sites.own_share) * all_KS.sum() / sites.over_background
-    return total
-
-
-def bce(sites: Sites) -> Tensor:
-    """Return the binary cross-entropy, summed over species and averaged over rows.
-
-    Examples
-    --------
-    >>> logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0]])
-    >>> dense = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-    >>> ours = bce(Sites(logits, torch.tensor([0, 0, 1]), torch.tensor([0, 2, 1])))
-    >>> theirs = functional.binary_cross_entropy_with_logits(logits, dense, reduction="sum") / 2
-    >>> torch.allclose(ours, theirs)
-    True
-    """
-    return sites.sum_present(functional.softplus(-sites.present)) + silence(sites, functional.softplus)
-
-
-def trusted_bce(sites: Sites) -> Tensor:
-    """Return the binary cross-entropy in which a pseudo-plot's silence counts as far as it is trusted.
-
-    Examples
-    --------
-    With no trust at all, only the presence counts:
-
-    >>> sites = Sites(torch.zeros(1, 3), torch.tensor([0]), torch.tensor([1]), trust_B=torch.zeros(1))
-    >>> round(trusted_bce(sites).item(), 4)
-    0.6931
-    """
-    silent = silence(sites, functional.softplus, trust_B=sites.trust_B)
-    return sites.sum_present(functional.softplus(-sites.present)) + silent
-
-
-AN_FULL_POSITIVE_WEIGHT = 2048.0
-
-
-def assume_negative_full(sites: Sites) -> Tensor:
+def assume_negative_full(chunk: Chunk, silence_N: Tensor, num_labelled: int, frequency_S: Tensor) -> Tensor:
     """Return the loss of SINR: presences up-weighted, silence at the row and at another site.
 
     References
     ----------
     Cole et al. (2023), Spatial implicit neural representations for global-scale species mapping, L_AN-full with
-    lambda = 2048. Divided by lambda here, so that its size is that of the other losses; with ``own_share`` .5 it is
-    the published one.
+    lambda = 2048. Divided by lambda here, so that its size is that of the other losses; with an ``own_share`` of .5 it
+    is the published one.
     """
-    silent = 2 * silence(sites, functional.softplus)
-    return sites.sum_present(functional.softplus(-sites.present)) + silent / AN_FULL_POSITIVE_WEIGHT
+    return cross_entropy(chunk, silence_N * (2 / AN_FULL_POSITIVE_WEIGHT))
 
 
-def full_weighted(sites: Sites) -> Tensor:
+AN_FULL_POSITIVE_WEIGHT = 2048.0
+
+
+def full_weighted(chunk: Chunk, silence_N: Tensor, num_labelled: int, frequency_S: Tensor) -> Tensor:
     """Return the cross-entropy in which every species' presences weigh as much as its silence.
 
     References
@@ -177,40 +54,36 @@ def full_weighted(sites: Sites) -> Tensor:
     with deep learning: ``w_s = n / n_present(s)`` for a presence, ``lam2 / (1 - 1 / w_s)`` for silence at the rows,
     ``1 - lam2`` at random sites; ``own_share`` is lam2 (.8 there). Divided by the number of species.
     """
-    if sites.frequency_S is None:
-        raise ValueError("full_weighted needs frequency_S")
-    own, background = sites.own_share, sites.background_KS
-    frequency_S = sites.frequency_S.clamp(max=0.999)
-    total = sites.sum_present(functional.softplus(-sites.present) / frequency_S[sites.label_species])
-    rows = replace(sites, own_share=1.0)
-    total = total + own * silence(rows, functional.softplus, weight_S=1 / (1 - frequency_S))
-    if background is not None and len(background):
-        total = total + (1 - own) * functional.softplus(background).sum() / sites.over_background
-    return total / (sites.num_species or len(frequency_S))
+    frequency_S = frequency_S.clamp(max=0.999)
+    frequency_C = frequency_S[chunk.first : chunk.first + chunk.logits_NC.shape[1]]
+    frequency_P = frequency_S[chunk.species_P]
+    all_NC, present_P = functional.softplus(chunk.logits_NC), functional.softplus(chunk.logits_P)
+    present = chunk.weight_P @ (functional.softplus(-chunk.logits_P) / frequency_P)
+    rows_N = all_NC[:num_labelled] @ (1 / (1 - frequency_C))
+    silent = silence_N[:num_labelled] @ rows_N - silence_N[chunk.rows_P] @ (present_P / (1 - frequency_P))
+    elsewhere = silence_N[num_labelled:] @ all_NC[num_labelled:].sum(dim=1)
+    return (present + silent + elsewhere) / len(frequency_S)
 
 
-def deep_maxent(sites: Sites) -> Tensor:
-    """Return the negative log-likelihood of where each species was found among the sites of the batch.
+def deep_maxent(chunk: Chunk, silence_N: Tensor, num_labelled: int, frequency_S: Tensor) -> Tensor:
+    """Return the negative log-likelihood of where each species was found among the sites of the step.
 
     References
     ----------
     Ryckewaert et al. (2024), Applying the maximum entropy principle to neural networks enhances multi-species
-    distribution models: ``-(counts * log_softmax(logits, over sites)).mean()``. With background sites, the softmax's
-    sum is ``own_share`` over the rows and the rest over the background.
+    distribution models: ``-(counts * log_softmax(logits, over sites)).mean()``. Here the softmax's sum is a mean, over
+    rows and background sites by their shares.
     """
-    parts = []
-    if sites.own_share > 0:
-        parts.append(log_mean_exp(sites.logits_BS, sites.over_rows) + math.log(sites.own_share))
-    if sites.own_share < 1 and sites.background_KS is not None and (sites.num_background or len(sites.background_KS)):
-        parts.append(log_mean_exp(sites.background_KS, sites.over_background) + math.log(1 - sites.own_share))
-    log_mean_S = torch.logsumexp(torch.stack(parts), dim=0)
-    return sites.sum_present(log_mean_S[sites.label_species] - sites.present)
+    weighted_NC = chunk.logits_NC + silence_N.clamp(min=NOTHING).log()[:, None]
+    log_mean_C = processes().log_sum_exp(torch.logsumexp(weighted_NC, dim=0))
+    return chunk.weight_P @ (log_mean_C[chunk.species_P - chunk.first] - chunk.logits_P)
 
 
-GAMMA_NEGATIVE, CLIP = 4.0, 0.02
+NOTHING = 1e-37
+"""Weight of a site that is left out of the softmax: its log is a number, unlike that of 0."""
 
 
-def asymmetric(sites: Sites) -> Tensor:
+def asymmetric(chunk: Chunk, silence_N: Tensor, num_labelled: int, frequency_S: Tensor) -> Tensor:
     """Return the asymmetric loss: easy silence hardly counts.
 
     References
@@ -222,17 +95,16 @@ def asymmetric(sites: Sites) -> Tensor:
         shifted = (torch.sigmoid(logits) - CLIP).clamp(min=0)
         return -(shifted**GAMMA_NEGATIVE) * torch.log1p(-shifted.clamp(max=1 - 1e-6))
 
-    return sites.sum_present(functional.softplus(-sites.present)) + silence(sites, easy)
+    present = chunk.weight_P @ functional.softplus(-chunk.logits_P)
+    silent = silence_N @ easy(chunk.logits_NC).sum(dim=1)
+    return present + silent - silence_N[chunk.rows_P] @ easy(chunk.logits_P)
 
 
-def log_mean_exp(logits: Tensor, num_rows: int) -> Tensor:
-    """Return (S,) log of the mean over rows, those of all processes, of exp."""
-    return log_sum_exp_over_ranks(torch.logsumexp(logits, dim=0)) - math.log(num_rows)
+GAMMA_NEGATIVE, CLIP = 4.0, 0.02
 
-
-LOSSES: dict[str, Callable[[Sites], Tensor]] = {
-    "bce": bce,
-    "trusted_bce": trusted_bce,
+LOSSES: dict[str, Callable[[Chunk, Tensor, int, Tensor], Tensor]] = {
+    "bce": plain,
+    "trusted_bce": plain,  # the weights of silence say how far it is trusted
     "an_full": assume_negative_full,
     "full_weighted": full_weighted,
     "deep_maxent": deep_maxent,
@@ -240,5 +112,53 @@ LOSSES: dict[str, Callable[[Sites], Tensor]] = {
 }
 
 
-BACKGROUNDS = {"target_group": 1.0, "mixed": 0.5, "random": 0.0}
-"""Share of the rows' own silence under each background."""
+class PublishedLoss(nn.Module):
+    """The loss of the plots and that of the presence-only rows, each by its name in :data:`LOSSES`, added up."""
+
+    frequency_S: Tensor
+    record_frequency_S: Tensor
+
+    def __init__(self, statistics: Statistics, plots: str, records: str) -> None:
+        """Look up the losses and how frequent the species are."""
+        super().__init__()
+        self.of_plots, self.of_records = LOSSES[plots], LOSSES[records]
+        frequency = share_of(statistics.num_positives, statistics.num_rows)
+        self.register_buffer("frequency_S", frequency)
+        """Share of the training plots that have each species; without plots, of the presence-only rows."""
+        recorded = statistics.record_positives
+        self.register_buffer(
+            "record_frequency_S", share_of(recorded, statistics.num_records) if recorded else frequency
+        )
+        """Share of the presence-only rows that have each species."""
+
+    def forward(self, chunk: Chunk, silence_N: Tensor, sources: Sources) -> Tensor:
+        """Return the loss of a chunk; a row weighs nothing in the loss of the other source."""
+        is_plot_N = torch.arange(len(silence_N), device=silence_N.device) < sources.num_plots
+        total = silence_N.new_zeros(())
+        if sources.has_plots:
+            ours = replace(chunk, weight_P=chunk.weight_P * is_plot_N[chunk.rows_P])
+            total = total + self.of_plots(ours, silence_N * is_plot_N, sources.num_plots, self.frequency_S)
+        if sources.has_records:
+            theirs = replace(chunk, weight_P=chunk.weight_P * ~is_plot_N[chunk.rows_P] / sources.record_weight)
+            silence_N = silence_N * ~is_plot_N / sources.record_weight
+            loss = self.of_records(theirs, silence_N, sources.num_labelled, self.record_frequency_S)
+            total = total + sources.record_weight * loss
+        return total
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Which rows are plots (the first), which presence-only rows (up to ``num_labelled``), which background sites."""
+
+    num_plots: int
+    num_labelled: int
+    has_plots: bool
+    """Whether any process has some in this step, as ``has_records``."""
+    has_records: bool
+    record_weight: float
+    """What the weights of the presence-only rows were multiplied by."""
+
+
+def share_of(num_positives: list[int], num_rows: int) -> Tensor:
+    """Return (S,) shares of rows that have each species, never 0 or 1."""
+    return (torch.tensor(num_positives) + 0.5) / (num_rows + 1.0)

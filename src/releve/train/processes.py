@@ -1,7 +1,7 @@
 """One training by several processes (``torchrun``): what each must know and ask of the others.
 
-Alone, every function here is the identity. The processes take the same steps: each works on every n-th row of a
-step's plots, records and background, and sums over rows are added up over processes. Only the first one writes.
+They take the same steps: each works on every n-th row of a step's plots, records and background, and sums over rows
+are added up over processes. Only the first one writes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -33,14 +36,82 @@ def wanted_ranks() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def num_ranks() -> int:
-    """Return the number of processes that train together."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+@dataclass(frozen=True)
+class Processes:
+    """The processes that train together, as one of them sees them; alone, every method is the identity."""
+
+    rank: int = 0
+    """The number of this process, from 0."""
+    number: int = 1
+
+    def share(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return this process' part of rows: every n-th."""
+        return rows[self.rank :: self.number]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Return the sum over processes; gradients flow to all of them."""
+        return _Sum.apply(values) if self.number > 1 else values
+
+    def log_sum_exp(self, values: Tensor) -> Tensor:
+        """Return the log of the sum over processes of exp; gradients flow to all of them."""
+        if self.number == 1:
+            return values
+        highest = values.detach().clone()
+        dist.all_reduce(highest, dist.ReduceOp.MAX)
+        return highest + self.sum(torch.exp(values - highest)).log()
+
+    def agree(self, number: int) -> bool:
+        """Return whether all processes give the same number; they wait for one another."""
+        if self.number == 1:
+            return True
+        ends = torch.tensor([number, -number])
+        dist.all_reduce(ends, dist.ReduceOp.MAX)
+        return int(ends[0]) == -int(ends[1])
+
+    def on_first(self, work: Callable[[], T]) -> T:
+        """Return what the first process' work returns, to all of them; the others wait.
+
+        Raises
+        ------
+        ReleveError
+            In every process what went wrong in the first.
+        """
+        if self.number == 1:
+            return work()
+        outcome: list[Any] = [None, None]
+        if self.rank == 0:
+            try:
+                outcome[0] = work()
+            except ReleveError as error:
+                error.shared = True
+                outcome[1] = error
+        dist.broadcast_object_list(outcome, src=0)
+        if outcome[1] is not None:
+            raise outcome[1]
+        return outcome[0]
+
+    def gather_rows(self, mine: Tensor, num_rows: int) -> Tensor | None:
+        """Return the (N, ...) rows of all processes, of which each has its share, on the CPU of the first; else None.
+
+        Parameters
+        ----------
+        mine
+            This process' share of the rows, on the CPU.
+        num_rows
+            N, the rows of all.
+        """
+        if self.number == 1:
+            return mine
+        padded = mine.new_zeros(-(-num_rows // self.number), *mine.shape[1:])
+        padded[: len(mine)] = mine
+        parts = [torch.empty_like(padded) for _ in range(self.number)] if self.rank == 0 else None
+        dist.gather(padded, parts, dst=0)
+        return None if parts is None else torch.stack(parts, dim=1).flatten(0, 1)[:num_rows]
 
 
-def rank() -> int:
-    """Return the number of this process, from 0."""
-    return dist.get_rank() if dist.is_initialized() else 0
+def processes() -> Processes:
+    """Return the processes that were joined; this one alone, if none were."""
+    return Processes(dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else Processes()
 
 
 @contextmanager
@@ -63,9 +134,9 @@ def joined_processes() -> Iterator[None]:
     try:
         yield
     except ReleveError as error:
-        if rank() == 0 or error.shared or isinstance(error, ProcessError):
+        if processes().rank == 0 or error.shared or isinstance(error, ProcessError):
             raise
-        raise ProcessError(f"process {rank()} of {num_ranks()}: {error}") from error
+        raise ProcessError(f"process {processes().rank} of {processes().number}: {error}") from error
     except RuntimeError as error:  # dist.DistError is one; gloo's have no class of their own
         words = ("gloo", "nccl", "connection", "peer")
         if isinstance(error, torch.OutOfMemoryError) or not any(word in str(error).lower() for word in words):
@@ -83,41 +154,9 @@ def _stop(*_: object) -> None:
 
 def _lost(reason: str) -> ProcessError:
     return ProcessError(
-        f"process {rank()} of {num_ranks()} stops, since another was lost ({reason})",
+        f"process {processes().rank} of {processes().number} stops, since another was lost ({reason})",
         action="Run it again with --resume: it goes on after the last whole epoch, with any number of processes",
     )
-
-
-def on_first(work: Callable[[], T]) -> T:
-    """Return what the first process' work returns, to all of them; the others wait.
-
-    Raises
-    ------
-    ReleveError
-        In every process what went wrong in the first.
-    """
-    if not dist.is_initialized():
-        return work()
-    outcome: list[Any] = [None, None]
-    if rank() == 0:
-        try:
-            outcome[0] = work()
-        except ReleveError as error:
-            error.shared = True
-            outcome[1] = error
-    dist.broadcast_object_list(outcome, src=0)
-    if outcome[1] is not None:
-        raise outcome[1]
-    return outcome[0]
-
-
-def all_agree(number: int) -> bool:
-    """Return whether all processes give the same number; they wait for one another."""
-    if not dist.is_initialized():
-        return True
-    ends = torch.tensor([number, -number])
-    dist.all_reduce(ends, dist.ReduceOp.MAX)
-    return int(ends[0]) == -int(ends[1])
 
 
 class _Sum(torch.autograd.Function):
@@ -130,40 +169,6 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return _Sum.forward(ctx, grad)  # every process' loss depends on the sum
-
-
-def sum_over_ranks(values: Tensor) -> Tensor:
-    """Return the sum over processes; gradients flow to all of them."""
-    return _Sum.apply(values) if dist.is_initialized() else values
-
-
-def log_sum_exp_over_ranks(values: Tensor) -> Tensor:
-    """Return the log of the sum over processes of exp; gradients flow to all of them."""
-    if not dist.is_initialized():
-        return values
-    highest = values.detach().clone()
-    dist.all_reduce(highest, dist.ReduceOp.MAX)
-    return highest + sum_over_ranks(torch.exp(values - highest)).log()
-
-
-def gather_rows(mine: Tensor, num_rows: int) -> Tensor | None:
-    """Return the (N, ...) rows of all processes, of which each has every n-th, on the CPU of the first; else None.
-
-    Parameters
-    ----------
-    mine
-        Rows ``rank, rank + n, rank + 2 n`` and so on, on the CPU.
-    num_rows
-        N, the rows of all.
-    """
-    if not dist.is_initialized():
-        return mine
-    number = num_ranks()
-    padded = mine.new_zeros(-(-num_rows // number), *mine.shape[1:])
-    padded[: len(mine)] = mine
-    parts = [torch.empty_like(padded) for _ in range(number)] if rank() == 0 else None
-    dist.gather(padded, parts, dst=0)
-    return None if parts is None else torch.stack(parts, dim=1).flatten(0, 1)[:num_rows]
 
 
 class GlobalBatchNorm(nn.BatchNorm2d):
@@ -179,10 +184,10 @@ class GlobalBatchNorm(nn.BatchNorm2d):
         values = x.float()
         dims = (0, 2, 3)
         sums = torch.cat([values.sum(dims), values.new_full((1,), values.numel() / values.shape[1])])
-        sums = sum_over_ranks(sums)
+        sums = processes().sum(sums)
         count = sums[-1].detach()
         centred = values - (sums[:-1] / count)[:, None, None]
-        variance = sum_over_ranks(centred.square().sum(dims)) / count
+        variance = processes().sum(centred.square().sum(dims)) / count
         if self.track_running_stats:
             with torch.no_grad():
                 assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
@@ -202,7 +207,7 @@ def share_batch_norms(model: nn.Module) -> None:
     ConfigError
         If a network has another kind of batch norm than torch's two-dimensional one.
     """
-    if num_ranks() == 1:
+    if processes().number == 1:
         return
     for name, child in model.named_children():
         if type(child) is nn.BatchNorm2d:
@@ -213,7 +218,7 @@ def share_batch_norms(model: nn.Module) -> None:
             setattr(model, name, shared.train(child.training))
         elif isinstance(child, nn.modules.batchnorm._BatchNorm):
             raise ConfigError(
-                f"the network has a {type(child).__name__}, whose means cannot be taken over {num_ranks()} processes",
+                f"the network has a {type(child).__name__}, whose means cannot be taken over several processes",
                 expected="nn.BatchNorm2d, as in resnet18, or layer norms",
                 action="Choose another model.patch_backbone, or train with one process",
             )
@@ -226,7 +231,7 @@ def share_gradients(module: M, *, complete: bool) -> M | DistributedDataParallel
 
     ``complete`` says that every parameter has a part in every step.
     """
-    if num_ranks() == 1:
+    if processes().number == 1:
         return module
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # the new name of broadcast_buffers is unknown to torch 2.6

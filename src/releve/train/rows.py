@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from releve.errors import RunError
 from releve.prepare.config import SplitConfig
 from releve.prepare.split import selection_rows, split_rows
 from releve.store.read import Store
-from releve.train.config import Regime
+from releve.train.config import Phase, Regime
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,11 @@ class FoldRows:
     """Rows that the epoch is selected on."""
     held_out: NDArray[np.int64]
     """Rows that calibrations are fitted on and that are scored (each by a calibration fitted on other folds)."""
+
+    def of_phase(self, phase: Phase) -> FoldRows:
+        """Return the rows of a phase: without the kind that it does not see."""
+        none = self.plots[:0]
+        return replace(self, plots=self.plots if phase.plots else none, records=self.records if phase.records else none)
 
 
 def fold_rows(

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from releve.geo import block_ids
 from releve.store.read import Store
-from releve.train.config import Phase, RecordsConfig
+from releve.train.config import RecordsConfig
+from releve.train.rows import FoldRows
 
 BACKGROUND_CELL_KM = 25.0
 """The random background draws a cell of this size, then a row in it: as evenly over the map as rows lie."""
@@ -45,59 +46,45 @@ class Step:
 
 
 class Sampler:
-    """Deals out the rows of an epoch.
+    """Deals out the rows of an epoch, plots and presence-only rows in steps of like size."""
 
-    Parameters
-    ----------
-    store
-        An open store.
-    plots, records
-        Training rows.
-    config
-        Thinning and background of the presence-only rows.
-    batch_size
-        Plots a step; presence-only rows a step where there are no plots.
-    """
+    def __init__(self, store: Store, rows: FoldRows, config: RecordsConfig, batch_size: int) -> None:
+        """Weigh the presence-only rows.
 
-    def __init__(
-        self,
-        store: Store,
-        plots: NDArray[np.int64],
-        records: NDArray[np.int64],
-        config: RecordsConfig,
-        batch_size: int,
-    ) -> None:
-        self.plots, self.records, self.config, self.batch_size = plots, records, config, batch_size
+        Parameters
+        ----------
+        store
+            An open store.
+        rows
+            Training rows of the epochs to come, without a kind that they do not see.
+        config
+            Thinning and background of the presence-only rows.
+        batch_size
+            Plots a step; presence-only rows a step where there are no plots.
+        """
+        self.plots, self.config = rows.plots, config
+        plots, records = rows.plots, rows.records
         lon, lat = store.lon[records], store.lat[records]
         self.thinned = Draws(records, _inverse_count(block_ids(lon, lat, THINNING_CELL_KM), config.thinning))
         self.even = Draws(records, _inverse_count(block_ids(lon, lat, BACKGROUND_CELL_KM), 1.0))
+        self.num_steps = -(-(len(plots) or len(records)) // batch_size)
+        """Steps of an epoch: one pass over the plots, or over as many presence-only rows as there are."""
+        wanted = round(config.rows_per_plot * len(plots)) if len(plots) else len(records)
+        self.num_records = max(2 * self.num_steps, wanted) if len(records) else 0
+        """Presence-only rows of an epoch."""
 
-    def num_steps(self, phase: Phase) -> int:
-        """Return the steps of an epoch: one pass over the plots, or over as many presence-only rows as there are."""
-        return -(-len(self.plots if phase.plots else self.records) // self.batch_size)
+    @property
+    def smallest_step(self) -> int:
+        """The number of rows of the smallest step, of the kind that has fewer."""
+        return min(number // self.num_steps for number in (len(self.plots), self.num_records) if number)
 
-    def smallest_step(self, phases: list[Phase]) -> int:
-        """Return the number of rows of the smallest step, of the kind that has fewer."""
-        sizes = []
-        for phase in phases:
-            num_steps = self.num_steps(phase)
-            number = len(self.plots if phase.plots else self.records)
-            both = [number, self.config.rows_per_plot * number] if phase.plots and phase.records else [number]
-            sizes.append(int(min(both)) // num_steps)
-        return min(sizes)
-
-    def steps(self, phase: Phase, rng: np.random.Generator) -> Iterator[Step]:
+    def steps(self, rng: np.random.Generator) -> Iterator[Step]:
         """Yield the steps of one epoch."""
-        num_steps, none = self.num_steps(phase), np.zeros(0, np.int64)
-        plots = np.array_split(rng.permutation(self.plots) if phase.plots else none, num_steps)
-        records = [none] * num_steps
-        if phase.records:
-            ratio = self.config.rows_per_plot * len(self.plots) if phase.plots else len(self.records)
-            number = max(2 * num_steps, round(ratio))
-            records = np.array_split(self.thinned.draw(number, rng), num_steps)
+        plots = np.array_split(rng.permutation(self.plots), self.num_steps)
+        records = np.array_split(self.thinned.draw(self.num_records, rng), self.num_steps)
         for ours, theirs in zip(plots, records, strict=True):
             needed = len(theirs) if self.config.background != "target_group" else 0
-            yield Step(ours, theirs, self.even.draw(needed, rng) if needed else none)
+            yield Step(ours, theirs, self.even.draw(needed, rng))
 
 
 class Draws:
@@ -117,6 +104,8 @@ class Draws:
 
     def draw(self, number: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Return rows: all of them in random order where that is what was asked, else a weighted draw."""
+        if number == 0:
+            return self.rows[:0]
         if number == len(self.rows) and self._even:
             return rng.permutation(self.rows)
         # systematic sampling: a row of weight w is drawn floor or ceil of its expected number of times

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from releve.data.gather import Gatherer
 from releve.errors import RunError
-from releve.store.read import Store
-from releve.train.checkpoint import Resumable, restore_state, save_state
+from releve.train.checkpoint import restore_state, save_state
 from releve.train.config import RecordsConfig, TrainConfig
-from releve.train.objective import Part
-from releve.train.processes import all_agree, num_ranks, on_first, rank, sum_over_ranks
+from releve.train.processes import processes
+from releve.train.step import BrokenStepError, Training
 
 PIECE = 512
 """Rows that are looked at together when one of them broke a step."""
-
-
-class Training(Resumable, Protocol):
-    """What of a training is looked at."""
-
-    config: TrainConfig
-    gatherer: Gatherer
 
 
 def check_parts(num_rows: int, config: TrainConfig, records: RecordsConfig) -> None:
@@ -47,10 +35,11 @@ def check_parts(num_rows: int, config: TrainConfig, records: RecordsConfig) -> N
     RunError
         If there are more processes and parts than rows, or the loss is a softmax over all rows of a step.
     """
-    if num_ranks() * config.accumulate > num_rows:
+    number = processes().number
+    if number * config.accumulate > num_rows:
         raise shared(
             RunError(
-                f"the smallest step has {num_rows} rows for {num_ranks()} processes and train.accumulate = "
+                f"the smallest step has {num_rows} rows for {number} processes and train.accumulate = "
                 f"{config.accumulate}",
                 expected="at least one row for each process and part",
                 action="Start fewer processes, or raise train.batch_size",
@@ -74,16 +63,17 @@ def check_start(training: Training, folder: Path) -> None:
     RunError
         If some processes found a state to go on from and others did not.
     """
-    if not all_agree(len(training.logs)):
+    rank = training.processes.rank
+    if not training.processes.agree(len(training.logs)):
         raise shared(
             RunError(
-                f"process {rank()} goes on after {len(training.logs)} epochs of {folder}, others after another number",
+                f"process {rank} goes on after {len(training.logs)} epochs of {folder}, others after another number",
                 expected="one folder that all processes read",
                 action="Put the run where every machine can read it",
             )
         )
     if not training.logs:
-        on_first(lambda: save_state(folder, training))
+        training.processes.on_first(lambda: save_state(folder, training))
 
 
 def shared(error: RunError) -> RunError:
@@ -92,27 +82,15 @@ def shared(error: RunError) -> RunError:
     return error
 
 
-def check_losses(
-    training: Training, recent: list[tuple[NDArray[np.int64], Tensor]], store: Store, folder: Path, epoch: int
-) -> float:
-    """Return the sum of the losses of recent steps, each beside all its rows, over all processes.
-
-    Raises
-    ------
-    RunError
-        If one is NaN or infinite: names the first such step, and the modality and surveys that are to blame.
-    """
-    losses = sum_over_ranks(torch.stack([loss for _, loss in recent])).tolist()
-    first = next((i for i, loss in enumerate(losses) if not math.isfinite(loss)), None)
-    if first is None:
-        return sum(losses)
-    rows = recent[first][0]
-    ids = store.surveys["survey_id"][rows[:5].tolist()].to_list()
+def spoilt(training: Training, folder: Path, epoch: int, broken: BrokenStepError) -> RunError:
+    """Return what is said of a step whose loss is no number; the training goes back to the last whole epoch."""
+    rows = broken.step.rows
+    ids = training.gatherer.store.surveys["survey_id"][rows[:5].tolist()].to_list()
     restore_state(folder, training)  # the weights of the last whole epoch: those now are spoilt
-    raise shared(
+    return shared(
         RunError(
-            f"the loss of epoch {epoch} is {losses[first]} by the batch with surveys {ids} ...; "
-            f"{blame_modality(training, store, rows)}",
+            f"the loss of epoch {epoch} is {broken.loss} by the batch with surveys {ids} ...; "
+            f"{blame_modality(training, rows)}",
             action="Train anew with a lower train.learning_rate or train.precision = 'fp32'; the weights of the best "
             "epoch, if one was finished, are kept",
         )
@@ -120,8 +98,9 @@ def check_losses(
 
 
 @torch.no_grad()
-def blame_modality(training: Training, store: Store, rows: NDArray[np.int64]) -> str:
+def blame_modality(training: Training, rows: NDArray[np.int64]) -> str:
     """Return which modality of which surveys a network cannot take, or which has the largest embedding."""
+    store = training.gatherer.store
     broken: dict[str, list[int]] = {}
     sizes: dict[str, float] = {}
     for start in range(0, len(rows), PIECE):
@@ -145,7 +124,7 @@ def blame_modality(training: Training, store: Store, rows: NDArray[np.int64]) ->
 
 
 @contextmanager
-def out_of_memory_explained(config: TrainConfig, parts: list[Part] | None = None) -> Iterator[None]:
+def out_of_memory_explained(config: TrainConfig, training: Training | None = None) -> Iterator[None]:
     """Turn a device's running out of memory into an error that says what to change, and names the batch at hand.
 
     Raises
@@ -160,11 +139,11 @@ def out_of_memory_explained(config: TrainConfig, parts: list[Part] | None = None
         if not any(words in text for words in ("out of memory", "not enough memory")):
             raise
         where = ""
-        if parts:
-            batch = max((part.batch for part in parts), key=len)
+        if training is not None and training.at_hand:
+            batch = max((part.batch for part in training.at_hand), key=len)
             sizes = {name: x.element_size() * x.nelement() / 1e6 for name, x in batch.values.items()}
             described = ", ".join(f"{name} {size:,.1f} MB" for name, size in sizes.items())
-            where = f" of {batch.rows.device}, in a batch of {len(batch):,} rows ({described})"
+            where = f" of {batch.year.device}, in a batch of {len(batch):,} rows ({described})"
         raise RunError(
             f"memory ran out{where}: {text.splitlines()[0]}",
             action=f"Lower train.batch_size (now {config.batch_size}) or raise train.accumulate (now "

@@ -22,16 +22,16 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from machine import describe_machine, show_page
-from releve.data.batch import Batch
+from releve.data.gather import Batch
 from releve.data.survey import survey_features
 from releve.models.config import ModelConfig
 from releve.models.model import build_model
 from releve.store.read import Store
-from releve.train.config import Phase, RecordsConfig, TrainConfig
-from releve.train.loop import Training, start_training, take_step
-from releve.train.members import Member
-from releve.train.objective import make_part
+from releve.train.config import RecordsConfig, TrainConfig
+from releve.train.rows import FoldRows
 from releve.train.sampler import Sampler
+from releve.train.start import start_training
+from releve.train.step import Training, take_step
 from sizes import NUM_PLOTS, PLOT_SPECIES, make_store
 
 MODALITIES = ("covariates", "survey", "location", "landsat", "climate")
@@ -81,20 +81,23 @@ class Files(Dataset):
         return sample | {"year": self.dates[0][i], "month": self.dates[1][i]}
 
 
+def all_rows(store: Store) -> FoldRows:
+    none = np.zeros(0, np.int64)
+    return FoldRows(np.arange(len(store)), none, none, none)
+
+
 def start(store: Store, model: ModelConfig, batch: int, precision: str) -> Training:
     """Return a training of all plots, at its first step."""
     config = TrainConfig(batch_size=batch, precision=precision, device="cpu")  # type: ignore[arg-type]
-    none = np.zeros(0, np.int64)
-    rows = np.arange(len(store))
-    return start_training(store, rows, none, Member(0, None, 0), model, config, RecordsConfig())
+    return start_training(store, all_rows(store), 0, model, config, RecordsConfig())
 
 
 def time_store(store: Store, model: ModelConfig, batch: int, precision: str, share: float) -> float:
     """Return microseconds a survey of an epoch, or of a share of it."""
     training = start(store, model, batch, precision)
-    sampler = Sampler(store, np.arange(len(store)), np.zeros(0, np.int64), RecordsConfig(), batch)
+    sampler = Sampler(store, all_rows(store), RecordsConfig(), batch)
     training.model.train()
-    steps = list(sampler.steps(Phase(1, plots=True, records=False), np.random.default_rng(0)))
+    steps = list(sampler.steps(np.random.default_rng(0)))
     for step in steps[:3]:
         take_step(training, training.gather(step), 1e-3, 0)
     steps = steps[: max(8, round(share * len(steps)))]
@@ -114,9 +117,8 @@ def time_files(store: Store, files: Files, model_config: ModelConfig, batch: int
     for sample in loader:
         rows = torch.arange(len(sample["year"]))
         values = {name: sample[name] for name in MODALITIES}
-        none = torch.zeros(0, dtype=torch.int64)
         places = dict.fromkeys((*MODALITIES, "plots"), rows)
-        surveys = Batch(rows, values, places, sample["year"], sample["month"], none, none, torch.ones(len(rows)))
+        surveys = Batch(values, places, sample["year"], sample["month"])
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             logits = model(surveys)
         loss = functional.binary_cross_entropy_with_logits(logits, sample["labels"], reduction="sum") / len(rows)
@@ -140,15 +142,14 @@ def break_down(store: Store, model_config: ModelConfig, batch: int, precision: s
     """Return microseconds a survey of each part of a step."""
     training = start(store, model_config, batch, precision)
     training.model.train()
-    objective, gatherer = training.objective, training.gatherer
-    rng, none = np.random.default_rng(0), np.zeros(0, np.int64)
-    sampler = Sampler(store, np.arange(len(store)), none, RecordsConfig(), batch)
-    step = next(sampler.steps(Phase(1, plots=True, records=False), rng))
-    part = make_part(gatherer, step, step, step, training.device)
+    objective = training.objective
+    sampler = Sampler(store, all_rows(store), RecordsConfig(), batch)
+    step = next(sampler.steps(np.random.default_rng(0)))
+    (part,) = training.gather(step)
     width = training.model.head.in_features
 
     def gather() -> object:
-        return make_part(gatherer, step, step, step, training.device)
+        return training.gather(step)
 
     def features() -> object:
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
@@ -161,7 +162,7 @@ def break_down(store: Store, model_config: ModelConfig, batch: int, precision: s
     real = training.model.features
     given = torch.randn(len(step.rows), width, requires_grad=True)
     training.model.features = lambda _: given  # type: ignore[method-assign,assignment]
-    found["head and loss"] = least(lambda: objective(part).backward())
+    found["head and loss"] = least(lambda: objective(part, 1).backward())
     training.model.features = real  # type: ignore[method-assign]
     found["clipping, AdamW, average"] = whole - found["encoders and fusion"] - found["head and loss"]
     return {name: 1e6 * seconds / len(step.rows) for name, seconds in found.items()}

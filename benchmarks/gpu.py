@@ -26,14 +26,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from machine import describe_machine, show_page
-from releve.data.gather import Gatherer
+from releve.data.gather import Gatherer, prefetch
 from releve.data.resident import upload
 from releve.models.config import ModelConfig
 from releve.store.read import Store
-from releve.train.config import Phase, RecordsConfig, TrainConfig
-from releve.train.loop import DEPTH, Training, start_training, take_step
-from releve.train.members import Member
+from releve.train.config import RecordsConfig, TrainConfig
+from releve.train.rows import FoldRows
 from releve.train.sampler import Sampler, Step
+from releve.train.start import start_training
+from releve.train.step import DEPTH, Training, take_step
 from sizes import ALL_SPECIES, NUM_PLOTS, NUM_RECORDS, make_store
 
 CUBES = ("covariates", "landsat", "climate")
@@ -47,12 +48,14 @@ def start(store: Store, model: ModelConfig, batch: int, device: str, precision: 
     """Return a training of all rows at its first step."""
     regime = "po" if records else "pa"
     config = TrainConfig(batch_size=batch, precision=precision, device=device, regime=regime)  # type: ignore[arg-type]
-    rows = np.arange(len(store))
-    plots, theirs = (NO_ROWS, rows) if records else (rows, NO_ROWS)
-    settings = RecordsConfig(observation_head=False)
-    training = start_training(store, plots, theirs, Member(0, None, 0), model, config, settings)
+    training = start_training(store, all_rows(store, records), 0, model, config, RecordsConfig(observation_head=False))
     training.model.train()
     return training
+
+
+def all_rows(store: Store, records: bool) -> FoldRows:
+    rows = np.arange(len(store))
+    return FoldRows(NO_ROWS if records else rows, rows if records else NO_ROWS, NO_ROWS, NO_ROWS)
 
 
 def wait() -> None:
@@ -73,7 +76,7 @@ def check(store: Store) -> list[str]:
     step, found = Step(rows, NO_ROWS, NO_ROWS), []
     for device in ("cpu", str(DEVICE)):
         training = start(store, model, len(rows), device, "fp32")
-        loss = training.objective(training.gather(step)[0])
+        loss = training.objective(training.gather(step)[0], 1)
         loss.backward()
         grads = {name: p.grad.cpu() for name, p in training.model.named_parameters() if p.grad is not None}
         found.append((loss.item(), grads))
@@ -109,11 +112,9 @@ def best(work: Callable[[], object], repeats: int) -> float:
     return min(times)
 
 
-def epoch(training: Training, sampler: Sampler, phase: Phase, limit: int | None = None) -> tuple[float, int]:
+def epoch(training: Training, sampler: Sampler, limit: int | None = None) -> tuple[float, int]:
     """Return seconds and rows of an epoch, or of its first steps."""
-    from releve.data.prefetch import prefetch
-
-    steps = list(sampler.steps(phase, np.random.default_rng(0)))[:limit]
+    steps = list(sampler.steps(np.random.default_rng(0)))[:limit]
     depth = DEPTH if DEVICE.type == "cuda" else 0
     for parts in prefetch(training.gather, [*steps[:2], *steps[-2:]], depth):  # steps of both sizes
         take_step(training, parts, 1e-3, 0)
@@ -148,12 +149,9 @@ def time_rows(
     if how.get("compiled"):
         encoder = training.model.encoders["patch"]
         encoder.network = torch.compile(encoder.network)  # type: ignore[assignment,arg-type]
-    rows = np.arange(len(store))
-    plots, theirs = (NO_ROWS, rows) if records else (rows, NO_ROWS)
-    sampler = Sampler(store, plots, theirs, RecordsConfig(thinning=0.0), batch)
-    phase = Phase(1, plots=not records, records=records)
-    step = next(sampler.steps(phase, np.random.default_rng(1)))
-    seconds, number = epoch(training, sampler, phase)
+    sampler = Sampler(store, all_rows(store, records), RecordsConfig(thinning=0.0), batch)
+    step = next(sampler.steps(np.random.default_rng(1)))
+    seconds, number = epoch(training, sampler)
     floor = floor_of(training, step, number, speed) if not how.get("compiled") else float("nan")
     memory = torch.cuda.max_memory_allocated() / 1e9 if DEVICE.type == "cuda" else 0.0
     where = ", ".join(training.gatherer.resident) or "none"

@@ -20,9 +20,7 @@ import torch
 from torch.nn import functional
 
 from machine import describe_machine, show_page
-from releve.train.head_loss import Logits, head_loss
-from releve.train.losses import LOSSES, Sites
-from releve.train.objective import Presences
+from releve.train.head_loss import Presences, cross_entropy, head_loss
 
 BATCH, SPECIES, PER_ROW = 1024, 11_255, 17
 WIDTHS = (128, 256, 512)
@@ -37,8 +35,9 @@ def measure(way: str, width: int, dtype: torch.dtype, repeats: int = 5) -> dict[
     bias = torch.full((SPECIES,), -6.0).requires_grad_()
     keys = torch.randperm(BATCH * SPECIES, generator=generator)[: BATCH * PER_ROW].sort().values
     rows, species = keys // SPECIES, keys % SPECIES
-    order = species.argsort(stable=True)
-    presences = Presences(rows[order], species[order], species[order].numpy())
+    even = np.full(len(rows), 1 / BATCH)
+    presences = Presences.of(rows.numpy(), species.numpy(), even, torch.device("cpu"))
+    silence = torch.full((BATCH,), 1 / BATCH)
     inputs = (features, weight, bias)
 
     def dense() -> torch.Tensor:
@@ -49,11 +48,7 @@ def measure(way: str, width: int, dtype: torch.dtype, repeats: int = 5) -> dict[
         return functional.binary_cross_entropy_with_logits(logits.float(), labels, reduction="sum") / BATCH
 
     def fused() -> torch.Tensor:
-        def loss_of(logits: Logits, first: int, last: int) -> torch.Tensor:
-            pairs = presences.within(first, last)
-            return LOSSES["bce"](Sites(logits.table_NC, *pairs, picked_P=logits.pick(*pairs)))
-
-        return head_loss(*inputs, loss_of, dtype=dtype)
+        return head_loss(*inputs, presences, lambda chunk: cross_entropy(chunk, silence), dtype=dtype)
 
     def products() -> torch.Tensor:
         with torch.no_grad():

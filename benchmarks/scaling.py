@@ -19,19 +19,19 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from epoch import MODALITIES, least, start
+from epoch import MODALITIES, all_rows, least, start
 from machine import describe_machine, show_page
 from releve.models.config import ModelConfig
 from releve.store.read import Store
-from releve.train.config import Phase, RecordsConfig, TrainConfig
-from releve.train.loop import Training, start_training, take_step
-from releve.train.members import Member
+from releve.train.config import RecordsConfig, TrainConfig
+from releve.train.rows import FoldRows
 from releve.train.sampler import Sampler
+from releve.train.start import start_training
+from releve.train.step import Training, take_step
 from sizes import ALL_SPECIES, NUM_PLOTS, NUM_RECORDS, PLOT_SPECIES, make_store
 
 CUBES = ("covariates", "landsat", "climate")
 NUM_STEPS = 8
-PLOTS, RECORDS = Phase(1, plots=True, records=False), Phase(1, plots=False, records=True)
 HEAD = "| rows | species | batch | precision | us a row | epoch, s | floor, us a row | of the floor |"
 
 
@@ -41,10 +41,10 @@ def rate(dtype: torch.dtype) -> float:
     return 2 * 2048**3 / least(lambda: x @ x)
 
 
-def line(training: Training, sampler: Sampler, phase: Phase, speed: dict[str, float], batch: int) -> str:
+def line(training: Training, sampler: Sampler, speed: dict[str, float], batch: int) -> str:
     """Return the row of one setting: the median of some steps."""
     training.model.train()
-    steps = sampler.steps(phase, np.random.default_rng(0))
+    steps = sampler.steps(np.random.default_rng(0))
     times, flops = [], 0
     for i, step in zip(range(NUM_STEPS + 2), steps, strict=False):
         if i == 0:
@@ -56,7 +56,7 @@ def line(training: Training, sampler: Sampler, phase: Phase, speed: dict[str, fl
         take_step(training, training.gather(step), 1e-3, i)
         times.append((time.perf_counter() - started) / len(step.rows))
     each = 1e6 * float(np.median(times[1:] or times))
-    rows = len(sampler.plots) + len(sampler.records)
+    rows = len(sampler.plots) + sampler.num_records
     floor = 1e6 * flops / speed[training.config.precision] / min(batch, rows)
     species = len(training.model.statistics.species_ids)
     return (
@@ -78,10 +78,11 @@ def settings() -> Iterator[tuple[int, int, int]]:
 def presence_only(store: Store, batch: int, precision: str) -> tuple[Training, Sampler]:
     """Return the training of presence-only rows, and what deals them out."""
     config = TrainConfig(regime="po", batch_size=batch, precision=precision, device="cpu")  # type: ignore[arg-type]
-    records, none, rows = RecordsConfig(observation_head=False), np.zeros(0, np.int64), np.arange(len(store))
+    records, none = RecordsConfig(observation_head=False), np.zeros(0, np.int64)
+    rows = FoldRows(none, np.arange(len(store)), none, none)
     model = ModelConfig(modalities=("covariates", "location"))
-    training = start_training(store, none, rows, Member(0, None, 0), model, config, records)
-    return training, Sampler(store, none, rows, records, batch)
+    training = start_training(store, rows, 0, model, config, records)
+    return training, Sampler(store, rows, records, batch)
 
 
 def main() -> None:
@@ -96,14 +97,13 @@ def main() -> None:
         f"Large matrix products: {rates}. The default network, both cubes and tables; medians of {NUM_STEPS} steps."
     )
     lines += ["", HEAD, rule]
-    none = np.zeros(0, np.int64)
     for rows, species, batch in settings():
         with tempfile.TemporaryDirectory() as name:
             store = make_store(Path(name), rows, 0, species, CUBES)
             for precision in ("fp32", "bf16"):
                 training = start(store, ModelConfig(modalities=MODALITIES), batch, precision)
-                sampler = Sampler(store, np.arange(rows), none, RecordsConfig(), batch)
-                lines.append(line(training, sampler, PLOTS, speed, batch))
+                sampler = Sampler(store, all_rows(store), RecordsConfig(), batch)
+                lines.append(line(training, sampler, speed, batch))
                 print(lines[-1], flush=True)
     lines += [
         "",
@@ -120,7 +120,7 @@ def main() -> None:
             started = time.perf_counter()
             training, sampler = presence_only(store, 2048, precision)
             ready = time.perf_counter() - started
-            lines.append(line(training, sampler, RECORDS, speed, 2048))
+            lines.append(line(training, sampler, speed, 2048))
             print(lines[-1], flush=True)
     lines += [
         "",

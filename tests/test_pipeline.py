@@ -95,11 +95,22 @@ def test_a_release_without_one_table_is_predicted_with_its_columns_missing(
     assert values[:, columns.index("Bio1")].tolist() == raw["Bio1"].head(3).to_list()
 
 
-def test_series_of_another_shape_are_taken_as_missing_and_a_model_left_with_nothing_refuses(run: Run) -> None:
+@pytest.mark.parametrize("differs", ["shape", "fill", "first_year", "channels"])
+def test_series_of_another_form_are_taken_as_missing_and_a_model_left_with_nothing_refuses(
+    run: Run, differs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     array = run.store.arrays["landsat"]
-    other = dataclasses.replace(array, spec=array.spec.model_copy(update={"shape": (6, 20, 4)}))
+    assert "landsat" in gatherer_for(run.models[0], run.store).batch(np.arange(4)).values
+    others = {
+        "shape": (6, 20, 4),
+        "fill": 7.0,
+        "first_year": (array.spec.first_year or 0) + 1,
+        "channels": array.spec.channels[::-1],
+    }
+    other = dataclasses.replace(array, spec=array.spec.model_copy(update={differs: others[differs]}))
     store = dataclasses.replace(run.store, arrays=run.store.arrays | {"landsat": other})
     assert "landsat" not in gatherer_for(run.models[0], store).batch(np.arange(4)).values
+    assert f"its {differs.replace('_', ' ')} is" in " ".join(capsys.readouterr().err.split())
     model = run.models[0]
     alone = SimpleNamespace(modalities=("landsat",), statistics=model.statistics)
     with pytest.raises(RunError, match=r"has none of the modalities \['landsat'\]"):

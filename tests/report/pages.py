@@ -195,7 +195,12 @@ def make_run(
     members = tuple(Member(i, i, 1000 + i) for i in range(folds))
     for member in members:
         (path / member.name).mkdir(parents=True)
-        logs = [{"epoch": e, "train_loss": 3.0 - e, "val_loss": 3.5 - e, "val_sf1": 0.1 * (e + 1)} for e in range(3)]
+        logs = [
+            {"epoch": e, "train_loss": 3.0 - e, "selection_loss": 3.5 - e, "selection_sf1": 0.1 * (e + 1)}
+            for e in range(3)
+        ]
+        kept = {"best_epoch": 2, "selection_sf1": 0.3}
+        (path / member.name / "member.json").write_text(json.dumps(kept))
         (path / member.name / "metrics.jsonl").write_text("".join(json.dumps(log) + "\n" for log in logs))
     provenance = {"releve": "0.1.0", "git_commit": "abcdef0123456", "python": "3.11.7", "packages": {"torch": "2.9.9"}}
     (path / "run.json").write_text(json.dumps(provenance | {"seconds": 75.0, "finished": "2026-01-02T03:04:05Z"}))

@@ -39,6 +39,20 @@ def test_members_folds_and_epochs_are_those_of_the_runs(facts: Facts) -> None:
     assert facts.best_epochs == [3, 3, 3, 3]
 
 
+def test_the_epochs_told_are_those_whose_weights_were_kept(tmp_path: Path) -> None:
+    """The curve rises to its third epoch; what was kept is for the training to say, which smooths it."""
+    run = make_run(tmp_path / "run")
+    write_tables(run.path / "evaluation", make_tables("run"))
+    for member, kept in zip(run.members, (0, 1, 2), strict=False):
+        found = {"best_epoch": kept, "selection_sf1": 0.1}
+        (run.path / member.name / "member.json").write_text(json.dumps(found))
+    assert gather_facts(run).best_epochs == [1, 2, 3][: len(run.members)]
+    (run.path / run.members[0].name / "member.json").write_text(json.dumps({"best_epoch": 2, "selection_sf1": None}))
+    assert (
+        gather_facts(run).best_epochs == [2, 3][: len(run.members) - 1]
+    )  # the last epoch, for want of rows to select on
+
+
 def test_each_run_has_a_row_with_its_weight_and_what_differs(facts: Facts) -> None:
     plain, other = list_runs(facts)
     assert (plain["name"], plain["seed"], plain["share"], plain["members"]) == ("plain", 42, 0.75, "2 networks")

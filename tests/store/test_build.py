@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ from releve.store.build import build_store
 from releve.store.config import DataConfig
 from releve.store.contents import read_release
 from releve.store.read import Store, open_store
+from releve.store.write import check_alike
 
 SPLIT = SplitConfig(block_size_km=60, num_folds=3, buffer_km=5)
 
@@ -450,3 +452,12 @@ def test_tables_in_memory_that_do_not_fit_are_refused() -> None:
         Store.from_tables(surveys.drop("lat"))
     with pytest.raises(StoreError, match=r"covariates has 1 rows, expected one for each of the 2 surveys|1 rows"):
         Store.from_tables(surveys, covariates=pl.DataFrame({"rain": [1.0]}))
+
+
+@pytest.mark.parametrize(("fact", "value"), [("first_year", 2001), ("channel_names", ("nir", "red")), ("fill", 0)])
+def test_series_of_two_splits_that_differ_in_years_or_bands_do_not_share_an_array(fact: str, value: object) -> None:
+    facts = {"shape": (2, 20, 4), "channel_names": ("red", "nir"), "dtype": "uint8", "fill": 255, "first_year": 2000}
+    first = SimpleNamespace(split="train", **facts)
+    check_alike("landsat", first, SimpleNamespace(split="po", **facts))
+    with pytest.raises(StoreError, match=f"landsat of split po has {fact}.*as in split train"):
+        check_alike("landsat", first, SimpleNamespace(split="po", **facts | {fact: value}))

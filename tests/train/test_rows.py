@@ -18,6 +18,7 @@ from releve.lists import Lists
 from releve.models.config import ModelConfig
 from releve.prepare.config import SplitConfig
 from releve.store.read import Store
+from releve.train import rows as rows_module
 from releve.train import step as step_module
 from releve.train.checkpoint import load_member
 from releve.train.config import Phase, RecordsConfig, TrainConfig, plan_phases
@@ -309,3 +310,58 @@ def test_species_only_in_records_or_only_in_plots_are_learned(store: Store, tmp_
     assert np.isfinite([log.train_loss for log in logs]).all()
     model = load_member(tmp_path, MODEL, torch.device("cpu"))
     assert model.statistics.num_positives[6] == 0 and model.statistics.record_positives[7] == 0
+
+
+def test_no_epoch_draws_the_random_numbers_that_dealt_out_the_selection_blocks(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``default_rng([seed, epoch])`` is an epoch's; the blocks must not be drawn from any of these streams."""
+    drawn, select = [], rows_module.selection_rows
+
+    def watched(*arguments, rng, **options):
+        drawn.append(str(rng.bit_generator.state))
+        return select(*arguments, rng=rng, **options)
+
+    monkeypatch.setattr(rows_module, "selection_rows", watched)
+    fold_rows(store, 1, SPLIT, selection_share=0.2, seed=7)
+    of_epochs = {str(np.random.default_rng([7, epoch]).bit_generator.state) for epoch in range(100)}
+    assert len(drawn) == 1 and drawn[0] not in of_epochs
+
+
+def test_few_records_a_plot_are_no_reason_to_refuse_a_training(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step has at least two presence-only rows, however few are asked for, or all processes' steps would be empty."""
+    plots, records, _ = rows_of(store, MEMBER.fold, SPLIT, "presence")
+    settings = RecordsConfig(rows_per_plot=0.001)
+    sampler = Sampler(store, given(plots, records), settings, 16)
+    sizes = [len(step.records) for step in sampler.steps(np.random.default_rng(0))]
+    assert sampler.smallest_step == min(sizes) == 2
+    assert len(watch(store, tmp_path, monkeypatch, regime="presence", epochs=1, records=settings)) > 1
+
+
+@pytest.mark.parametrize("regime", ["pa", "po", "presence"])
+@pytest.mark.parametrize("ratio", [0.3, 1.0, 6.0])
+def test_the_smallest_step_is_that_of_the_steps_dealt_out(store: Store, regime: str, ratio: float) -> None:
+    plots, records, _ = rows_of(store, MEMBER.fold, SPLIT, regime)
+    sampler = Sampler(store, given(plots, records), RecordsConfig(rows_per_plot=ratio), 23)
+    steps = list(sampler.steps(np.random.default_rng(0)))
+    kinds = [[len(step.plots) for step in steps], [len(step.records) for step in steps]]
+    assert len(steps) == sampler.num_steps
+    assert sampler.smallest_step == min(min(sizes) for sizes in kinds if max(sizes))
+
+
+def test_the_average_counts_the_steps_of_all_phases(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So its warm-up goes on where the first phase left it; the counts are 0, 1, 2, ... over all epochs."""
+    counts, take_step = [], step_module.take_step
+
+    def watched(training, parts, rate, num_taken):
+        counts.append(num_taken)
+        return take_step(training, parts, rate, num_taken)
+
+    monkeypatch.setattr(step_module, "take_step", watched)
+    config = CONFIG.model_copy(update={"regime": "classes"})
+    train_member(store, MEMBER, MODEL, config, SPLIT, tmp_path, records=RecordsConfig(pretrain_epochs=2))
+    assert counts == list(range(len(counts)))

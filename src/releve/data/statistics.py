@@ -45,6 +45,8 @@ class ArrayStatistics(BaseModel):
     """For each channel, over values that are not fill."""
     std: list[float]
     first_year: int | None
+    channels: tuple[str, ...] = ()
+    """Their names, in order."""
 
 
 class Statistics(BaseModel):
@@ -184,4 +186,5 @@ def _array_statistics(array: StoredArray, rows: NDArray[np.int64]) -> ArrayStati
         mean=mean.tolist(),
         std=np.where(std > 1e-6, std, 1.0).tolist(),
         first_year=array.spec.first_year,
+        channels=array.spec.channels,
     )

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from markupsafe import Markup
 
-from releve.report.facts import Facts
+from releve.report.facts import Facts, read_kept_epoch
 from releve.report.figures import (
     ACCENT,
     SOFT,
@@ -47,7 +47,8 @@ def draw_members(facts: Facts) -> Markup | None:
     for part, member, logs in facts.curves:
         label = "all rows" if member.fold is None else f"fold {member.fold}"
         label += f", seed {member.seed}" if part.config.train.seeds_per_fold > 1 else ""
-        members.append({"label": part.name if facts.parts else label, "logs": logs})
+        kept = read_kept_epoch(part.run.path / member.name)
+        members.append({"label": part.name if facts.parts else label, "logs": logs, "kept": kept})
     return draw_curves(members, "curves", f"Learning curves of {len(members)} networks") if members else None
 
 

@@ -217,14 +217,9 @@ class Facts:
 
     @cached_property
     def best_epochs(self) -> list[int]:
-        """For each network with rows to choose on, the epoch, counted from 1, that was kept."""
-        best = []
-        for facts, _, log in self.curves:
-            first = sum(phase.epochs for phase in facts.config.phases()) - facts.config.train.epochs
-            rows = [row for row in log if row["epoch"] >= first and row.get("val_sf1") is not None]
-            if rows:
-                best.append(max(rows, key=lambda row: row["val_sf1"])["epoch"] + 1)
-        return best
+        """For each network with rows to choose on, the epoch, counted from 1, whose weights were kept."""
+        kept = [read_kept_epoch(facts.run.path / member.name) for facts, member, _ in self.curves]
+        return [epoch + 1 for epoch in kept if epoch is not None]
 
     @cached_property
     def covariate_groups(self) -> dict[str, list[str]]:
@@ -309,6 +304,12 @@ def read_logs(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def read_kept_epoch(folder: Path) -> int | None:
+    """Return the epoch, counted from 0, that was kept; None where there were no rows to select it on."""
+    found = _read_json(folder / "member.json")
+    return int(found["best_epoch"]) if found.get("selection_sf1") is not None else None
 
 
 def _read_json(file: Path) -> dict[str, Any]:

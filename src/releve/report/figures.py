@@ -238,12 +238,13 @@ def draw_richness(num_observed: ArrayLike, num_predicted: ArrayLike, name: str, 
 
 
 def draw_curves(members: Sequence[dict[str, Any]], name: str, description: str) -> Markup:
-    """Return loss and validation sF1 by epoch, one colour a label; the best epoch carries a dot.
+    """Return loss and sF1 of the selection rows by epoch, one colour a label; the epoch that was kept carries a dot.
 
     Parameters
     ----------
     members
-        ``label`` and ``logs`` (rows with ``epoch, train_loss, val_loss, val_sf1``) of each member.
+        ``label`` and ``logs`` (rows with ``epoch, train_loss, selection_loss, selection_sf1``) of each member, and
+        ``kept``, the epoch of its weights, if there were rows to select it on.
     name, description
         As in :func:`to_svg`.
     """
@@ -258,17 +259,17 @@ def draw_curves(members: Sequence[dict[str, Any]], name: str, description: str) 
             logs, colour = member["logs"], colours[member["label"]]
             epochs = [log["epoch"] + 1 for log in logs]
             upper.plot(epochs, _column(logs, "train_loss"), color=colour, linewidth=1, linestyle=(0, (3, 2)))
-            upper.plot(epochs, _column(logs, "val_loss"), color=colour)
-            scores = _column(logs, "val_sf1")
+            upper.plot(epochs, _column(logs, "selection_loss"), color=colour)
+            scores = _column(logs, "selection_sf1")
             label = labels.pop(0) if labels and labels[0] == member["label"] else None  # each once in the legend
             lower.plot(epochs, scores, color=colour, label=label)
-            if np.isfinite(scores).any():
-                best = int(np.nanargmax(scores))
-                lower.plot([epochs[best]], [scores[best]], "o", color=colour, markersize=5)
+            if member["kept"] is not None:
+                at = [log["epoch"] for log in logs].index(member["kept"])
+                lower.plot([epochs[at]], [scores[at]], "o", color=colour, markersize=5)
         upper.set_ylabel("loss")
-        lower.set(ylabel="validation sF1", xlabel="epoch")
+        lower.set(ylabel="selection sF1", xlabel="epoch")
         lower.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, nbins=8))
-        solid = mpl.lines.Line2D([], [], color=SOFT, label="validation")
+        solid = mpl.lines.Line2D([], [], color=SOFT, label="selection")
         dashed = mpl.lines.Line2D([], [], color=SOFT, linewidth=1, linestyle=(0, (3, 2)), label="training")
         upper.legend(handles=[solid, dashed], loc="lower right", bbox_to_anchor=(1, 0.98), ncols=2)
         if 1 < len(colours) <= len(CATEGORIES):

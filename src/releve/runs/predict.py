@@ -13,12 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from releve.data.gather import Gatherer
+from releve.data.statistics import ArrayStatistics
 from releve.errors import RunError
 from releve.models.forest import ForestModel
 from releve.models.model import SpeciesModel
 from releve.progress import say
 from releve.runs.folder import Run
 from releve.store.read import Store
+from releve.store.schema import ArraySpec
 from releve.train.device import autocast_for
 
 BATCH_SIZE = 512
@@ -121,7 +123,8 @@ def predict_batch(
 def gatherer_for(model: SpeciesModel | ForestModel, store: Store) -> Gatherer:
     """Return what gathers a store's batches as the model wants them, covariates in its own order.
 
-    Patches or series of another shape or type than those the model was trained on are taken as missing, and said.
+    Patches or series of another shape or type than those the model was trained on, with other channels or another
+    first year, are taken as missing, and said.
 
     Raises
     ------
@@ -131,14 +134,10 @@ def gatherer_for(model: SpeciesModel | ForestModel, store: Store) -> Gatherer:
     usable = []
     for name in model.modalities:
         if name in model.statistics.arrays and name in store.arrays:
-            spec, known = store.arrays[name].spec, model.statistics.arrays[name]
             bands = model.config.patch_bands if isinstance(model, SpeciesModel) and name == "patch" else None
-            same = (spec.shape[1:], spec.fill) == (known.shape[1:], known.fill)
-            if not same or (spec.shape[0] < bands if bands else spec.shape != known.shape):
-                say(
-                    f"{name} of {store.path} has shape {spec.shape} and fill {spec.fill}, the model was trained on "
-                    f"{known.shape} and {known.fill}: taken as missing"
-                )
+            differs = what_differs(store.arrays[name].spec, model.statistics.arrays[name], bands)
+            if differs:
+                say(f"{name} of {store.path} is taken as missing: {differs}")
                 continue
         usable.append(name)
     if not any(name in store.arrays or name in ("survey", "location") for name in usable):
@@ -148,6 +147,29 @@ def gatherer_for(model: SpeciesModel | ForestModel, store: Store) -> Gatherer:
         )
     table = model.statistics.tables.get("covariates")
     return Gatherer(store, tuple(usable), model.statistics.categories, table.columns if table else None)
+
+
+def what_differs(spec: ArraySpec, known: ArrayStatistics, num_bands: int | None) -> str:
+    """Return what of a stored array is not as in training, in words; nothing if a model can look at it.
+
+    Parameters
+    ----------
+    spec, known
+        The array of the store, and what the model was trained on.
+    num_bands
+        The first channels that the model looks at; None: all.
+    """
+    pairs = {
+        "shape": (spec.shape[1:] if num_bands else spec.shape, known.shape[1:] if num_bands else known.shape),
+        "fill": (spec.fill, known.fill),
+        "channels": (spec.channels[:num_bands], known.channels[:num_bands] or spec.channels[:num_bands]),
+        "first year": (spec.first_year, known.first_year),
+    }
+    return ", ".join(
+        f"its {name} is {found}, the model was trained on {wanted}"
+        for name, (found, wanted) in pairs.items()
+        if found != wanted
+    )
 
 
 def predict_probs(run: Run, store: Store) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from releve.errors import StoreError
 from releve.files import write_parquet
 from releve.ingest.covariates import Covariates
 from releve.ingest.patches import PatchSource
@@ -33,6 +34,25 @@ class Job:
     source: Source
     first_survey: int
     """Position, in the store, of the split's first survey."""
+
+
+def check_alike(name: str, first: Source, other: Source) -> None:
+    """Refuse the arrays of two splits that cannot lie in one.
+
+    Raises
+    ------
+    StoreError
+        If they differ in shape, channels, type, fill or first year.
+    """
+    facts = ("shape", "channel_names", "dtype", "fill", "first_year")
+    ours, theirs = ({fact: getattr(source, fact, None) for fact in facts} for source in (first, other))
+    differs = [fact for fact in facts if ours[fact] != theirs[fact]]
+    if differs:
+        raise StoreError(
+            f"{name} of split {other.split} has {', '.join(f'{fact} {theirs[fact]}' for fact in differs)}",
+            expected=f"{', '.join(f'{fact} {ours[fact]}' for fact in differs)}, as in split {first.split}",
+            action=f"Leave {name} out of data.modalities, or prepare the splits on their own",
+        )
 
 
 class Writer:
@@ -96,6 +116,8 @@ class Writer:
             say(f"{name}: none in this release; the store goes without")
             return
         source = jobs[0].source
+        for job in jobs[1:]:
+            check_alike(name, source, job.source)
         present = np.zeros(len(self.table), bool)
         for job in jobs:
             present[job.first_survey + job.source.rows] = True

@@ -99,8 +99,8 @@ def train_member(
         ):
             torch.manual_seed(seed * 100_003 + epoch + 7_919 * processes.rank)  # dropout, augmentation of this epoch
             try:
-                num_taken = epoch * sampler.num_steps
-                train_loss = train_epoch(training, sampler, rng, at=at, num_epochs=of, num_taken=num_taken)
+                before = [samplers[0 if e < first else -1].num_steps for e in range(epoch)]
+                train_loss = train_epoch(training, sampler, rng, at=at, num_epochs=of, num_taken=sum(before))
             except BrokenStepError as broken:
                 raise spoilt(training, folder, epoch, broken) from None
         selected = validate(training, rows.selection)

@@ -13,6 +13,9 @@ from releve.prepare.split import selection_rows, split_rows
 from releve.store.read import Store
 from releve.train.config import Phase, Regime
 
+SELECTION = 1
+"""Sets the random numbers that deal out selection blocks apart from those of every epoch."""
+
 
 @dataclass(frozen=True)
 class FoldRows:
@@ -73,7 +76,7 @@ def fold_rows(
         train, inside, _ = split_rows(store.folds, store.lon, store.lat, fold, split.buffer_km, store.reach_km)
         held_out = inside[store.is_scored[inside]]
         if selection_share and store.is_scored[train].any():
-            rng = np.random.default_rng([seed, 2])
+            rng = np.random.default_rng([seed, 0, SELECTION])  # an epoch draws from [seed, epoch]
             train, selection, _ = selection_rows(
                 *(train, store.lon, store.lat, split),
                 share=selection_share,

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from releve.ingest.places import WORLD, is_inside, is_swapped, is_zero, read_degrees
+from releve.ingest.places import WORLD, extent_of_study, is_inside, is_swapped, is_zero, read_degrees
 from releve.ingest.reference import country_code_of
 
 EUROPE = {"west": -32.26, "south": 26.63, "east": 35.59, "north": 72.18}
@@ -107,3 +107,19 @@ def test_countries_are_known_by_name_alias_code_and_without_accents() -> None:
     assert codes[10:] == [-1, -1, -1]
     australia = country_code_of(pl.Series(["Australia", "AU", "AUS"])).tolist()
     assert len(set(australia)) == 1  # its outer islands share the code
+
+
+@pytest.mark.parametrize(
+    ("lon", "lat", "is_other"),
+    [
+        ([-60.0, -61.0, 2.35], [-3.0, -4.0, 48.85], True),  # Amazonia, and one plot in Paris
+        ([-60.0, 2.35, 3.0], [-3.0, 48.85, 47.0], False),
+        ([48.85, 47.0, 2.35], [2.35, 3.0, 48.85], False),  # two exchanged, at sea as they are, belong to it
+        ([0.0, 0.0, 2.35], [0.0, 0.0, 48.85], False),  # zero says nothing
+        ([np.nan, 2.35], [0.0, 48.85], False),
+        ([], [], False),
+    ],
+)
+def test_a_study_of_another_region_has_the_world_as_extent(lon: list[float], lat: list[float], is_other: bool) -> None:
+    extent = extent_of_study(np.array(lon), np.array(lat), EUROPE)
+    assert extent == (WORLD if is_other else EUROPE)

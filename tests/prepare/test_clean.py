@@ -103,6 +103,19 @@ def test_extent_and_exchange() -> None:
     assert "outside_extent" in flags_of({"lon": 5.12345, "lat": -5.12345}, pacific)
 
 
+def test_a_record_of_another_continent_is_outside_and_not_exchanged() -> None:
+    """Baghdad, whose mirror is in the Black Sea; the middle of Arabia, whose mirror is in Romania, as it is named."""
+    baghdad = {"lon": 44.36123, "lat": 33.31234}
+    assert flags_of(baghdad | {"country": None}, EUROPE) - {"capital"} == set()  # this extent reaches to 45 E
+    europe = EUROPE | {"east": 40.0}
+    for country in (None, "Iraq", "IRQ"):
+        assert flags_of(baghdad | {"country": country}, europe) - {"capital"} == {"outside_extent"}
+    arabia = {"lon": 45.12345, "lat": 23.12345}
+    assert flags_of(arabia | {"country": "Saudi Arabia"}, europe) == {"outside_extent"}
+    assert "swapped_coordinates" in flags_of(arabia | {"country": "Romania"}, europe)
+    assert "swapped_coordinates" in flags_of(arabia | {"country": None}, europe)  # nothing tells
+
+
 def test_a_year_after_the_last_is_flagged_whatever_the_day_of_reading() -> None:
     assert flags_of({"year": 2020}, last_year=2020) == set()
     assert flags_of({"year": 2021}, last_year=2020) == {"bad_date"}

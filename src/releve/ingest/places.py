@@ -95,6 +95,24 @@ def is_zero(lon: ArrayLike, lat: ArrayLike) -> Bools:
         return (np.abs(np.asarray(lon)) <= NEAR_ZERO_DEG) & (np.abs(np.asarray(lat)) <= NEAR_ZERO_DEG)
 
 
+def extent_of_study(
+    lon: NDArray[np.float64], lat: NDArray[np.float64], extent: Extent, country: pl.Series | None = None
+) -> Extent:
+    """Return the extent if most places lie in it, exchanged or not; else the world: a study of another region.
+
+    Examples
+    --------
+    >>> europe = {"west": -32.0, "south": 26.0, "east": 36.0, "north": 73.0}
+    >>> extent_of_study(np.array([-60.0, 2.35]), np.array([-3.0, 48.85]), europe) == europe
+    True
+    >>> extent_of_study(np.array([-60.0, -61.0, 0.0]), np.array([-3.0, -4.0, 0.0]), europe) == WORLD
+    True
+    """
+    known = np.isfinite(lon) & np.isfinite(lat) & ~is_zero(lon, lat)
+    here = is_inside(lon, lat, extent) | is_swapped(lon, lat, extent, country)
+    return extent if (known & here).sum() >= known.sum() / 2 else WORLD
+
+
 def is_swapped(
     lon: NDArray[np.float64],
     lat: NDArray[np.float64],

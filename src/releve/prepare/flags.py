@@ -11,17 +11,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from releve.errors import TableError
+from releve.ingest.places import WORLD, is_inside, is_swapped, is_zero
 from releve.ingest.reference import UNKNOWN, Cells, country_code_of, near_places, read_institutions, read_places
 from releve.ingest.surveys import OCCURRENCE_SCHEMA
 from releve.prepare.config import CleanConfig
 
 Bools = NDArray[np.bool_]
-
-
-WORLD = {"west": -180.0, "south": -90.0, "east": 180.0, "north": 90.0}
-
-
-NEAR_ZERO_DEG = 0.5
 
 
 PLACE_DECIMALS = 5
@@ -64,22 +59,12 @@ class _Records:
         return near
 
 
-def _inside(x: NDArray[np.float64], y: NDArray[np.float64], extent: Mapping[str, float]) -> Bools:
-    with np.errstate(invalid="ignore"):
-        if extent["west"] <= extent["east"]:
-            across = (x >= extent["west"]) & (x <= extent["east"])
-        else:
-            across = ((x >= extent["west"]) & (x <= 180)) | ((x >= -180) & (x <= extent["east"]))
-        return across & (y >= extent["south"]) & (y <= extent["north"])
-
-
 def _impossible(records: _Records, lost: Bools) -> Bools:
     return ~records.cells.valid
 
 
 def _zero(records: _Records, lost: Bools) -> Bools:
-    with np.errstate(invalid="ignore"):
-        return (np.abs(records.lon) <= NEAR_ZERO_DEG) & (np.abs(records.lat) <= NEAR_ZERO_DEG)
+    return is_zero(records.lon, records.lat)
 
 
 def _equal(records: _Records, lost: Bools) -> Bools:
@@ -87,12 +72,11 @@ def _equal(records: _Records, lost: Bools) -> Bools:
 
 
 def _swapped(records: _Records, lost: Bools) -> Bools:
-    exchanged = _inside(records.lat, records.lon, records.extent)
-    return exchanged & ~_inside(records.lon, records.lat, records.extent)
+    return is_swapped(records.lon, records.lat, records.extent, records.table["country"], in_doubt=True)
 
 
 def _outside(records: _Records, lost: Bools) -> Bools:
-    return records.cells.valid & ~_inside(records.lon, records.lat, records.extent)
+    return records.cells.valid & ~is_inside(records.lon, records.lat, records.extent)
 
 
 def _sea(records: _Records, lost: Bools) -> Bools:
@@ -233,7 +217,10 @@ FLAGS: dict[str, Flag] = {
     "impossible_coordinates": Flag("a coordinate is missing, not finite or beyond 180 or 90 degrees", _impossible),
     "zero_coordinates": Flag("within half a degree of longitude 0, latitude 0", _zero),
     "equal_coordinates": Flag("longitude and latitude are the same number, but for the sign", _equal),
-    "swapped_coordinates": Flag("outside the extent, but inside when longitude and latitude are exchanged", _swapped),
+    "swapped_coordinates": Flag(
+        "outside the extent, inside with lon and lat exchanged; country and land agree",
+        _swapped,
+    ),
     "outside_extent": Flag("outside the extent", _outside),
     "sea": Flag("further from land than sea_tolerance_km", _sea),
     "country_centroid": Flag("within centroid_radius_m of the centre of a country", _centroid),

@@ -9,6 +9,7 @@ import polars as pl
 
 from releve.errors import ReleaseError
 from releve.ingest.covariates import read_covariates
+from releve.ingest.places import WORLD, extent_of_study
 from releve.ingest.release import Release
 from releve.ingest.surveys import Surveys, read_occurrences
 from releve.prepare.clean import Cleaned, clean_records
@@ -69,7 +70,11 @@ def prepare_records(
     read = read_occurrences(release, split)
     if clean.last_year is None:
         clean = clean.model_copy(update={"last_year": release.rules.last_year})
-    cleaned = clean_records(read.table, clean, release.rules.extent)
+    lon, lat = (read.table[axis].to_numpy() for axis in ("lon", "lat"))
+    extent = extent_of_study(lon, lat, release.rules.extent, read.table["country"])
+    if extent == WORLD:
+        say(f"{split}: most records lie outside the extent of {release.rules.title}, and none is dropped for that")
+    cleaned = clean_records(read.table, clean, extent)
     strata = land_cover_of(release, split, cleaned.table) if pseudoplots.split_by == "land_cover" else None
     grouped = group_records(cleaned.table, pseudoplots, seed=seed, strata=strata)
     dropped = read.dropped | cleaned.dropped_by_reason | grouped.dropped

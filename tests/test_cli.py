@@ -316,9 +316,9 @@ def test_predict_takes_a_table_of_places(made: tuple[Path, str, str], commands: 
     command = ["predict", made[0], "--out", tmp_path / "p.csv", "--data"]
     done = commands.run(*command, tmp_path / "places.csv")
     assert done.code == 0, done.stderr
-    assert "lacks 19 of 20 covariates" in " ".join(done.stderr.split())
+    assert "19 of 20 covariates are not there" in " ".join(done.stderr.split())
     assert pl.read_csv(tmp_path / "p.csv")["surveyId"].to_list() == [5, 9]
-    for name, text in (("bad.csv", "id,lon,lat\n1,2,50\n"), ("worse.csv", "surveyId,lon,lat\n1,2,500\n"), SWAPPED):
+    for name, text in (("bad.csv", "plant,lon,lat\n1,2,50\n"), ("worse.csv", "surveyId,lon,lat\n1,2,500\n"), SWAPPED):
         write_text(tmp_path / name, text)
         done = commands.run(*command, tmp_path / name, "--overwrite")
         assert done.code == 2 and done.stderr.startswith("error: ")

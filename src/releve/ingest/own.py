@@ -239,13 +239,13 @@ def _nothing(table: pl.DataFrame, name: str, kind: type[pl.DataType] = pl.Float6
 
 def _refuse_swapped(surveys: pl.DataFrame, file: Path, bounds: Mapping[str, float]) -> None:
     """Raise if most places lie outside the bounds but inside them with lon and lat exchanged."""
-    swapped = is_swapped(surveys["lon"].to_numpy(), surveys["lat"].to_numpy(), bounds, surveys["country"])
+    swapped = is_swapped(surveys["lon"].to_numpy(), surveys["lat"].to_numpy(), bounds, surveys["country"], in_doubt=True)
     if swapped.sum() > len(surveys) / 2:
         raise TableError(
             f"{file}: {swapped.sum()} of {len(surveys)} places lie outside the region that the run was trained on, but "
             "inside when lon and lat are exchanged",
             expected="lon {west:.1f} to {east:.1f} and lat {south:.1f} to {north:.1f}".format(**bounds),
-            action="Exchange the names of the two columns",
+            action="Exchange the names of the two columns; if they are right, add the column country",
         )
 
 

@@ -94,7 +94,7 @@ def _remarks(store: Store, training: Training) -> pl.Series:
     if bounds is not None:
         country = store.surveys["country"] if "country" in store.surveys.columns else None
         remarks[~is_inside(lon, lat, bounds)] = OUTSIDE
-        remarks[is_swapped(lon, lat, bounds, country)] = SWAPPED
+        remarks[is_swapped(lon, lat, bounds, country, in_doubt=True)] = SWAPPED
     remarks[is_zero(lon, lat)] = AT_ZERO
     return pl.Series("remark", remarks.tolist(), dtype=pl.String)
 

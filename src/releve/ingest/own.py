@@ -239,7 +239,9 @@ def _nothing(table: pl.DataFrame, name: str, kind: type[pl.DataType] = pl.Float6
 
 def _refuse_swapped(surveys: pl.DataFrame, file: Path, bounds: Mapping[str, float]) -> None:
     """Raise if most places lie outside the bounds but inside them with lon and lat exchanged."""
-    swapped = is_swapped(surveys["lon"].to_numpy(), surveys["lat"].to_numpy(), bounds, surveys["country"], in_doubt=True)
+    swapped = is_swapped(
+        surveys["lon"].to_numpy(), surveys["lat"].to_numpy(), bounds, surveys["country"], in_doubt=True
+    )
     if swapped.sum() > len(surveys) / 2:
         raise TableError(
             f"{file}: {swapped.sum()} of {len(surveys)} places lie outside the region that the run was trained on, but "

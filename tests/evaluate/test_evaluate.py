@@ -268,6 +268,21 @@ def test_distance_and_novelty_are_those_to_the_training_plots_of_the_rows_fold(s
     assert facts.table["fold"].to_list() == [0, 1] and facts.table["num_val"].sum() == len(rows)
 
 
+def test_prevalence_and_distance_are_of_the_plots_beyond_the_buffer(store: Store, rows: np.ndarray) -> None:
+    """Folds lie side by side: with 60 km between them the plots left are fewer, farther, and their shares others."""
+    near, far = measure_folds(store, rows, 0.0), measure_folds(store, rows, 60.0)
+    assert near.distance_km.min() < 60.0 <= far.distance_km.min()
+    assert near.table["num_train"].to_list() == [(store.folds != fold).sum() for fold in (0, 1)]
+    for f in (0, 1):
+        held_out = np.flatnonzero(store.folds == f)
+        others = np.flatnonzero(store.folds != f)
+        places = (store.lon[others], store.lat[others], store.lon[held_out], store.lat[held_out])
+        kept = others[nearest_km(*places) >= 60.0]
+        assert far.table["num_train"][f] == len(kept) < len(others)
+        shares = np.bincount(store.labels.take(kept).indices, minlength=8) / len(kept)
+        np.testing.assert_allclose(far.prevalence_FS[f], shares)
+
+
 def test_groups_hold_all_surveys_and_their_own_scores(found: Evaluation) -> None:
     surveys = found.surveys
     for name, column in (("countries", "country"), ("regions", "region")):

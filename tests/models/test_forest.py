@@ -48,6 +48,19 @@ def test_probabilities_are_the_mean_labels_of_leaf_mates_worked_out_row_by_row(s
         np.testing.assert_allclose(torch.sigmoid(logits[i]).numpy(), expected, atol=2e-5)
 
 
+def test_a_species_that_no_leaf_mate_has_is_given_its_overall_share_as_one_row_in_31(store: Store) -> None:
+    """Two training rows of three have species 0, a leaf mate none: (30 x 0 + 2 / 3) / 31 = .0215."""
+    _, gatherer, statistics = grow(store, np.arange(80))
+    model = ForestModel(statistics, num_trees=1, num_nodes=3, num_rows=3, num_labels=2)
+    model.children_TJ2[0] = torch.tensor([[1, 2], [-1, -1], [-1, -1]])
+    model.threshold_TJ[0] = torch.tensor([1e9, 0.0, 0.0])  # every row goes to node 1
+    model.leaf_TN[0] = torch.tensor([2, 2, 1])
+    model.indptr.copy_(torch.tensor([0, 1, 2, 2]))  # rows 0 and 1 have species 0, row 2 has none
+    probs = torch.sigmoid(model(gatherer.batch(np.arange(4))))
+    np.testing.assert_allclose(probs[:, 0], 2 / 3 / 31, rtol=1e-4)
+    np.testing.assert_allclose(probs[:, 1:], 0.0, atol=2e-6)
+
+
 def test_a_row_lies_in_the_leaf_that_scikit_learn_puts_it_in(store: Store) -> None:
     from sklearn.ensemble import ExtraTreesRegressor
 

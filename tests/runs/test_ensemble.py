@@ -16,6 +16,7 @@ from commands import Commands, strict_json
 from releve import pipeline
 from releve.config import make_config
 from releve.errors import RunError
+from releve.files import write_json
 from releve.ingest.release import open_release
 from releve.lists import Lists
 from releve.metrics.sets import score_sets
@@ -28,6 +29,7 @@ from releve.simulate.write import simulate_release
 from releve.store.build import build_store
 from releve.store.contents import read_release
 from releve.store.read import Store
+from releve.train.members import Member
 
 WORLD = SimulateConfig(
     num_plots=240, num_test_plots=60, num_records=2000, num_species=40, modalities=("covariates",), cell_size_deg=0.1
@@ -75,6 +77,23 @@ def made(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def all_probs(run: Run, store: Store) -> torch.Tensor:
     return torch.cat([block for _, block in predict_probs(run, store)])
+
+
+def test_refitted_members_train_for_the_mean_of_the_best_epochs(tmp_path: Path) -> None:
+    """Best after 3, 4 and 11 epochs of the last phase: 6, neither the longest nor the middle; the first 5 are before.
+
+    A forest has no epochs, and a member that holds out nothing has none to tell.
+    """
+    recipe = {
+        "train": {"regime": "classes", "epochs": 20},
+        "records": {"pretrain_epochs": 5},
+        "data": {"records": "po"},
+    }
+    members = [Member(i, i, i) for i in range(3)]
+    for member, best in zip(members, (3, 4, 11), strict=True):
+        write_json(tmp_path / member.name / "member.json", {"best_epoch": 5 + best - 1})
+    plan = [*members, Member(3, 0, 3, "forest"), Member(4, None, 4)]
+    assert pipeline.mean_best_epochs(tmp_path, plan, make_config(recipe, origin="test")) == 6
 
 
 def test_refitted_members_follow_the_folds_and_train_for_their_mean_best_epochs(runs: list[Path]) -> None:

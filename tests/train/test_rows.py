@@ -365,3 +365,83 @@ def test_the_average_counts_the_steps_of_all_phases(
     config = CONFIG.model_copy(update={"regime": "classes"})
     train_member(store, MEMBER, MODEL, config, SPLIT, tmp_path, records=RecordsConfig(pretrain_epochs=2))
     assert counts == list(range(len(counts)))
+
+
+def test_the_learning_rate_follows_one_schedule_a_phase_and_the_average_warms_up(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rise over a tenth of the phase's steps, a cosine over the others; the average's decay is (1 + n) / (10 + n)."""
+    rates, decays, take_step = [], [], step_module.take_step
+    update_average = step_module.update_average
+
+    def watched(training, parts, rate, num_taken):
+        rates.append(rate)
+        return take_step(training, parts, rate, num_taken)
+
+    def averaged(average, model, decay):
+        decays.append(decay)
+        update_average(average, model, decay)
+
+    monkeypatch.setattr(step_module, "take_step", watched)
+    monkeypatch.setattr(step_module, "update_average", averaged)
+    config = CONFIG.model_copy(update={"regime": "classes", "epochs": 3, "ema_decay": 0.6, "patience": 9})
+    train_member(store, MEMBER, MODEL, config, SPLIT, tmp_path, records=RecordsConfig(pretrain_epochs=2))
+    rows = fold_rows(store, MEMBER.fold, SPLIT, "classes")
+    expected = []
+    for number in (2 * -(-len(rows.records) // 16), 3 * -(-len(rows.plots) // 16)):
+        warm = 0.1 * number
+        for i in range(number):
+            down = 0.5 * (1 + np.cos(np.pi * (i - warm) / (number - warm)))
+            expected.append(3e-3 * (min(1.0, (i + 1) / warm) if i < warm else down))
+    np.testing.assert_allclose(rates, expected, rtol=1e-6)
+    np.testing.assert_allclose(decays[:4], [1 / 10, 2 / 11, 3 / 12, 4 / 13])
+    assert max(decays) == decays[-1] == 0.6 and decays[12] == 13 / 22  # .591; from the fourteenth step on .6
+
+
+def test_presence_only_rows_alone_weigh_1_and_beside_plots_as_told(store: Store) -> None:
+    """``records.weight`` is against the plots; in a step without any, the loss is the mean over its rows."""
+    plots, records, _ = rows_of(store, MEMBER.fold, SPLIT, "presence")
+    for regime, known, weight in (("po", plots[:0], 1.0), ("presence", plots, 5.0), ("classes", plots[:0], 1.0)):
+        config = CONFIG.model_copy(update={"regime": regime})
+        rows = given(known, records)
+        training = start_training(store, rows, 7, MODEL, config, RecordsConfig(weight=5.0, loss="bce"))
+        step = next(Sampler(store, rows, training.records, 16).steps(np.random.default_rng(0)))
+        (part,) = training.gather(step)
+        logits = training.model.eval()(part.batch)
+        dense = torch.from_numpy(store.labels.take(step.rows).to_csr(8).toarray()).float()
+        terms = functional.binary_cross_entropy_with_logits(logits, dense, reduction="none").sum(dim=1)
+        number = len(step.plots)
+        expected = weight * terms[number:].mean() + (terms[:number].mean() if number else 0.0)
+        assert training.objective(part, 1).item() == pytest.approx(expected.item(), rel=1e-5), regime
+
+
+def test_class_weights_have_a_mean_of_1_and_are_those_of_the_plots(store: Store) -> None:
+    """Rarer species weigh more, by the root of their share; presences of records and all silence are as before."""
+    plots, records, _ = rows_of(store, MEMBER.fold, SPLIT, "presence")
+    config = CONFIG.model_copy(update={"regime": "presence", "class_weight": 0.5})
+    rows = given(plots, records)
+    training = start_training(store, rows, 7, MODEL, config, RecordsConfig(loss="bce", weight=2.0))
+    share = (np.bincount(store.labels.take(plots).indices, minlength=8) + 0.5) / (len(plots) + 1)
+    weight_S = training.class_weight_S
+    assert weight_S is not None and weight_S.mean() == pytest.approx(1.0)
+    np.testing.assert_allclose(weight_S * np.sqrt(share), (weight_S * np.sqrt(share))[0].repeat(8), rtol=1e-5)
+    step = next(Sampler(store, rows, training.records, 16).steps(np.random.default_rng(0)))
+    (part,) = training.gather(step)
+    logits = training.model.eval()(part.batch)
+    dense = torch.from_numpy(store.labels.take(step.rows).to_csr(8).toarray()).float()
+    terms = functional.binary_cross_entropy_with_logits(logits, dense, reduction="none")
+    ours, theirs = terms[: len(step.plots)], terms[len(step.plots) :]
+    weighted = torch.where(dense[: len(step.plots)] == 1, ours * torch.from_numpy(weight_S), ours)
+    expected = weighted.sum() / len(ours) + 2 * theirs.sum() / len(theirs)
+    assert training.objective(part, 1).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_published_loss_of_records_knows_their_own_frequencies(store: Store) -> None:
+    plots, records, _ = rows_of(store, MEMBER.fold, SPLIT, "presence")
+    config = CONFIG.model_copy(update={"regime": "presence", "loss": "full_weighted"})
+    training = start_training(store, given(plots, records), 7, MODEL, config, RecordsConfig(loss="full_weighted"))
+    found = training.objective.published
+    for rows, frequency_S in ((plots, found.frequency_S), (records, found.record_frequency_S)):
+        counts = np.bincount(store.labels.take(rows).indices, minlength=8)
+        np.testing.assert_allclose(frequency_S, (counts + 0.5) / (len(rows) + 1), rtol=1e-5)
+    assert not torch.allclose(found.frequency_S, found.record_frequency_S)

@@ -1,5 +1,7 @@
 """Submission files: round trips, scores by hand, and every way a file can be wrong."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -105,3 +107,19 @@ def test_broken_files_are_refused_with_what_was_found(file, text, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(TableError, match="there is no file .*gone.csv"):
         read_submission(tmp_path / "gone.csv")
+
+
+def test_surveys_without_a_prediction_and_those_too_many_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "solution.csv").write_text("surveyId,target_species_ids\n1,5 6\n2,7\n3,8\n")
+    (tmp_path / "p [1].csv").write_text("surveyId,predictions\n1,5 6\n")
+    (tmp_path / "p 1.csv").write_text("surveyId,predictions\n1,5 6\n2,7\n3,8\n")
+    assert score_files(tmp_path / "p 1.csv", tmp_path / "solution.csv").sample_f1 == 1.0
+    assert capsys.readouterr().err == ""
+    assert score_files(tmp_path / "p [1].csv", tmp_path / "solution.csv").sample_f1 == pytest.approx(1 / 3)
+    said = capsys.readouterr().err
+    assert "2 of 3 surveys of" in said and "p [1].csv: each scores 0" in said
+    (tmp_path / "p 1.csv").write_text("surveyId,predictions\n1,5 6\n9,7\n")
+    with pytest.raises(TableError, match=r"1 of 2 predicted surveys are not in .*solution.csv"):
+        score_files(tmp_path / "p 1.csv", tmp_path / "solution.csv")

@@ -14,6 +14,7 @@ from releve.errors import TableError
 from releve.files import atomic_path
 from releve.lists import Lists
 from releve.metrics.sets import SetScores, score_sets
+from releve.progress import say
 
 PREDICTION_COLUMNS = ("predictions",)
 SOLUTION_COLUMNS = ("target_species_ids", "predictions")
@@ -177,8 +178,8 @@ def _examples(values: pl.Series) -> str:
 def score_files(predictions_csv: Path, solution_csv: Path) -> SetScores:
     """Return how well a submission matches a solution, over all surveys of the solution.
 
-    A survey the submission leaves out scores 0. ``per_survey_f1`` is in the order of the solution, and
-    ``per_species`` names ``species_id`` where :func:`releve.metrics.sets.score_sets` has an index.
+    A survey the submission leaves out scores 0, and how many there are is said. ``per_survey_f1`` is in the order of
+    the solution, and ``per_species`` names ``species_id`` where :func:`releve.metrics.sets.score_sets` has an index.
 
     Parameters
     ----------
@@ -202,6 +203,10 @@ def score_files(predictions_csv: Path, solution_csv: Path) -> SetScores:
             expected="surveys of the solution only",
             action="Check that both files belong to the same release and split",
         )
+    missing = truth["surveyId"].filter(~truth["surveyId"].is_in(predicted["surveyId"].implode()))
+    if len(missing):
+        some = f"{len(missing)} of {truth.height} surveys of {solution_csv}, such as {_examples(missing)},"
+        say(f"{some} are not in {predictions_csv}: each scores 0")
     both = truth.rename({"species_ids": "truth"}).join(
         predicted.rename({"species_ids": "predicted"}), on="surveyId", how="left", maintain_order="left"
     )

@@ -30,7 +30,7 @@ SIZES = (500_000, 1_000_000, 2_000_000, FULL)
 PEER_SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 PEER_LIMIT_S = 120
 DIRTY_SHARE = 0.005
-STEPS = ("read", "flag", "clean", "enrich", "taste")
+STEPS = ("read", "flag", "clean", "enrich")
 
 
 def truncated_release(data: Path, folder: Path, num_records: int) -> Path:
@@ -90,7 +90,7 @@ def measure(data: Path, num_records: int, columns: Path | None) -> dict[str, Any
     from releve.ingest.surveys import read_occurrences
     from releve.prepare.clean import clean_records
     from releve.prepare.config import CleanConfig
-    from releve.prepare.enrich import EnrichConfig, enrich_records, publisher_taste
+    from releve.prepare.enrich import EnrichConfig, enrich_records
     from releve.prepare.flags import flag_records
 
     seconds, cpu_seconds = {}, {}
@@ -112,7 +112,6 @@ def measure(data: Path, num_records: int, columns: Path | None) -> dict[str, Any
     cleaned = timed("clean", lambda: clean_records(table, config, extent))
     assert len(cleaned.table) + cleaned.dropped["count"].sum() == len(table)
     timed("enrich", lambda: enrich_records(cleaned.table, EnrichConfig()))
-    timed("taste", lambda: publisher_taste(cleaned.table))
     if columns:
         day = table["date"].to_physical().fill_null(-1).to_numpy()
         places = {name: table[name].to_numpy() for name in ("lon", "lat", "species_id")}
@@ -205,8 +204,8 @@ def describe(rows: list[dict[str, Any]], peer: dict[str, Any] | None, command: s
     reasons = ", ".join(f"{name} {count:,}" for name, count in last["dropped"].items())
     lines += [
         "",
-        "`flag` makes the 17 columns; `clean` makes them, drops, and counts by publisher; `enrich` adds 12 columns to "
-        "what was kept; `taste` is publishers by species. In brackets: seconds of processor, which depend less "
+        "`flag` makes the 17 columns; `clean` makes them, drops, and counts by publisher; `enrich` adds 5 columns to "
+        "what was kept. In brackets: seconds of processor, which depend less "
         "on what else the machine does. The peak is that of the whole process. "
         "Target for all records: read + clean at most 20 s, below 4 GB.",
         "",

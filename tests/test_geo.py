@@ -12,7 +12,6 @@ from releve.geo import (
     in_europe,
     nearest_km,
     project,
-    shift_places,
 )
 
 
@@ -87,14 +86,3 @@ def test_neither_the_antimeridian_nor_a_pole_is_a_border_and_nowhere_is_minus_on
     assert len(set(grid_cells([0.0, 120.0, -120.0], [89.999] * 3, 1000).tolist())) == 1
     assert len(set(grid_cells([0.0, 120.0, -120.0], [-90.0] * 3, 1000).tolist())) == 1
     assert grid_cells([np.nan, 181.0, 100.0], [10.0, 10.0, 91.0], 1000).tolist() == [-1, -1, -1]
-
-
-def test_shifted_places_lie_at_the_distance_in_the_direction() -> None:
-    rng = np.random.default_rng(0)
-    lon, lat = rng.uniform(-180, 180, 200), np.degrees(np.arcsin(rng.uniform(-1, 1, 200)))
-    distance_m = rng.uniform(0, 5000, 200)
-    to_lon, to_lat = shift_places(lon, lat, distance_m, rng.uniform(0, 2 * np.pi, 200))
-    found = [haversine_km(*there)[0] for there in zip(lon, lat, to_lon[:, None], to_lat[:, None], strict=True)]
-    np.testing.assert_allclose(1000 * np.array(found), distance_m, atol=1e-3)
-    assert shift_places([5.0], [45.0], [1000.0], [0.0])[1][0] == pytest.approx(45 + 1000 / 111_195.08)
-    assert shift_places([5.0], [90.0], [1000.0], [0.0])[1][0] == pytest.approx(90 - 1000 / 111_195.08)  # from the pole

@@ -199,7 +199,6 @@ def group(
     out: Annotated[Path, typer.Option("--out", help="Folder for the tables and diagnostics")],
     split: Annotated[str, typer.Option("--split", help="Split of presence-only records")] = "po",
     recipe: Annotated[Path | None, typer.Option("--recipe", help="Recipe with sections clean and pseudoplots")] = None,
-    seed: Seed = 0,
     overwrite: Overwrite = False,
     settings: Settings = None,
 ) -> None:
@@ -219,7 +218,7 @@ def group(
         config = load_config(recipe, settings)
     from releve import pipeline
 
-    print(pipeline.group(config, data, split, out, seed=seed, overwrite=overwrite) / "diagnostics.png")
+    print(pipeline.group(config, data, split, out, overwrite=overwrite) / "diagnostics.png")
 
 
 @app.command()

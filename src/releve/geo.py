@@ -164,38 +164,3 @@ def block_ids(lon: ArrayLike, lat: ArrayLike, block_size_km: float) -> NDArray[n
     [0, 0, 1]
     """
     return np.unique(grid_cells(lon, lat, 1000 * block_size_km), return_inverse=True)[1]
-
-
-def lon_lat_of(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return longitude and latitude, in degrees, of the directions of (N, 3) vectors.
-
-    Examples
-    --------
-    >>> [axis.round(6).tolist() for axis in lon_lat_of(unit_vectors([179.0, -3.5], [-17.0, 90.0]) * 2.5)]
-    [[179.0, -3.5], [-17.0, 90.0]]
-    """
-    x, y, z = vectors.T
-    return np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y)))
-
-
-def shift_places(
-    lon: ArrayLike, lat: ArrayLike, distance_m: ArrayLike, bearing_rad: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the places at a distance from others, in a direction counted clockwise from north.
-
-    Valid at the poles and across the antimeridian.
-
-    Examples
-    --------
-    111.195 km to the east of a point on the equator:
-
-    >>> [axis.round(3).tolist() for axis in shift_places([179.5], [0.0], [111_195.0], [np.pi / 2])]
-    [[-179.5], [0.0]]
-    """
-    lon, lat = np.radians(np.asarray(lon, float)), np.radians(np.asarray(lat, float))
-    angle, bearing = np.asarray(distance_m, float) / (1000 * EARTH_RADIUS_KM), np.asarray(bearing_rad, float)
-    here = np.column_stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)])
-    north = np.column_stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)])
-    east = np.column_stack([-np.sin(lon), np.cos(lon), np.zeros_like(lon)])
-    ahead = np.cos(bearing)[:, None] * north + np.sin(bearing)[:, None] * east
-    return lon_lat_of(np.cos(angle)[:, None] * here + np.sin(angle)[:, None] * ahead)

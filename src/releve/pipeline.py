@@ -37,9 +37,7 @@ if TYPE_CHECKING:
 def prepare(config: Config, data: Path, out: Path, *, seed: int = 0, overwrite: bool = False) -> Store:
     """Build the store of a recipe from a release, and its ``run.json``."""
     started = time.monotonic()
-    contents = read_release(
-        open_release(data), config.data, clean=config.clean, pseudoplots=config.pseudoplots, seed=seed
-    )
+    contents = read_release(open_release(data), config.data, clean=config.clean, pseudoplots=config.pseudoplots)
     workers = config.data.num_workers
     store = build_store(contents, config.split, out, seed=seed, num_workers=workers, overwrite=overwrite)
     if not (out / "run.json").is_file():
@@ -55,7 +53,7 @@ def prepare(config: Config, data: Path, out: Path, *, seed: int = 0, overwrite: 
     return store
 
 
-def group(config: Config, data: Path, split: str, out: Path, *, seed: int = 0, overwrite: bool = False) -> Path:
+def group(config: Config, data: Path, split: str, out: Path, *, overwrite: bool = False) -> Path:
     """Clean and group a release's presence-only records into pseudo-plots; write tables and diagnostics to a folder.
 
     ``pseudoplots.parquet`` and ``species.parquet`` (plot_id, species_id) are the result, ``members.parquet`` says
@@ -66,7 +64,7 @@ def group(config: Config, data: Path, split: str, out: Path, *, seed: int = 0, o
 
     started = time.monotonic()
     make_way(out, "group", overwrite=overwrite)
-    made = prepare_records(open_release(data), split, config.clean, config.pseudoplots, seed=seed)
+    made = prepare_records(open_release(data), split, config.clean, config.pseudoplots)
     out.mkdir(parents=True, exist_ok=True)
     kept, grouped = made.cleaned.table, made.pseudoplots
     members = grouped.members.with_columns(
@@ -88,7 +86,7 @@ def group(config: Config, data: Path, split: str, out: Path, *, seed: int = 0, o
     files = [*(f"{name}.parquet" for name in tables), "flagged.csv", "dropped.csv"]
     entries = [*files, "diagnostics.json", "diagnostics.png"]
     settings = {name: getattr(config, name).model_dump(mode="json") for name in ("clean", "pseudoplots")}
-    write_provenance(out, "group", started, config=settings, seed=seed, data=str(data), split=split, entries=entries)
+    write_provenance(out, "group", started, config=settings, data=str(data), split=split, entries=entries)
     return out
 
 

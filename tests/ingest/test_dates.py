@@ -190,7 +190,7 @@ def test_the_last_year_is_that_of_the_release_or_of_the_recipe(tmp_path: Path) -
     release = open_release(records(tmp_path, rows))
     kept = {}
     for last_year in (None, 2025):
-        made = prepare_records(release, "po", CleanConfig(last_year=last_year), PseudoplotConfig(years=1), seed=0)
+        made = prepare_records(release, "po", CleanConfig(last_year=last_year), PseudoplotConfig(years=1))
         kept[last_year] = sorted(made.table["year"].to_list()), made.dropped
     assert kept == {None: ([2023, 2024], {"bad_date": 2}), 2025: ([2023, 2024, 2025], {"bad_date": 1})}
 

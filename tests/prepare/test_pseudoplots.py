@@ -11,10 +11,10 @@ from polars.testing import assert_frame_equal
 from pydantic import ValidationError
 from pyproj import Transformer
 
-from releve.errors import ConfigError, TableError
+from releve.errors import TableError
 from releve.ingest.surveys import OCCURRENCE_SCHEMA, SURVEY_SCHEMA
 from releve.prepare.config import PseudoplotConfig
-from releve.prepare.pseudoplots import select as reasons
+from releve.prepare.pseudoplots import group as reasons
 from releve.prepare.pseudoplots.diagnostics import describe, draw_diagnostics
 from releve.prepare.pseudoplots.group import Pseudoplots, group_records
 
@@ -43,8 +43,8 @@ def plots_of(found: Pseudoplots) -> list[list[int]]:
     return [group["record"].to_list() for _, group in found.members.group_by("plot", maintain_order=True)]
 
 
-def group(records: pl.DataFrame, seed: int = 0, **config: Any) -> Pseudoplots:
-    found = group_records(records, PseudoplotConfig(**config), seed=seed)
+def group(records: pl.DataFrame, **config: Any) -> Pseudoplots:
+    found = group_records(records, PseudoplotConfig(**config))
     assert len(found.members) + sum(found.dropped.values()) == len(records)
     return found
 
@@ -73,12 +73,6 @@ def test_grid_cells_are_those_of_the_european_reference_grid() -> None:
     records = at_metres([10, 990, 1010, 990], [10, 990, 500, 1010])
     assert plots_of(group(records, method="grid", size_m=1000)) == [[0, 1], [2], [3]]
     assert plots_of(group(records, method="grid", size_m=2000)) == [[0, 1, 2, 3]]
-
-
-def test_a_patch_is_a_cell_of_1280_metres() -> None:
-    corner = np.ceil(4_300_000 / 1280) * 1280 - 4_300_000
-    records = at_metres([corner + 1, corner + 1279, corner + 1281], [700, 700, 700])
-    assert plots_of(group(records, method="patch", size_m=5)) == [[0, 1], [2]]
 
 
 def test_the_representative_lies_nearest_to_the_mean_and_lends_its_place_and_date() -> None:
@@ -129,56 +123,12 @@ def test_time_windows_are_never_grouped() -> None:
     assert plots_of(group(records)) == [[0, 1, 2, 3, 4]]
 
 
-@pytest.mark.parametrize("strata", [pl.Series(["wood", "wood", "sea", None]), np.array([2.0, 2.0, 1.0, np.nan])])
-def test_land_cover_divides_a_cell(strata: Any) -> None:
-    found = group_records(at_metres([0] * 4, [0] * 4), PseudoplotConfig(split_by="land_cover"), strata=strata)
-    assert plots_of(found) == [[0, 1], [2]] and found.dropped == {reasons.NO_STRATUM: 1}
-
-
-def test_strata_and_the_choice_to_use_them_go_together() -> None:
-    records = at_metres([0, 0], [0, 0])
-    with pytest.raises(ConfigError, match="split_by is None, but strata are not missing"):
-        group_records(records, PseudoplotConfig(), strata=np.array([1, 2]))
-    with pytest.raises(ConfigError, match="split_by is 'land_cover', but strata are missing"):
-        group_records(records, PseudoplotConfig(split_by="land_cover"))
-    with pytest.raises(TableError, match="there are 1 strata. expected one for each of the 2 records"):
-        group_records(records, PseudoplotConfig(split_by="land_cover"), strata=np.array([1]))
-
-
 def test_places_too_uncertain_for_their_cell_are_dropped() -> None:
     records = at_metres([0] * 4, [0] * 4, uncertainty_m=[None, 500.0, 501.0, float("nan")])
     assert plots_of(group(records)) == [[0, 1, 3]] and group(records).dropped == {reasons.TOO_UNCERTAIN: 1}
     assert plots_of(group(records, default_uncertainty_m=600)) == [[1]]
     assert plots_of(group(records, uncertainty="ignore")) == [[0, 1, 2, 3]]
     assert plots_of(group(records, size_m=199)) == []  # the default of 100 m exceeds half a cell
-
-
-def test_jitter_moves_a_survey_as_one_within_its_circle_by_the_seed() -> None:
-    n = 400
-    records = at_metres(
-        [500.0] * n, [500.0] * n, survey_id=np.repeat(np.arange(n // 2), 2), species_id=np.arange(n),
-        uncertainty_m=[1000.0] * n,
-    )  # fmt: skip
-    found = group(records, uncertainty="jitter", size_m=1000)
-    assert all(set(plot[::2]) == {record - 1 for record in plot[1::2]} for plot in plots_of(found))
-    sizes = found.table["num_records"].to_numpy()
-    # the cell in the middle holds 1 / pi of a circle of radius 1 km; no cell beyond the eight about it is reached
-    assert 4 <= len(sizes) <= 9 and sizes.max() / n == pytest.approx(1 / np.pi, abs=0.1)
-    assert plots_of(group(records, uncertainty="jitter")) == plots_of(found)
-    assert plots_of(group(records, 1, uncertainty="jitter")) != plots_of(found)
-    middle = at_metres([50_000.0] * n, [50_000.0] * n, uncertainty_m=[1000.0] * n)
-    assert len(group(middle, uncertainty="jitter", size_m=100_000).table) == 1
-
-
-def test_one_publisher_gives_at_most_its_cap() -> None:
-    publisher = ["big"] * 8 + ["small"] * 2 + [None] * 2
-    records = at_metres([0] * 12, [0] * 12, publisher=publisher)
-    found = group(records, publisher_cap=3)
-    assert found.dropped == {reasons.PUBLISHER_CAP: 5} and found.table["num_records"].to_list() == [7]
-    assert {8, 9, 10, 11} <= set(plots_of(found)[0])
-    assert plots_of(group(records, 1, publisher_cap=3)) != plots_of(found)  # chosen by the seed
-    assert group(records, publisher_cap=0.5).dropped == {reasons.PUBLISHER_CAP: 2}  # 6 of 12
-    assert group(records, publisher_cap=0.01).dropped == {reasons.PUBLISHER_CAP: 8}  # one of each is kept
 
 
 def test_the_publisher_is_the_most_frequent_then_the_first_by_alphabet() -> None:
@@ -190,9 +140,9 @@ def test_the_publisher_is_the_most_frequent_then_the_first_by_alphabet() -> None
 def test_poor_groups_are_dropped_and_their_records_counted() -> None:
     records = at_metres([0, 0, 0, 5000, 5000, 9000], [0] * 6, species_id=[1, 2, 3, 1, 1, 1])
     assert group(records, min_species=2).dropped == {"pseudo-plot with too few species": 3}
-    both = group(records, min_species=2, min_records=2)
-    assert both.dropped == {"pseudo-plot with too few records": 1, "pseudo-plot with too few species": 2}
-    assert both.labels.rows() == [(0, 1), (0, 2), (0, 3)] and both.table["plot_id"].to_list() == [0]
+    rich = group(records, min_species=2)
+    assert rich.labels.rows() == [(0, 1), (0, 2), (0, 3)] and rich.table["plot_id"].to_list() == [0]
+    assert rich.members.rows() == [(0, 0), (0, 1), (0, 2)]
 
 
 def test_completeness_is_worked_out_by_hand() -> None:
@@ -211,7 +161,6 @@ def test_a_species_met_twice_on_one_day_was_met_on_one_visit() -> None:
     dates = {"year": [2020] * 3, "month": [6] * 3}
     records = at_metres([0] * 3, [0] * 3, species_id=[1, 1, 1], day=[1, 1, 2], **dates)
     assert group(records).table.select("num_dates", "coverage").rows() == [(2, 1.0)]
-    assert group(records, visits="survey").table["num_dates"].to_list() == [3]
 
 
 def test_records_without_a_full_date_are_visits_by_their_survey_id() -> None:
@@ -225,9 +174,9 @@ def test_one_visit_gives_no_estimate_and_no_trust() -> None:
     assert (row["coverage"], row["chao2"], row["completeness"], row["trust"]) == (None, None, None, 0.0)
 
 
-@pytest.mark.parametrize("method", ["single", "survey", "grid", "radius", "patch"])
+@pytest.mark.parametrize("method", ["single", "survey", "grid", "radius"])
 def test_no_records_give_no_pseudoplots(method: Any) -> None:
-    found = group(at_metres([], []), method=method, publisher_cap=2)
+    found = group(at_metres([], []), method=method)
     assert found.table.schema == group(at_metres([0], [0])).table.schema
     assert [len(part) for part in (found.table, found.members, found.labels)] == [0, 0, 0]
 
@@ -277,10 +226,8 @@ def test_at_a_pole_all_longitudes_are_one_place(elsewhere: list[list[float]]) ->
         ({"size_m": -5}, r"size_m is -5; expected metres from 1 to 1,000,000"),
         ({"size_m": 1e9}, r"size_m is 1e\+09; expected metres from 1"),
         ({"size_m": float("nan")}, "size_m is nan"),
-        ({"publisher_cap": 2.5}, "publisher_cap is 2.5; expected a whole number of records, or a share below 1"),
-        ({"publisher_cap": 0}, "greater than 0"),
         ({"years": 0}, "greater than or equal to 1"),
-        ({"method": "hexagon"}, "'single', 'survey', 'grid', 'radius' or 'patch'"),
+        ({"method": "hexagon"}, "'single', 'survey', 'grid' or 'radius'"),
         ({"radius": 5}, "Extra inputs are not permitted"),
     ],
 )
@@ -293,7 +240,7 @@ def test_impossible_choices_are_refused(values: dict[str, Any], message: str) ->
 def test_all_records_in_one_cell_and_one_record_in_each(place: Callable[[np.random.Generator], np.ndarray]) -> None:
     x_m = place(np.random.default_rng(0))
     records = at_metres(x_m.tolist(), [0.0] * 500, species_id=np.arange(500) % 50)
-    for method in ("grid", "radius", "patch"):
+    for method in ("grid", "radius"):
         found = group(records, method=method)
         assert len(found.table) == len(set(x_m.tolist()))
         assert found.table["num_records"].sum() == 500

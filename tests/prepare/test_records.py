@@ -16,7 +16,7 @@ from releve.evaluate.select import plan_candidates, select_settings
 from releve.ingest.release import open_release
 from releve.ingest.surveys import read_occurrences
 from releve.prepare.config import CleanConfig, PseudoplotConfig, SplitConfig
-from releve.prepare.records import land_cover_of, prepare_records
+from releve.prepare.records import prepare_records
 from releve.simulate.config import SimulateConfig
 from releve.simulate.write import simulate_release
 from releve.store.build import build_store
@@ -130,21 +130,8 @@ def test_every_record_its_own_row(release: Path, tmp_path: Path) -> None:
     assert open_store(tmp_path / "s").manifest.recipe["pseudoplots"]["method"] == "single"
 
 
-def test_land_cover_keeps_records_of_one_cell_apart(release: Path) -> None:
-    cells = PseudoplotConfig(size_m=20_000, uncertainty="ignore")
-    whole, apart = (
-        prepare_records(open_release(release), "po", CleanConfig(), config, seed=0)
-        for config in (cells, cells.model_copy(update={"split_by": "land_cover"}))
-    )
-    classes = land_cover_of(open_release(release), "po", apart.cleaned.table).to_numpy()
-    members = apart.pseudoplots.members
-    number = pl.DataFrame({"plot": members["plot"], "class": classes[members["record"].to_numpy()]})
-    assert number.group_by("plot").agg(pl.col("class").n_unique())["class"].max() == 1
-    assert len(apart.table) > len(whole.table)
-
-
 def test_effort_counts_the_records_around(release: Path) -> None:
-    made = prepare_records(open_release(release), "po", CleanConfig(), PseudoplotConfig(), seed=0)
+    made = prepare_records(open_release(release), "po", CleanConfig(), PseudoplotConfig())
     table = made.surveys.table
     around = np.expm1(table["log1p_cell_records"].to_numpy())
     assert (around >= table["num_records"].to_numpy() - 0.5).all()  # ten cells of 1 km make one of 10 km
@@ -155,7 +142,7 @@ def test_effort_counts_the_records_around(release: Path) -> None:
 def test_when_no_record_is_left_it_says_what_was_dropped(release: Path) -> None:
     strict = PseudoplotConfig(min_species=400)
     with pytest.raises(ReleaseError, match=r"no record of split 'po'.*is left.*clean.drop or the pseudoplots"):
-        prepare_records(open_release(release), "po", CleanConfig(), strict, seed=0)
+        prepare_records(open_release(release), "po", CleanConfig(), strict)
 
 
 def test_every_regime_runs_from_files_to_lists(runs: dict[str, Path]) -> None:
@@ -192,7 +179,7 @@ def test_compare_puts_regimes_into_one_table(commands: Commands, runs: dict[str,
 
 def test_group_writes_tables_that_add_up_and_a_picture(commands: Commands, release: Path, tmp_path: Path) -> None:
     out = tmp_path / "grouped"
-    settings = ["--set", "pseudoplots.method=radius", "--set", "pseudoplots.size_m=2000", "--seed", 4]
+    settings = ["--set", "pseudoplots.method=radius", "--set", "pseudoplots.size_m=2000"]
     done = commands.run("group", release, "--out", out, *settings)
     assert done.code == 0, done.stderr
     assert Path(done.stdout.strip()) == out / "diagnostics.png" and (out / "diagnostics.png").stat().st_size > 10_000

@@ -10,7 +10,7 @@ from releve.lists import Lists
 from releve.prepare.balance import deal_blocks, imbalance
 from releve.prepare.config import PseudoplotConfig, SplitConfig
 from releve.prepare.pseudoplots.group import group_records
-from releve.prepare.split import Groups, assign_folds, has_group, measure_leakage, selection_rows, split_rows
+from releve.prepare.split import assign_folds, has_group, measure_leakage, selection_rows, split_rows
 
 
 @pytest.fixture
@@ -173,22 +173,22 @@ def test_with_as_many_folds_as_countries_each_is_left_out(places: tuple[np.ndarr
     lon, lat = places
     names = np.array(["A", "B", "C"])[np.digitize(lon, [6, 10])].tolist()
     config = SplitConfig(method=method, num_folds=3)  # type: ignore[arg-type]
-    folds = assign_folds(lon, lat, config, rng=np.random.default_rng(0), groups=Groups(names=names))
+    folds = assign_folds(lon, lat, config, rng=np.random.default_rng(0), names=names)
     assert {len(set(folds[np.array(names) == name])) for name in "ABC"} == {1}
     assert sorted(set(folds.tolist())) == [0, 1, 2]
     with pytest.raises(ReleveError, match=r"lie in 3 (countries|regions). expected at least 4"):
         more = config.model_copy(update={"num_folds": 4})
-        assign_folds(lon, lat, more, rng=np.random.default_rng(0), groups=Groups(names=names))
+        assign_folds(lon, lat, more, rng=np.random.default_rng(0), names=names)
     with pytest.raises(ReleveError, match=f"no row has a value of {method}"):
         assign_folds(lon, lat, config, rng=np.random.default_rng(0))
 
 
 def test_a_row_without_a_country_follows_the_nearest_that_has_one_and_is_counted() -> None:
     lon, lat = np.array([0.0, 0.1, 5.0, 5.1, 4.0]), np.full(5, 45.0)
-    config, groups = SplitConfig(method="country", num_folds=2), Groups(names=["A", None, "B", "", None])
-    folds = assign_folds(lon, lat, config, rng=np.random.default_rng(0), groups=groups)
+    config, names = SplitConfig(method="country", num_folds=2), ["A", None, "B", "", None]
+    folds = assign_folds(lon, lat, config, rng=np.random.default_rng(0), names=names)
     assert folds[0] == folds[1] != folds[2] and folds[2] == folds[3] == folds[4]
-    leakage = measure_leakage(folds, lon, lat, config, has_group=has_group(config, groups, 5))
+    leakage = measure_leakage(folds, lon, lat, config, has_group=has_group(config, names, 5))
     by_fold = {row.fold: row.num_without_group for row in leakage}
     assert (by_fold[folds[0]], by_fold[folds[2]]) == (1, 2)
 
@@ -196,30 +196,9 @@ def test_a_row_without_a_country_follows_the_nearest_that_has_one_and_is_counted
 def test_a_country_of_records_alone_is_never_validated_on() -> None:
     lon, lat = np.array([0.0, 5.0, 9.0, 9.1]), np.full(4, 45.0)
     counted = np.array([True, True, False, False])
-    config, groups = SplitConfig(method="country", num_folds=2), Groups(names=["A", "B", "C", "A"])
-    folds = assign_folds(lon, lat, config, rng=np.random.default_rng(0), counted=counted, groups=groups)
+    config, names = SplitConfig(method="country", num_folds=2), ["A", "B", "C", "A"]
+    folds = assign_folds(lon, lat, config, rng=np.random.default_rng(0), counted=counted, names=names)
     assert folds[2] == -1 and folds[3] == folds[0]
-
-
-def test_environments_are_held_out_whole_wherever_they_lie(places: tuple[np.ndarray, np.ndarray]) -> None:
-    lon, lat = places
-    rng = np.random.default_rng(0)
-    kinds = rng.integers(0, 8, len(lon))
-    covariates = np.eye(8)[kinds] * 100 + rng.normal(0, 0.01, (len(lon), 8))
-    covariates[::50, 0] = np.nan
-    covariates[7] = np.nan
-    config = SplitConfig(method="environment", num_folds=2)
-    groups = Groups(covariates=covariates)
-    folds = assign_folds(lon, lat, config, rng=np.random.default_rng(0), groups=groups)
-    whole = np.isfinite(covariates).all(axis=1)
-    assert all(len(set(folds[whole & (kinds == kind)])) == 1 for kind in range(8))
-    sizes = np.bincount(folds)
-    assert abs(sizes[0] - sizes[1]) < np.bincount(kinds).max()
-    others = np.flatnonzero(np.isfinite(covariates).any(axis=1))
-    nearest = others[np.hypot(lon[others] - lon[7], (lat[others] - lat[7]) * 1.5).argmin()]
-    assert folds[7] == folds[nearest] and has_group(config, groups, len(lon)).sum() == len(lon) - 1
-    with pytest.raises(ReleveError, match="no row has a value of covariates"):
-        assign_folds(lon, lat, config, rng=np.random.default_rng(0))
 
 
 def test_leakage_counts_the_species_that_no_training_row_holds() -> None:

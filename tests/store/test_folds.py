@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from ingest.fakes import STYLES
 from releases import write_labelled_release
-from releve.errors import ReleveError
 from releve.ingest.release import open_release
 from releve.lists import Lists
 from releve.prepare.config import SplitConfig
@@ -37,26 +35,6 @@ def test_countries_are_held_out_whole_and_rows_without_one_are_counted(tmp_path:
     assert len(pairs) == 2
     without = sum(row["num_without_group"] for row in store.manifest.leakage)
     assert without == sum(not name for name in country) > 0
-
-
-def test_environments_are_held_out_whole_and_need_covariates(labelled_release: Path, tmp_path: Path) -> None:
-    split = SplitConfig(method="environment", num_folds=2)
-    store = build(labelled_release, tmp_path / "store", split, "covariates")
-    again = build(labelled_release, tmp_path / "again", split, "covariates")
-    assert set(store.folds.tolist()) == {0, 1} and store.folds.tolist() == again.folds.tolist()
-    squares = build(labelled_release, tmp_path / "squares", SplitConfig(num_folds=2), "covariates")
-    assert store.folds.tolist() != squares.folds.tolist()
-    array = store.arrays["covariates"]
-    numeric = [i for i, name in enumerate(array.spec.channels) if name not in array.spec.categorical]
-    values = array.gather(np.arange(len(store)))[:, numeric].astype(float)
-    scores = (values - np.nanmean(values, axis=0)) / np.nanstd(values, axis=0)
-    spread = [
-        np.nansum((np.nanmean(scores[kind.folds == 0], axis=0) - np.nanmean(scores[kind.folds == 1], axis=0)) ** 2)
-        for kind in (store, squares)
-    ]
-    assert spread[0] > spread[1]
-    with pytest.raises(ReleveError, match=r"no row has a value of covariates.*data.modalities"):
-        build(labelled_release, tmp_path / "none", split)
 
 
 def test_the_manifest_counts_species_that_a_fold_is_not_trained_on(labelled_release: Path, tmp_path: Path) -> None:

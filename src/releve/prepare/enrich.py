@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,18 +20,16 @@ from releve.errors import TableError
 from releve.geo import grid_cells
 from releve.ingest.reference import CELLS_PER_DEG, Cells, country_names
 from releve.ingest.surveys import OCCURRENCE_SCHEMA
-from releve.prepare.derived import DERIVED, OF_RECORDS, metadata_table
-from releve.prepare.vegetation import seasonal_indices
 
-__all__ = ["DERIVED", "EnrichConfig", "PublisherTaste", "enrich_records", "find_regions", "metadata_table"]
-__all__ += ["publisher_taste", "seasonal_indices"]
-
-DAYS_PER_YEAR = 365.25
 REGIONS_FILE = "**/BiogeographicalRegions/*.geojson"
 REGIONS = (
     *("ALPINE", "ANATOLIAN", "ARCTIC", "ATLANTIC", "BLACKSEA", "BOREAL", "CONTINENTAL"),
     *("MACARONESIA", "MACARONESIAN", "MEDITERRANEAN", "PANNONIAN", "STEPPIC"),
 )
+
+
+DERIVED = ("country_filled", "region_filled", "day_of_year", "quarter", "log1p_cell_records")
+"""Columns that are added; docs/metadata.md says what each means."""
 
 
 class EnrichConfig(BaseModel):
@@ -58,7 +54,7 @@ def enrich_records(
     regions: Path | None = None,
     effort_from: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Return the records, or surveys, with the columns of ``OF_RECORDS``; same rows, same order.
+    """Return the records, or surveys, with the columns of ``DERIVED``; same rows, same order.
 
     ``country`` and ``region`` are filled where they are null.
 
@@ -89,19 +85,17 @@ def enrich_records(
     if lacking:
         raise TableError(f"the records lack columns {lacking}; they have {table.columns}")
     absent = [name for name in OCCURRENCE_SCHEMA if name not in table.columns]
-    work = table.drop(name for name in OF_RECORDS if name in table.columns)
+    work = table.drop(name for name in DERIVED if name in table.columns)
     work = work.with_columns(pl.lit(None, dtype=OCCURRENCE_SCHEMA[name]).alias(name) for name in absent)
     lon, lat = (work[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in ("lon", "lat"))
     cells = Cells(lon, lat)
     work = _fill(work, "country", _names(country_names(), cells.country_codes(), work["country"].null_count()))
     names, codes = _region_codes(regions, cells) if regions else ((None,), np.zeros(len(work), np.uint8))
     work = _fill(work, "region", _names(names, codes, work["region"].null_count()))
-    work = work.with_columns(_season()).with_columns(*_cyclic(), *_scales())
+    work = work.with_columns(_season())
     work = _with_effort(work, lon, lat, cells.valid, config, effort_from)
-    share = work.group_by("publisher").len().select("publisher", publisher_share=pl.col("len") / len(work))
-    work = work.join(share.drop_nulls(), on="publisher", how="left", maintain_order="left")
-    own = [name for name in table.columns if name not in OF_RECORDS]
-    return work.select(*own, *(name for name in ("country", "region") if name not in own), *OF_RECORDS)
+    own = [name for name in table.columns if name not in DERIVED]
+    return work.select(*own, *(name for name in ("country", "region") if name not in own), *DERIVED)
 
 
 def _fill(table: pl.DataFrame, column: str, values: pl.Series) -> pl.DataFrame:
@@ -130,20 +124,6 @@ def _season() -> list[pl.Expr]:
     ]
 
 
-def _cyclic() -> list[pl.Expr]:
-    angle = pl.col("day_of_year").cast(pl.Float32) * (2 * math.pi / DAYS_PER_YEAR)
-    return [angle.sin().alias("day_sin"), angle.cos().alias("day_cos")]
-
-
-def _scales() -> list[pl.Expr]:
-    area, uncertainty = pl.col("area_m2"), pl.col("uncertainty_m")
-    return [
-        pl.when(area.is_finite() & (area > 0)).then(area.log10()).cast(pl.Float32).alias("log10_area_m2"),
-        pl.when(uncertainty.is_finite() & (uncertainty >= 0)).then((uncertainty + 1).log10())
-        .cast(pl.Float32).alias("log10_uncertainty_m"),
-    ]  # fmt: skip
-
-
 def _with_effort(
     table: pl.DataFrame,
     lon: NDArray[np.float64],
@@ -152,36 +132,15 @@ def _with_effort(
     config: EnrichConfig,
     effort_from: pl.DataFrame | None,
 ) -> pl.DataFrame:
-    """Add the counts of records and publishers of each row's cell; null where the place is not valid."""
-    if effort_from is None:
-        source, source_lon, source_lat, source_valid = table, lon, lat, valid
-    else:
-        source = effort_from
-        source_lon, source_lat = (source[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in ("lon", "lat"))
-        source_valid = Cells(source_lon, source_lat).valid
-    cell = _cell_of(lon, lat, valid, config.cell_size_km)
-    source_cell = cell if effort_from is None else _cell_of(source_lon, source_lat, source_valid, config.cell_size_km)
-    kinds = {"year": pl.Int32, "publisher": pl.String}
-    source = source.with_columns(
-        pl.lit(None, dtype=kinds[name]).alias(name) for name in kinds.keys() - {*source.columns}
-    )
-    counted = source.select("year", pl.col("publisher").cast(pl.Categorical), cell=source_cell).drop_nulls("cell")
-    by_year = counted.group_by("cell", "year").agg(cell_year_records=pl.len())
-    by_cell = by_year.group_by("cell").agg(cell_records=pl.col("cell_year_records").sum())
-    pairs = counted.select("cell", "publisher").drop_nulls().unique()
-    by_cell = by_cell.join(pairs.group_by("cell").agg(cell_publishers=pl.len()), on="cell", how="left")
-    counts = ("cell_records", "cell_publishers", "cell_year_records")
-    found = table.select("year").with_columns(cell=cell)
-    found = found.join(by_cell, on="cell", how="left", maintain_order="left")
-    found = found.join(by_year, on=["cell", "year"], how="left", nulls_equal=True, maintain_order="left")
-    known = pl.col("cell").is_not_null()
-    logs = [
-        pl.when(known & (pl.lit(name != "cell_year_records") | pl.col("year").is_not_null()))
-        .then(pl.col(name).fill_null(0).cast(pl.Float32).log1p())
-        .alias(f"log1p_{name}")
-        for name in counts
-    ]
-    return table.hstack(found.select(logs))
+    """Add how many records there are in each row's cell; null where the place is not valid."""
+    cell = source = _cell_of(lon, lat, valid, config.cell_size_km)
+    if effort_from is not None:
+        lon, lat = (effort_from[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in ("lon", "lat"))
+        source = _cell_of(lon, lat, Cells(lon, lat).valid, config.cell_size_km)
+    counts = source.drop_nulls().value_counts(name="records")
+    found = table.select(cell=cell).join(counts, on="cell", how="left", maintain_order="left")
+    effort = pl.when(pl.col("cell").is_not_null()).then(pl.col("records").fill_null(0).cast(pl.Float32).log1p())
+    return table.hstack(found.select(effort.alias("log1p_cell_records")))
 
 
 def _cell_of(
@@ -278,66 +237,3 @@ def _bounds(shapes: list[dict[str, Any]]) -> tuple[float, float, float, float]:
 
 def _polygons(shape: dict[str, Any]) -> list[Any]:
     return [shape["coordinates"]] if shape["type"] == "Polygon" else list(shape["coordinates"])
-
-
-@dataclass(frozen=True)
-class PublisherTaste:
-    """What each publisher records more, or less, than all do."""
-
-    publishers: tuple[str, ...]
-    species_ids: NDArray[np.int64]
-    log_odds: NDArray[np.float32]
-    """(publishers, species) log-odds; 0: as all do; ln 2: twice the odds."""
-    share: NDArray[np.float32]
-    """(publishers,) share of all records."""
-
-
-def publisher_taste(table: pl.DataFrame, *, smoothing: float = 100.0, min_records: int = 1) -> PublisherTaste:
-    """Return the smoothed log-odds with which each publisher's records are of each species, against all records.
-
-    logit((n_ps + k q_s) / (n_p + k)) - logit(q_s), where n_ps of a publisher's n_p records are of species s, which has
-    the share q_s = (n_s + 1/2) / (n + 1) of all n records: k records of the common taste are added to each publisher.
-
-    Parameters
-    ----------
-    table
-        Records with columns publisher, species_id; rows where either is null are left out.
-    smoothing
-        k, in records, above 0.
-    min_records
-        Publishers with fewer records are left out of the table; they still count among all.
-
-    Raises
-    ------
-    ValueError
-        If the smoothing is not positive.
-
-    Examples
-    --------
-    Two publishers, two species; A records species 1 three times of four, all do so half the time:
-
-    >>> table = pl.DataFrame({"publisher": ["A"] * 4 + ["B"] * 4, "species_id": [1, 1, 1, 2, 1, 2, 2, 2]})
-    >>> taste = publisher_taste(table, smoothing=4.0)
-    >>> taste.publishers, taste.log_odds.astype(float).round(3).tolist()  # ln(5 / 3) = 0.511
-    (('A', 'B'), [[0.511, -0.511], [-0.511, 0.511]])
-    """
-    if not smoothing > 0:
-        raise ValueError(f"smoothing is {smoothing}, expected a number above 0")
-    pairs = table.select("publisher", "species_id").drop_nulls().group_by("publisher", "species_id").len()
-    publishers = pairs["publisher"].unique().sort()
-    species = pairs["species_id"].unique().sort()
-    counts = np.zeros((len(publishers), len(species)))
-    counts[publishers.search_sorted(pairs["publisher"]), species.search_sorted(pairs["species_id"])] = pairs[
-        "len"
-    ].to_numpy()
-    of_publisher, total = counts.sum(axis=1), counts.sum()
-    kept = of_publisher >= min_records
-    share_S = (counts.sum(axis=0) + 0.5) / (total + 1)
-    smoothed = (counts[kept] + smoothing * share_S) / (of_publisher[kept, None] + smoothing)
-    log_odds = np.log(smoothed) - np.log1p(-smoothed) - np.log(share_S) + np.log1p(-share_S)
-    return PublisherTaste(
-        publishers=tuple(publishers.filter(pl.Series(kept))),
-        species_ids=species.to_numpy().astype(np.int64),
-        log_odds=log_odds.astype(np.float32),
-        share=(of_publisher[kept] / max(total, 1)).astype(np.float32),
-    )

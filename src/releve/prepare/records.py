@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import polars as pl
 
 from releve.errors import ReleaseError
-from releve.ingest.covariates import read_covariates
 from releve.ingest.places import WORLD, extent_of_study
 from releve.ingest.release import Release
 from releve.ingest.surveys import Surveys, read_occurrences
@@ -46,9 +44,7 @@ class PreparedRecords:
         return Surveys(table, labels, self.dropped, self.noted, self.examples)
 
 
-def prepare_records(
-    release: Release, split: str, clean: CleanConfig, pseudoplots: PseudoplotConfig, *, seed: int
-) -> PreparedRecords:
+def prepare_records(release: Release, split: str, clean: CleanConfig, pseudoplots: PseudoplotConfig) -> PreparedRecords:
     """Return the presence-only records of a split, cleaned, grouped into pseudo-plots and enriched.
 
     Parameters
@@ -59,8 +55,6 @@ def prepare_records(
         What is dropped.
     pseudoplots
         How close records are grouped.
-    seed
-        Of every random choice of the grouping.
 
     Raises
     ------
@@ -75,8 +69,7 @@ def prepare_records(
     if extent == WORLD:
         say(f"{split}: most records lie outside the extent of {release.rules.title}, and none is dropped for that")
     cleaned = clean_records(read.table, clean, extent)
-    strata = land_cover_of(release, split, cleaned.table) if pseudoplots.split_by == "land_cover" else None
-    grouped = group_records(cleaned.table, pseudoplots, seed=seed, strata=strata)
+    grouped = group_records(cleaned.table, pseudoplots)
     dropped = read.dropped | cleaned.dropped_by_reason | grouped.dropped
     if len(grouped.table) == 0:
         raise ReleaseError(
@@ -90,23 +83,3 @@ def prepare_records(
         f"({pseudoplots.method})"
     )
     return PreparedRecords(table, cleaned, grouped, dropped, read.noted, read.examples)
-
-
-def land_cover_of(release: Release, split: str, records: pl.DataFrame) -> pl.Series:
-    """Return each record's land cover class, from the release's covariates; null where it is not known.
-
-    Raises
-    ------
-    ReleaseError
-        If the release has no land cover of the split.
-    """
-    ids = records["survey_id"].unique().sort()
-    table = read_covariates(release, split, ids.to_numpy()).table
-    names = [name for name in table.columns if re.fullmatch(r"landcover(-1)?", name, re.IGNORECASE)]
-    if not names:
-        raise ReleaseError(
-            f"pseudoplots.split_by is 'land_cover' and {release.root} has no land cover of split {split!r}",
-            action="Leave pseudoplots.split_by out",
-        )
-    classes = pl.DataFrame({"survey_id": ids, "class": table[names[0]].fill_nan(None)})
-    return records.select("survey_id").join(classes, on="survey_id", how="left", maintain_order="left")["class"]

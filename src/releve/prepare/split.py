@@ -1,9 +1,9 @@
 """Folds: whole blocks are held out together, with a buffer between them and the training rows.
 
-Blocks are squares on the ground, countries, regions, or clusters of environments.
+Blocks are squares on the ground, countries or regions.
 """
 
-# N rows, K covariates
+# N rows
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from releve.lists import Lists
 from releve.prepare.balance import count_sites, deal_blocks
 from releve.prepare.config import SplitConfig
 
-CLUSTERS_PER_FOLD = 4
-
 
 @dataclass(frozen=True)
 class Leakage:
@@ -29,7 +27,7 @@ class Leakage:
 
     Distances are quantiles, over validation rows, of the distance to the nearest training row.
     ``num_untrained_species`` of the fold's ``num_species`` have no training row. ``num_without_group`` validation rows
-    lack the country, region or covariates that the folds are made by, and follow the nearest row that has them.
+    lack the country or region that the folds are made by, and follow the nearest row that has them.
     """
 
     fold: int
@@ -47,16 +45,6 @@ class Leakage:
     num_without_group: int
 
 
-@dataclass(frozen=True, eq=False)
-class Groups:
-    """What folds are made by where they are not square blocks."""
-
-    names: Sequence[str | None] | None = None
-    """(N,) country or region of each row."""
-    covariates: NDArray[np.floating] | None = None
-    """(N, K) continuous covariates, NaN where missing."""
-
-
 def assign_folds(
     lon: NDArray[np.float64],
     lat: NDArray[np.float64],
@@ -65,7 +53,7 @@ def assign_folds(
     rng: np.random.Generator,
     counted: NDArray[np.bool_] | None = None,
     labels: Lists | None = None,
-    groups: Groups | None = None,
+    names: Sequence[str | None] | None = None,
 ) -> NDArray[np.int8]:
     """Return the fold, 0…num_folds-1, of each survey; surveys of one block share a fold; -1 where none is counted.
 
@@ -73,9 +61,8 @@ def assign_folds(
     whole blocks allow (:func:`releve.prepare.balance.deal_blocks`). Rows that are not counted take the fold of their
     block and change no other; in a block without counted rows, which is never validated on, they always train.
 
-    By country or region each name is one block; by environment the blocks are clusters of the standardised
-    covariates of counted rows, four a fold, a missing value being the mean. A row without a name, or without any
-    covariate, follows the nearest row on the ground that has one.
+    By country or region each name is one block. A row without a name follows the nearest row on the ground that has
+    one.
 
     Parameters
     ----------
@@ -89,8 +76,8 @@ def assign_folds(
         (N,) surveys whose numbers are balanced, such as the plots among plots and records; by default all.
     labels
         The N sets of species that are balanced; by default only surveys are.
-    groups
-        Names or covariates, for the methods that need them.
+    names
+        (N,) country or region of each row, for the methods that need them.
 
     Raises
     ------
@@ -106,7 +93,7 @@ def assign_folds(
     (True, [0, 1, 2])
     """
     counted = np.ones(len(lon), bool) if counted is None else counted
-    blocks = _make_blocks(lon, lat, config, counted, groups or Groups(), rng)
+    blocks = _make_blocks(lon, lat, config, names)
     sizes = np.bincount(blocks[counted], minlength=blocks.max() + 1)
     occupied = np.flatnonzero(sizes)
     if len(occupied) < config.num_folds:
@@ -126,8 +113,8 @@ def assign_folds(
     return fold_of_block[blocks]
 
 
-def has_group(config: SplitConfig, groups: Groups, num_rows: int) -> NDArray[np.bool_]:
-    """Return which rows have what the folds are made by; all of them for square blocks.
+def has_group(config: SplitConfig, names: Sequence[str | None] | None, num_rows: int) -> NDArray[np.bool_]:
+    """Return which rows have the country or region that the folds are made by; all of them for square blocks.
 
     Raises
     ------
@@ -136,67 +123,34 @@ def has_group(config: SplitConfig, groups: Groups, num_rows: int) -> NDArray[np.
     """
     if config.method == "blocks":
         return np.ones(num_rows, bool)
-    if config.method == "environment":
-        has = np.zeros(num_rows, bool) if groups.covariates is None else np.isfinite(groups.covariates).any(axis=1)
-        what = "covariates"
-    else:
-        has = np.array([name is not None and name != "" for name in groups.names or [None] * num_rows], bool)
-        what = config.method
+    has = np.array([name is not None and name != "" for name in names or [None] * num_rows], bool)
     if not has.any():
         raise ReleveError(
-            f"no row has a value of {what}",
+            f"no row has a value of {config.method}",
             expected=f"some, as split.method is {config.method!r}",
-            action="Set split.method = 'blocks', or add what is missing to the release and to data.modalities",
+            action="Set split.method = 'blocks', or add what is missing to the release",
         )
     return has
 
 
 def _make_blocks(
-    lon: NDArray[np.float64],
-    lat: NDArray[np.float64],
-    config: SplitConfig,
-    counted: NDArray[np.bool_],
-    groups: Groups,
-    rng: np.random.Generator,
+    lon: NDArray[np.float64], lat: NDArray[np.float64], config: SplitConfig, names: Sequence[str | None] | None
 ) -> NDArray[np.int64]:
     """Return the number of the block, of whichever kind, of each row."""
     if config.method == "blocks":
         return block_ids(lon, lat, config.block_size_km)
-    has = has_group(config, groups, len(lon))
+    has = has_group(config, names, len(lon))
     blocks = np.full(len(lon), -1)
-    if config.method == "environment":
-        assert groups.covariates is not None
-        own = has & counted if (has & counted).any() else has
-        blocks[has] = _cluster(groups.covariates[has], own[has], CLUSTERS_PER_FOLD * config.num_folds, rng)
-    else:
-        assert groups.names is not None
-        blocks[has] = np.unique(np.array(groups.names, object)[has].astype(str), return_inverse=True)[1]
+    blocks[has] = np.unique(np.array(names, object)[has].astype(str), return_inverse=True)[1]
     if not has.all():
         known = cKDTree(unit_vectors(lon[has], lat[has]))
         blocks[~has] = blocks[has][known.query(unit_vectors(lon[~has], lat[~has]))[1]]
     return blocks
 
 
-def _cluster(
-    covariates_NK: NDArray[np.floating], fitted: NDArray[np.bool_], num_clusters: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Return the cluster of each row, by k-means on the standardised covariates of the fitted rows."""
-    from sklearn.cluster import KMeans
-
-    values_NK = covariates_NK.astype(np.float64)
-    known_NK = np.where(np.isfinite(values_NK), values_NK, np.nan)
-    used = np.isfinite(known_NK[fitted]).any(axis=0)
-    known_NK = known_NK[:, used]
-    mean, deviation = np.nanmean(known_NK[fitted], axis=0), np.nanstd(known_NK[fitted], axis=0)
-    scores_NK = np.nan_to_num(np.clip((known_NK - mean) / np.where(deviation > 0, deviation, 1), -5, 5))
-    num_clusters = min(num_clusters, len(np.unique(scores_NK[fitted], axis=0)))
-    model = KMeans(num_clusters, n_init=3, random_state=int(rng.integers(2**31))).fit(scores_NK[fitted])
-    return model.predict(scores_NK).astype(np.int64)
-
-
 def _blocks_in_words(config: SplitConfig) -> str:
     words = {"blocks": f"blocks of {config.block_size_km:g} km", "country": "countries", "region": "regions"}
-    return words.get(config.method, "clusters of environments")
+    return words[config.method]
 
 
 def split_rows(

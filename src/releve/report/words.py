@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from releve.decide.config import RULES_IN_WORDS
 from releve.evaluate.facts import BOOTSTRAP_BLOCK_KM
+from releve.prepare.config import GROUPINGS_IN_WORDS, HELD_OUT_IN_WORDS
 from releve.report.facts import Facts
 from releve.report.page import format_count, format_interval, format_score, is_number
 
@@ -44,20 +45,6 @@ REGIMES = {
     "presence": "The models were trained on plots and presence-only rows in every step, with one response to the "
     "environment shared by both",
     "classes": "The models were first trained on presence-only rows, then on plots",
-}
-HELD_OUT = {
-    "blocks": "square blocks",
-    "country": "countries",
-    "region": "regions",
-    "environment": "clusters of similar environments",
-}
-"""What is held out whole, by the method of the split."""
-GROUPINGS = {
-    "single": "each record a row of its own",
-    "survey": "the records of one survey id together",
-    "grid": "square cells",
-    "radius": "clusters",
-    "patch": "cells as large as a satellite patch",
 }
 
 
@@ -146,7 +133,7 @@ def describe_records(facts: Facts) -> str:
     """Return how presence-only records became rows."""
     source = facts.with_records or facts
     config, clean = source.config.pseudoplots, source.config.clean
-    place = GROUPINGS[config.method]
+    place = GROUPINGS_IN_WORDS[config.method]
     if config.method in ("grid", "radius"):
         place += f" of {config.size_m:g} m" if config.method == "grid" else f" of at most {config.size_m:g} m radius"
     time = "" if config.years is None else f" and {counted(config.years, 'year')}"
@@ -199,7 +186,7 @@ def describe_split(facts: Facts) -> str:
 def name_units(facts: Facts) -> str:
     """Return what is held out whole, such as ``square blocks of 50 km``."""
     split = facts.config.split
-    return HELD_OUT[split.method] + (f" of {split.block_size_km:g} km" if split.method == "blocks" else "")
+    return HELD_OUT_IN_WORDS[split.method] + (f" of {split.block_size_km:g} km" if split.method == "blocks" else "")
 
 
 def describe_network(facts: Facts) -> str:

@@ -18,7 +18,7 @@ from releve.ingest.covariates import Covariates
 from releve.ingest.surveys import Surveys
 from releve.lists import Lists
 from releve.prepare.config import SplitConfig
-from releve.prepare.split import Groups, assign_folds, has_group, measure_leakage
+from releve.prepare.split import assign_folds, has_group, measure_leakage
 from releve.store import journal, write
 from releve.store.config import recipe_differences
 from releve.store.contents import Contents
@@ -174,23 +174,12 @@ def _fold(
     counted = is_plot if is_plot.any() else ~is_plot
     species = labels["species_id"].rank("dense").to_numpy().astype(np.int64) - 1
     sets = Lists.from_pairs(labels["row"].to_numpy(), species, len(table))
-    groups = _groups(table, covariates, split)
-    folds = assign_folds(lon, lat, split, rng=np.random.default_rng(seed), counted=counted, labels=sets, groups=groups)
-    has = has_group(split, groups, len(table))
+    names = table[split.method].to_list() if split.method in table.columns else None
+    folds = assign_folds(lon, lat, split, rng=np.random.default_rng(seed), counted=counted, labels=sets, names=names)
+    has = has_group(split, names, len(table))
     reach_km = table["reach_m"].fill_null(0.0).to_numpy() / 1000 if "reach_m" in table.columns else None
     leakage = measure_leakage(folds, lon, lat, split, counted, labels=sets, has_group=has, reach_km=reach_km)
     return folds, [asdict(row) for row in leakage]
-
-
-def _groups(table: pl.DataFrame, covariates: list[Covariates], split: SplitConfig) -> Groups:
-    """Return what the rows are folded by, where that is not squares on the ground."""
-    if split.method in ("country", "region") and split.method in table.columns:
-        return Groups(names=table[split.method].to_list())
-    if split.method == "environment" and covariates:
-        categorical = {name for part in covariates for name in part.categorical}
-        values = pl.concat([part.table for part in covariates], how="diagonal").drop("survey_id", *categorical)
-        return Groups(covariates=values.fill_null(float("nan")).to_numpy())
-    return Groups()
 
 
 def _check_files(part: Path, names: list[str]) -> dict[str, FileCheck]:

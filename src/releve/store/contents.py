@@ -52,7 +52,6 @@ def read_release(
     *,
     clean: CleanConfig | None = None,
     pseudoplots: PseudoplotConfig | None = None,
-    seed: int = 0,
 ) -> Contents:
     """Return what a store of some splits of a release is made of.
 
@@ -64,8 +63,6 @@ def read_release(
         Splits and modalities.
     clean, pseudoplots
         How ``data.records`` is cleaned and grouped.
-    seed
-        Of every random choice of the grouping.
 
     Raises
     ------
@@ -78,7 +75,7 @@ def read_release(
     surveys = {name: read_surveys(release, name) for name in data.splits}
     by_publisher: list[dict[str, Any]] = []
     if data.records is not None:
-        records = prepare_records(release, data.records, clean, pseudoplots, seed=seed)
+        records = prepare_records(release, data.records, clean, pseudoplots)
         surveys[data.records] = records.surveys
         by_publisher = records.cleaned.dropped.to_dicts()
     if not any(len(found.table) for found in surveys.values()):

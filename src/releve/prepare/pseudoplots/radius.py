@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from releve.geo import EARTH_RADIUS_KM, unit_vectors
-from releve.prepare.pseudoplots.keys import mean_vectors, pack, run_sizes, run_starts, sort_order
 
 EARTH_RADIUS_M = 1000 * EARTH_RADIUS_KM
+WHOLE = 2.0**40
+"""Places on the unit sphere are added up in whole numbers of 1 / WHOLE, so that their order does not matter."""
 
 
 def cluster_places(
@@ -56,15 +57,15 @@ def cluster_places(
     angle = min(radius_m / EARTH_RADIUS_M, np.pi)
     reach = 2 * np.sin(angle / 2)  # the chord
     cells = _small_cells(lon, lat, 0.99 * angle / np.sqrt(2))  # 0.99: room for rounding
-    order = sort_order(cells)  # neighbours together, which also makes the searches fast
+    order = np.argsort(cells, kind="stable")  # neighbours together, which also makes the searches fast
     cells, vectors = cells[order], unit_vectors(lon[order], lat[order])
     centres = np.empty((0, 3))
     left = np.arange(len(vectors))
     while len(left):
-        starts = run_starts(cells[left])
-        means = mean_vectors(vectors[left], starts)
-        proposals = means / np.linalg.norm(means, axis=1, keepdims=True)
-        new = proposals[_choose(proposals, run_sizes(starts, len(left)), reach)]
+        starts = np.flatnonzero(np.diff(cells[left], prepend=-1))
+        sums = np.add.reduceat(np.rint(vectors[left] * WHOLE).astype(np.int64), starts).astype(np.float64)
+        proposals = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+        new = proposals[_choose(proposals, np.diff(starts, append=len(left)), reach)]
         centres = np.concatenate([centres, new])
         left = left[~np.isfinite(_nearest(vectors[left], new, reach)[0])]
     _, nearest = _nearest(vectors, centres, reach)
@@ -81,7 +82,7 @@ def _small_cells(lon: NDArray[np.float64], lat: NDArray[np.float64], side_rad: f
     to_equator = np.clip(np.minimum(np.abs(row * side - 90), np.abs((row + 1) * side - 90)), 0, 90)
     to_equator[(row * side < 90) & ((row + 1) * side > 90)] = 0
     column = np.floor((lon + 180) * np.cos(np.radians(to_equator)) / side)
-    return pack((row - row.min()).astype(np.int64), (column - column.min()).astype(np.int64))
+    return (row * (column.max() + 1) + column).astype(np.int64)
 
 
 def _choose(places: NDArray[np.float64], weights: NDArray[np.int64], reach: float) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from releve.geo import in_europe
+from releve.prepare.config import UNCERTAINTY_IN_WORDS
 from releve.report import words
 from releve.report.citations import OFFICIAL, list_works
 from releve.report.facts import Facts
@@ -176,11 +177,7 @@ def _scaling(facts: Facts) -> str:
     if not facts.num_pseudoplots:
         return "Plots were used as recorded; none was thinned or joined."
     source = facts.with_records or facts
-    uncertainty = {
-        "drop": "records less certain than half of that size were left out",
-        "jitter": "records were assigned as if they lay at a random place within their uncertainty",
-        "ignore": "published places were taken as exact",
-    }[source.config.pseudoplots.uncertainty]
+    uncertainty = UNCERTAINTY_IN_WORDS[source.config.pseudoplots.uncertainty]
     return (
         f"{words.describe_records(facts)} Of spatial uncertainty: {uncertainty}. Rows were drawn with the number of "
         f"rows in their 10 km cell to the power of −{source.config.records.thinning:g}."

@@ -306,7 +306,7 @@ def predict(
         Path,
         typer.Option(
             "--data",
-            help="A release, or a CSV / parquet table with surveyId, lon, lat",
+            help="A release, or a CSV / parquet table of places: id, longitude, latitude",
             callback=_found("a release or a table"),
         ),
     ],
@@ -320,6 +320,7 @@ def predict(
 ) -> None:
     """Predict the species list of every survey of a split, or of a table of your own.
 
+    Beside OUT.csv, OUT.places.csv says how far each place is from the training plots and from what the model has seen.
     Only `train.device` and `data.num_workers` can be changed with --set: the rest is fixed in the run.
     """
     from releve import pipeline

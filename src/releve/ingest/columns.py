@@ -36,7 +36,6 @@ PLACE_COLUMNS: dict[str, tuple[str, ...]] = {
     "uncertainty_m": ("geoUncertaintyInM", "coordinateUncertaintyInMeters", "uncertaintyM", "locationUncertaintyM"),
 }
 """What a column of a table of places means -> its names, the best first; compared as :func:`fold` leaves them."""
-SPECIES_COLUMNS = ("species", "speciesId", "speciesName", "scientificName", "taxon", "taxonName", "acceptedName")
 
 OTHER_NAMES = {
     "elevation": ("elev", "altitude", "alt", "dem", "elevationm", "heightabovesealevel"),

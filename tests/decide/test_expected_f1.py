@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from releve.decide import expected_f1
+from releve.decide.blocks import best_first
 from releve.decide.expected_f1 import expected_f1_sets, expected_f1_value, num_nodes
-from releve.errors import ConfigError, TableError
+from releve.errors import TableError
 
 
 def all_expected_f1(probs):
@@ -145,18 +146,13 @@ def test_equal_species_are_taken_by_index():
     probs = np.full((3, 500), 0.001)
     probs[:, 400] = 0.9
     probs[1, 100:300] = 0.2
-    lists = expected_f1_sets(probs, max_size=3)
-    assert lists.row(0).tolist() == [400]
-    assert expected_f1_sets(probs, min_size=3).row(0).tolist() == [0, 1, 400]
-    assert lists.row(1).tolist() == [100, 101, 400]
+    assert expected_f1_sets(probs).row(0).tolist() == [400]
+    assert best_first(torch.from_numpy(probs), 3)[1].tolist() == [[400, 0, 1], [400, 100, 101], [400, 0, 1]]
 
 
-def test_min_and_max_size_bound_the_lists():
+def test_sure_and_impossible_species_make_whole_and_shortest_lists():
     probs = np.vstack([np.full(100, 0.6), np.zeros(100)])
     assert expected_f1_sets(probs).lengths().tolist() == [100, 1]
-    assert expected_f1_sets(probs, min_size=0).lengths().tolist() == [100, 0]
-    assert expected_f1_sets(probs, min_size=5, max_size=70).lengths().tolist() == [70, 5]
-    assert expected_f1_sets(probs, max_size=1000).lengths().tolist() == [100, 1]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
@@ -187,12 +183,6 @@ def test_bad_probabilities_are_counted():
         expected_f1_sets(probs)
     with pytest.raises(TableError, match="shape"):
         expected_f1_sets(np.zeros(3))
-
-
-@pytest.mark.parametrize("bounds", [{"min_size": -1}, {"min_size": 4}, {"min_size": 2, "max_size": 1}, {"max_size": 0}])
-def test_impossible_sizes_are_refused(bounds):
-    with pytest.raises(ConfigError, match="min_size"):
-        expected_f1_sets(np.zeros((1, 3)), **bounds)
 
 
 def test_an_empty_list_is_worth_nothing():

@@ -7,7 +7,7 @@ import pytest
 from releve.errors import ReleveError
 from releve.geo import block_ids, nearest_km
 from releve.lists import Lists
-from releve.prepare.balance import deal_blocks, imbalance
+from releve.prepare.balance import count_sites, deal_blocks
 from releve.prepare.config import PseudoplotConfig, SplitConfig
 from releve.prepare.pseudoplots.group import group_records
 from releve.prepare.split import assign_folds, has_group, measure_leakage, selection_rows, split_rows
@@ -122,6 +122,14 @@ def make_regional_labels(lon: np.ndarray, lat: np.ndarray) -> Lists:
     places = rng.uniform((2, 44), (14, 54), (60, 2))
     distance = np.hypot(lon[:, None] - places[:, 0], lat[:, None] - places[:, 1])
     return Lists.from_pairs(*np.nonzero(rng.random(distance.shape) < np.exp(-((distance / 2) ** 2))), len(lon))
+
+
+def imbalance(folds: np.ndarray, labels: Lists, num_folds: int) -> tuple[float, float]:
+    """Return how unequally the folds share rows and sites of species: the relative deviation from an equal share."""
+    sizes_K = np.bincount(folds, minlength=num_folds)
+    sites_KS = count_sites(labels, folds.astype(np.int64), num_folds, num_folds)
+    rows = float(np.sqrt(np.mean((sizes_K / sizes_K.mean() - 1) ** 2)))
+    return rows, float(np.sqrt(np.mean((sites_KS / sites_KS.mean(axis=0) - 1) ** 2, axis=0)).mean())
 
 
 def deal_by_size_alone(sizes: np.ndarray, num_folds: int) -> np.ndarray:

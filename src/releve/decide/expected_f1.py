@@ -43,7 +43,6 @@ import numpy as np
 import torch
 
 from releve.decide.blocks import best_first, lists_of_pairs, map_blocks
-from releve.errors import ConfigError
 from releve.lists import Lists
 
 TOLERANCE = 1e-11
@@ -57,24 +56,20 @@ FIRST_K = 64
 TAIL_MAX = 0.1
 
 
-def expected_f1_sets(probs: np.ndarray | torch.Tensor, *, min_size: int = 1, max_size: int | None = None) -> Lists:
+def expected_f1_sets(probs: np.ndarray | torch.Tensor) -> Lists:
     """Return, for each survey, the list with the highest expected F1 if species occur independently.
 
     The lists are exact up to 1e-10 of expected F1 (see the module's text); ties go to the shorter list and,
-    between equally probable species, to the lower index. An empty list has F1 0, even on an empty plot.
+    between equally probable species, to the lower index. No list is empty, as that has F1 0, even on an empty plot.
 
     Parameters
     ----------
     probs
         (N, S) calibrated probabilities; worked through in blocks of rows, so a memory map may be larger than
         memory. A tensor is worked on where it lies.
-    min_size, max_size
-        Bounds on the length of a list.
 
     Raises
     ------
-    ConfigError
-        If ``0 <= min_size <= max_size <= S`` does not hold (``max_size`` may exceed S).
     TableError
         If a probability is NaN or outside [0, 1].
 
@@ -91,19 +86,13 @@ def expected_f1_sets(probs: np.ndarray | torch.Tensor, *, min_size: int = 1, max
     [[0], [0, 1, 2, 3, 4]]
     """
     num_species = probs.shape[-1]
-    longest = num_species if max_size is None else min(max_size, num_species)
-    if not 0 <= min_size <= longest or longest < 1:
-        raise ConfigError(
-            f"min_size {min_size} and max_size {max_size} for {num_species} species",
-            expected="0 <= min_size <= max_size, and no more than the species",
-        )
 
     def work(first: int, block_BS: torch.Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
         rows = torch.arange(len(block_BS), device=block_BS.device)
-        num_best, pairs = max(FIRST_K, min_size), []
+        num_best, pairs = FIRST_K, []
         while len(rows):
             num_best = min(num_best, num_species)
-            settled, sizes_B, columns_BK = _settle(block_BS[rows], num_best, min_size, longest)
+            settled, sizes_B, columns_BK = _settle(block_BS[rows], num_best)
             taken_BK = torch.arange(num_best, device=rows.device) < sizes_B[:, None]
             surveys = first + rows[settled].repeat_interleave(sizes_B)
             pairs.append((surveys.cpu().numpy(), columns_BK[taken_BK].cpu().numpy()))
@@ -114,9 +103,7 @@ def expected_f1_sets(probs: np.ndarray | torch.Tensor, *, min_size: int = 1, max
     return lists_of_pairs(pairs, len(probs))
 
 
-def _settle(
-    probs_BS: torch.Tensor, num_best: int, shortest: int, longest: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _settle(probs_BS: torch.Tensor, num_best: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return which rows are settled by their ``num_best`` best species, and those rows' sizes and columns."""
     num_species = probs_BS.shape[1]
     best_BK, columns_BK = best_first(probs_BS, num_best)
@@ -129,13 +116,9 @@ def _settle(
     best_BK = best_BK.double()
     powers_BR = None if whole else _power_sums(probs_BS, columns_BK, best_BK)
     value_BK = _prefix_values(best_BK, powers_BR, num_species)
-    sizes = torch.arange(1, num_best + 1, device=value_BK.device)
-    value_BK = value_BK.masked_fill((sizes < shortest) | (sizes > longest), -1.0)
     top = value_BK.amax(dim=1)
     size = 1 + (value_BK >= top[:, None] - TIE).to(torch.uint8).argmax(dim=1)
-    if shortest == 0:
-        size[top <= TIE] = 0
-    if not whole and num_best < longest:
+    if not whole:
         mass = best_BK.sum(dim=1)
         proven = 2 * mass / (num_best + mass) <= top
         settled[settled.clone()] = proven

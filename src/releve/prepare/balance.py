@@ -111,25 +111,6 @@ def count_sites(labels: Lists, block_of_row: NDArray[np.int64], num_blocks: int,
     return np.bincount(cells, minlength=num_blocks * len(common)).reshape(num_blocks, len(common))
 
 
-def imbalance(folds: NDArray[np.integer], labels: Lists, num_folds: int) -> tuple[float, float]:
-    """Return how unequally the folds share the rows and, on average, the sites of the commoner species.
-
-    Each is the root of the mean squared deviation from an equal share, relative to that share: 0 is perfect.
-
-    Examples
-    --------
-    >>> labels = Lists.from_rows([[0]] * 6 + [[1]] * 6)
-    >>> imbalance(np.array([0, 1] * 6), labels, 2), imbalance(np.array([0] * 6 + [1] * 6), labels, 2)
-    ((0.0, 0.0), (0.0, 1.0))
-    """
-    sizes_K = np.bincount(folds, minlength=num_folds)
-    sites_KS = count_sites(labels, folds.astype(np.int64), num_folds, num_folds)
-    rows = float(np.sqrt(np.mean((sizes_K / sizes_K.mean() - 1) ** 2)))
-    if not sites_KS.shape[1]:
-        return rows, 0.0
-    return rows, float(np.sqrt(np.mean((sites_KS / sites_KS.mean(axis=0) - 1) ** 2, axis=0)).mean())
-
-
 def _shares(sizes_B: NDArray[np.int64], sites_BS: NDArray[np.int64], num_folds: int) -> NDArray[np.float64]:
     """Return (B, C) each block's part of a fold's equal share of the surveys, then of each species, weighted."""
     quantities_BC = np.column_stack([sizes_B, sites_BS]).astype(np.float64)

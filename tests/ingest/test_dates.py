@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from releve.ingest import dates
@@ -111,6 +111,7 @@ def test_columns_of_dates_times_and_numbers_are_read() -> None:
     assert read_dates(pl.Series([], dtype=pl.String)).rows() == []
 
 
+@settings(deadline=None)
 @given(day=st.dates(date(1600, 1, 1), date(2199, 12, 31)))
 def test_every_day_is_read_back_however_it_is_written(day: date) -> None:
     written = [

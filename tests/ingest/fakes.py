@@ -16,6 +16,8 @@ import rasterio
 import torch
 from PIL import Image
 
+from releve.ingest.surveys import Surveys
+
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 
 IDS = (1, 642, 3018575)
@@ -40,9 +42,8 @@ PA_TRAIN = """\
 4.0,50.0,2020,5.0,100.0,ATLANTIC,Belgium,12.0,500
 4.0,95.0,2020,5.0,100.0,ATLANTIC,Belgium,12.0,501
 ,50.0,2020,5.0,100.0,ATLANTIC,Belgium,12.0,502
-4.0,50.0,2020,5.0,100.0,ATLANTIC,Belgium,12.0,12.5
-4.0,50.0,2020,5.0,100.0,ATLANTIC,Belgium,12.0,abc
-4.0,50.0,2020,5.0,100.0,ATLANTIC,Belgium,,777
+4.0,50.0,2020,5.0,100.0,ATLANTIC,Belgium,12.0,
+4.0,50.0,2020,5.0,100.0,ATLANTIC,Belgium,12.0,NA
 """
 PA_TEST = """\
 10.0,56.0,2018,10.0,25.0,CONTINENTAL,Denmark,,642
@@ -66,6 +67,14 @@ glcID;gbifID;observer;datasetName;date;dayOfYear;year;lon;lat;geoUncertaintyInM;
 1;5.0;Somebody;Some herbarium;2018-06-17;168;2018;10.5;57.0;10.0;10;642;3018575
 2;6.0;Somebody;Some herbarium;2018-06-17;168;2018;10.5;57.0;10.0;11;1;642
 """
+
+
+def labels_of(surveys: Surveys) -> dict[int, list[int]]:
+    """Return the species of each survey, whose ids are numbers; an empty list where none grew."""
+    found: dict[int, list[int]] = {int(survey_id): [] for survey_id in surveys.table["survey_id"]}
+    for row, species in surveys.labels.rows():
+        found[int(surveys.table["survey_id"][row])].append(species)
+    return found
 
 
 @dataclass(frozen=True)

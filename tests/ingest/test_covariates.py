@@ -13,7 +13,7 @@ from releve.ingest.release import open_release
 
 from .fakes import STYLES, write_release, write_rows, write_text
 
-IDS = np.array([3018575, 500, 1, 642])
+IDS = pl.Series(["3018575", "500", "1", "642"])
 
 
 def values(table: pl.DataFrame, name: str) -> list[float]:
@@ -31,7 +31,7 @@ nan = float("nan")
 def test_values_follow_the_order_of_the_surveys_asked_for(style: str, tmp_path: Path) -> None:
     covariates = read_covariates(open_release(write_release(tmp_path, style)), "train", IDS)
     table = covariates.table
-    assert table["survey_id"].to_list() == IDS.tolist()
+    assert table["survey_id"].to_list() == IDS.to_list()
     assert set(table.schema.dtypes()[1:]) == {pl.Float32}
     assert same(values(table, "Bio1"), [2702, nan, 2700, 2701])
     assert same(values(table, "Soilgrid-bdod"), [122, nan, 120, 121])
@@ -80,7 +80,7 @@ def test_what_counts_as_a_fill_in_the_human_footprint(column: str, value: float,
     write_release(tmp_path, "glc24")
     path = tmp_path / STYLES["glc24"].covariates["human_footprint"].format("PA-train")
     write_rows(path, [{"surveyId": 1, column: value}])
-    found = read_covariates(open_release(tmp_path), "train", np.array([1])).table[column][0]
+    found = read_covariates(open_release(tmp_path), "train", pl.Series(["1"])).table[column][0]
     assert (found == pytest.approx(value)) if valid else np.isnan(found)
 
 
@@ -91,7 +91,7 @@ def test_every_official_column_has_a_range() -> None:
 
 def test_an_unnamed_index_column_and_extra_rows_are_left_out(tmp_path: Path) -> None:
     release = open_release(write_release(tmp_path, "glc25"))
-    covariates = read_covariates(release, "test", np.array([642, 1]))
+    covariates = read_covariates(release, "test", pl.Series(["642", "1"]))
     names = [name for name, group in covariates.groups.items() if group == "landcover"]
     assert names == [f"LandCover-{layer}" for layer in range(1, 14)]
     assert [f"LandCover-{n}" in covariates.categorical for n in (1, 5, 6, 7, 8, 9, 13)] == [
@@ -137,20 +137,21 @@ def test_a_table_that_several_tests_share_serves_each_of_them(tmp_path: Path) ->
     (folder / "PA-test-ood-elevation.csv").unlink()
     write_text(folder / "PA-test-elevation.csv", "surveyId,Elevation\n642,7\n1,8\n")
     release = open_release(tmp_path)
-    assert values(read_covariates(release, "test_ood", np.array([1, 642])).table, "Elevation") == [8, 7]
+    assert values(read_covariates(release, "test_ood", pl.Series(["1", "642"])).table, "Elevation") == [8, 7]
     # the split's own table comes first, but what it lacks is taken from the shared one
     write_text(folder / "PA-test-iid-elevation.csv", "surveyId,Elevation\n642,9\n")
-    assert values(read_covariates(release, "test_iid", np.array([1, 642])).table, "Elevation") == [8, 9]
+    assert values(read_covariates(release, "test_iid", pl.Series(["1", "642"])).table, "Elevation") == [8, 9]
 
 
 def test_repeated_and_foreign_ids_are_counted_and_the_first_row_counts(tmp_path: Path) -> None:
     write_release(tmp_path, "glc24")
     path = tmp_path / STYLES["glc24"].covariates["elevation"].format("PA-train")
-    write_text(path, "surveyId,Elevation\n1,5\n1,6\nabc,7\n1.5,8\n642,9\n")
+    write_text(path, "surveyId,Elevation\n1,5\n1,6\nNA,7\n,8\n642,9km\n")
     covariates = read_covariates(open_release(tmp_path), "train", IDS)
-    assert same(values(covariates.table, "Elevation"), [nan, nan, 5, 9])
+    assert same(values(covariates.table, "Elevation"), [nan, nan, 5, nan])
     fact = next(fact for fact in covariates.facts if fact.group == "elevation")
-    assert (fact.num_rows, fact.num_found, fact.num_duplicates, fact.num_bad_ids) == (5, 2, 1, 2)
+    assert (fact.num_rows, fact.num_found, fact.num_duplicates, fact.num_without_id) == (5, 2, 1, 2)
+    assert fact.not_numbers == {"Elevation": 1}
 
 
 def test_a_group_without_a_table_is_listed(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_a_broken_cube_costs_one_survey_and_says_which_file(how: str, tmp_path: 
     assert chunk.rows.tolist() == [0, 3]
     np.testing.assert_array_equal(as_floats(chunk.values[1], -1), landsat_array(3018575))
     (problem,) = chunk.problems
-    assert (problem.split, problem.modality, problem.survey_id) == ("train", "landsat", 642)
+    assert (problem.split, problem.modality, problem.survey_id) == ("train", "landsat", "642")
     assert problem.path == path.relative_to(tmp_path).as_posix()
     assert "expected" in problem.what
 
@@ -205,7 +205,7 @@ def test_a_row_without_any_value_is_a_problem(tmp_path: Path) -> None:
         write_text(path, "\n".join([*lines[:3], "1" + "," * 84]) + "\n")
     (chunk,) = source_of(tmp_path).chunks()
     assert chunk.rows.tolist() == [2, 3]
-    assert chunk.problems[0].survey_id == 1 and "no value" in chunk.problems[0].what
+    assert chunk.problems[0].survey_id == "1" and "no value" in chunk.problems[0].what
 
 
 def test_tables_are_preferred_and_either_kind_can_be_asked_for(tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_modality_that_is_not_there_is_none(tmp_path: Path) -> None:
 
 def test_surveys_without_a_series_id_have_no_series(tmp_path: Path) -> None:
     release = open_release(write_release(tmp_path, "glc23"))
-    table = read_surveys(release, "po").table.with_columns(series_id=pl.Series([None, 642], dtype=pl.Int64))
+    table = read_surveys(release, "po").table.with_columns(series_id=pl.Series([None, "642"], dtype=pl.String))
     source = series_source(release, "po", "landsat", table)
     assert source is not None and source.has.tolist() == [False, True]
 

@@ -125,7 +125,7 @@ def test_a_broken_jpeg_costs_one_survey_and_says_which_file(how: str, tmp_path: 
     (chunk,) = source_of(tmp_path).chunks()
     assert chunk.rows.tolist() == [0, 3]
     (problem,) = chunk.problems
-    assert problem.survey_id == 642 and problem.modality == "patch"
+    assert problem.survey_id == "642" and problem.modality == "patch"
     assert path.relative_to(tmp_path).as_posix() in problem.path
     assert "expected a JPEG of 128 x 128 pixels in mode RGB" in problem.what
 
@@ -157,7 +157,7 @@ def test_a_file_that_vanished_is_a_problem_not_a_crash(tmp_path: Path) -> None:
     source = source_of(write_release(tmp_path, "glc25"))
     tiff_path(tmp_path, "42/6/642").unlink()
     (chunk,) = source.chunks()
-    assert chunk.problems[0].survey_id == 642 and "cannot be read" in chunk.problems[0].what
+    assert chunk.problems[0].survey_id == "642" and "cannot be read" in chunk.problems[0].what
 
 
 def test_a_chunk_where_every_file_is_broken_is_empty(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ import pytest
 
 from releve.errors import ReleaseError
 from releve.ingest.release import open_release
-from releve.ingest.surveys import OCCURRENCE_SCHEMA, SURVEY_SCHEMA, read_occurrences, read_surveys
+from releve.ingest.rows import OCCURRENCE_SCHEMA, SURVEY_SCHEMA
+from releve.ingest.surveys import read_occurrences, read_surveys
+from releve.ingest.text import LONG, SHORT
 
-from .fakes import LABELS, PA_COLUMNS, STYLES, write_release, write_text
+from .fakes import LABELS, PA_COLUMNS, STYLES, labels_of, write_release, write_text
 
 
 def glc24(root: Path, rows: str, columns: str = PA_COLUMNS) -> Path:
@@ -18,28 +20,22 @@ def glc24(root: Path, rows: str, columns: str = PA_COLUMNS) -> Path:
     return root
 
 
-def labels_of(labels: pl.DataFrame) -> dict[int, list[int]]:
-    return {key: group["species_id"].to_list() for (key,), group in labels.group_by("survey_id")}
-
-
 @pytest.mark.parametrize("style", ["glc24", "glc24-seafile", "glc25", "geoplant26"])
 def test_every_species_of_a_survey_is_kept_and_broken_rows_are_counted(style: str, tmp_path: Path) -> None:
     """Pitfall 1: duplicates dropped by survey before the labels are built leave one species per survey."""
     surveys = read_surveys(open_release(write_release(tmp_path, style)), "train")
     assert surveys.table.schema == SURVEY_SCHEMA
-    assert surveys.table["survey_id"].to_list() == sorted(LABELS)
-    assert labels_of(surveys.labels) == LABELS
-    assert surveys.labels.equals(surveys.labels.unique().sort("survey_id", "species_id"))
+    assert surveys.table["survey_id"].to_list() == [str(i) for i in sorted(LABELS)]
+    assert labels_of(surveys) == LABELS
+    assert surveys.labels.equals(surveys.labels.unique().sort("row", "species_id"))
     assert surveys.dropped == {
-        "survey id not an integer": 2,
+        "no survey id": 2,
         "coordinates out of range": 2,
         "survey id used at another place": 1,
-        "no species id": 2,
-        "survey without species": 1,
+        "no species id": 1,
         "duplicate survey-species pair": 1,
     }
     assert surveys.examples["coordinates out of range"] == ("row 12", "row 13")
-    assert surveys.examples["survey without species"] == ("survey 777",)
 
 
 def test_area_is_the_first_valid_one_and_infinities_are_noted(tmp_path: Path) -> None:
@@ -50,9 +46,9 @@ def test_area_is_the_first_valid_one_and_infinities_are_noted(tmp_path: Path) ->
 
 def test_what_the_release_does_not_say_is_null(tmp_path: Path) -> None:
     table = read_surveys(open_release(write_release(tmp_path, "glc24")), "train").table
-    row = table.filter(pl.col("survey_id") == 642).row(0, named=True)
+    row = table.filter(pl.col("survey_id") == "642").row(0, named=True)
     assert row == {
-        "survey_id": 642,
+        "survey_id": "642",
         "lon": 8.25,
         "lat": 47.5,
         "year": 2019,
@@ -63,16 +59,16 @@ def test_what_the_release_does_not_say_is_null(tmp_path: Path) -> None:
         "publisher": None,
         "area_m2": None,
         "uncertainty_m": None,
-        "series_id": 642,
-        "patch_id": 642,
+        "series_id": "642",
+        "patch_id": "642",
     }
 
 
 def test_test_surveys_need_no_species(tmp_path: Path) -> None:
     surveys = read_surveys(open_release(write_release(tmp_path, "glc24")), "test")
-    assert surveys.table["survey_id"].to_list() == [1, 642]
+    assert surveys.table["survey_id"].to_list() == ["1", "642"]
     assert len(surveys.labels) == 0 and surveys.labels.schema == {
-        "survey_id": pl.Int64,
+        "row": pl.Int64,
         "species_id": pl.Int64,
     }
     assert surveys.dropped == {}
@@ -86,7 +82,7 @@ def test_labels_of_a_test_split_may_lie_in_a_table_of_their_own(content: str, tm
     write_release(tmp_path, "geoplant26")
     write_text(tmp_path / "PresenceAbsenceSurveys" / "test_labels_iid.csv", content)
     release = open_release(tmp_path)
-    assert labels_of(read_surveys(release, "test_iid").labels) == {1: [7], 642: [4, 5]}
+    assert labels_of(read_surveys(release, "test_iid")) == {1: [7], 642: [4, 5]}
     assert len(read_surveys(release, "test_ood").labels) == 0
 
 
@@ -94,25 +90,25 @@ def test_occurrences_keep_publisher_rank_and_date(tmp_path: Path) -> None:
     release = open_release(write_release(tmp_path, "glc24"))
     table = read_occurrences(release, "po").table
     assert table.schema == OCCURRENCE_SCHEMA
-    assert table["survey_id"].to_list() == [1, 1, 642, 3018575]
+    assert table["survey_id"].to_list() == ["1", "1", "642", "3018575"]
     assert table["species_id"].to_list() == [10, 11, 12, 13]
     assert table["publisher"][2] == "Botanic Garden, Berlin"
     assert table["date"].to_list() == [date(2019, 6, 17), date(2019, 6, 17), date(2020, 1, 2), None]
     assert table["month"].to_list() == [6, 6, 1, 8] and table["day"].to_list() == [17, 17, 2, None]
     assert table["uncertainty_m"].to_list() == [5.0, 5.0, 25.0, None]
     surveys = read_surveys(release, "po")
-    assert labels_of(surveys.labels) == {1: [10, 11], 642: [12], 3018575: [13]}
+    assert labels_of(surveys) == {1: [10, 11], 642: [12], 3018575: [13]}
     assert surveys.table["month"].to_list() == [6, 1, 8]
 
 
 def test_glc23_rows_of_one_plot_and_day_form_one_survey(tmp_path: Path) -> None:
     release = open_release(write_release(tmp_path, "glc23"))
     surveys = read_surveys(release, "train")
-    assert labels_of(surveys.labels) == {10: [10, 11], 30: [12]}
-    assert surveys.table.select("series_id", "patch_id").rows() == [(81, 91), (82, 92)]
+    assert labels_of(surveys) == {10: [10, 11], 30: [12]}
+    assert surveys.table.select("series_id", "patch_id").rows() == [("81", "91"), ("82", "92")]
     assert read_surveys(release, "po").table.select("survey_id", "series_id", "patch_id").rows() == [
-        (1, 3018575, 642),
-        (2, 642, 1),
+        ("1", "3018575", "642"),
+        ("2", "642", "1"),
     ]
 
 
@@ -152,16 +148,16 @@ def test_a_label_table_without_species_is_an_error(tmp_path: Path) -> None:
         read_surveys(open_release(tmp_path), "test_iid")
 
 
-def test_a_header_without_rows_gives_no_surveys(tmp_path: Path) -> None:
-    surveys = read_surveys(open_release(glc24(tmp_path, "")), "train")
-    assert surveys.table.schema == SURVEY_SCHEMA and len(surveys.table) == 0
+def test_a_header_without_rows_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match="a header and no row"):
+        read_surveys(open_release(glc24(tmp_path, "")), "train")
 
 
-def test_quoted_numbers_short_rows_and_long_rows_are_read(tmp_path: Path) -> None:
+def test_quoted_numbers_are_read_and_rows_of_another_length_counted(tmp_path: Path) -> None:
     rows = '"10.5","57",2018,,,,,"5","7"\n10.5,57,2018\n10.5,57,2018,,,,,5,8,extra,cells'
     surveys = read_surveys(open_release(glc24(tmp_path, rows)), "train")
-    assert surveys.table["survey_id"].to_list() == [7, 8]
-    assert surveys.dropped == {"survey id not an integer": 1}
+    assert surveys.table["survey_id"].to_list() == ["7"]
+    assert surveys.dropped == {LONG: 1, "no survey id": 1} and surveys.noted == {SHORT: 1}
 
 
 @pytest.mark.parametrize("style", STYLES)

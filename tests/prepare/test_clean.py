@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from releve.errors import TableError
 from releve.ingest.reference import UNKNOWN, Cells, country_names, near_places, read_places
-from releve.ingest.surveys import OCCURRENCE_SCHEMA
+from releve.ingest.rows import OCCURRENCE_SCHEMA
 from releve.prepare.clean import clean_records
 from releve.prepare.config import FLAGS as NAMES
 from releve.prepare.config import CleanConfig

@@ -13,7 +13,7 @@ import pytest
 from pyproj import Transformer
 
 from releve.errors import TableError
-from releve.ingest.surveys import OCCURRENCE_SCHEMA, SURVEY_SCHEMA
+from releve.ingest.rows import OCCURRENCE_SCHEMA, SURVEY_SCHEMA
 from releve.prepare.enrich import DERIVED, EnrichConfig, enrich_records, find_regions
 
 CONFIG = EnrichConfig()

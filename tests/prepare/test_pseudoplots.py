@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pyproj import Transformer
 
 from releve.errors import TableError
-from releve.ingest.surveys import OCCURRENCE_SCHEMA, SURVEY_SCHEMA
+from releve.ingest.rows import OCCURRENCE_SCHEMA, SURVEY_SCHEMA
 from releve.prepare.config import PseudoplotConfig
 from releve.prepare.pseudoplots import group as reasons
 from releve.prepare.pseudoplots.diagnostics import describe, draw_diagnostics

@@ -17,6 +17,7 @@ from releve.errors import RunError
 from releve.evaluate.facts import BOOTSTRAP_BLOCK_KM
 from releve.evaluate.submission import score_files
 from releve.geo import block_ids
+from releve.ingest.rows import VISIT
 from releve.metrics.intervals import bootstrap_interval
 
 
@@ -61,10 +62,10 @@ def compare_runs(paths: list[Path], solution: Path | None = None, *, seed: int =
     if not paths:
         raise RunError("no run to compare", expected="folders made by releve run or releve evaluate")
     runs = [read_scored(path) for path in paths]
-    shared = runs[0].surveys.select("survey_id", "lon", "lat")
+    keys = [name for name in VISIT if all(name in run.surveys.columns for run in runs)]
+    shared = runs[0].surveys.select(keys)
     for i, run in enumerate(runs):
-        theirs = run.surveys.select("survey_id", "lon", "lat", pl.col("f1").alias(f"f1_{i}"))
-        shared = shared.join(theirs, on=("survey_id", "lon", "lat"))  # ids of another release may be the same
+        shared = shared.join(run.surveys.select(*keys, pl.col("f1").alias(f"f1_{i}")), on=keys, nulls_equal=True)
     if len(shared) == 0:
         raise RunError(
             f"{', '.join(str(run.path) for run in runs)} have no held-out plot in common",
@@ -114,10 +115,10 @@ def read_scored(path: Path) -> Scored:
             expected="one, marked is_model",
             action=f"Run releve evaluate {path} again",
         )
-    surveys = pl.read_csv(files["evaluation/surveys.csv"], glob=False)
-    if surveys["survey_id"].is_duplicated().any():
+    surveys = pl.read_csv(files["evaluation/surveys.csv"], schema_overrides={"survey_id": pl.String}, glob=False)
+    if surveys.select(name for name in VISIT if name in surveys.columns).is_duplicated().any():
         raise RunError(
-            f"run {path} was scored on rows that share a survey id, which cannot be paired with those of another run",
+            f"run {path} was scored on rows that share survey id, place and date: they cannot be paired with another's",
             expected="a run that was scored on plots",
         )
     return Scored(path.resolve().name, path, config, own[0], surveys)

@@ -12,6 +12,8 @@ import polars as pl
 
 from releve.errors import TableError
 from releve.files import atomic_path
+from releve.ingest.ids import clean_ids
+from releve.ingest.text import LONG, read_text_table
 from releve.lists import Lists
 from releve.metrics.sets import SetScores, score_sets
 from releve.progress import say
@@ -20,7 +22,7 @@ PREDICTION_COLUMNS = ("predictions",)
 SOLUTION_COLUMNS = ("target_species_ids", "predictions")
 
 
-def write_submission(path: Path, survey_ids: np.ndarray, lists: Lists, species_ids: np.ndarray) -> None:
+def write_submission(path: Path, survey_ids: pl.Series, lists: Lists, species_ids: np.ndarray) -> None:
     """Write lists as ``surveyId,predictions``: one row per survey, species ids ascending, separated by spaces.
 
     Parameters
@@ -28,7 +30,7 @@ def write_submission(path: Path, survey_ids: np.ndarray, lists: Lists, species_i
     path
         CSV file; whole or absent.
     survey_ids
-        (N,) integer ids, in the order of the lists.
+        Text, in the order of the lists.
     lists
         Species indices of each survey.
     species_ids
@@ -45,7 +47,7 @@ def write_submission(path: Path, survey_ids: np.ndarray, lists: Lists, species_i
 
 
 @contextmanager
-def submission_writer(path: Path, species_ids: np.ndarray) -> Iterator[Callable[[np.ndarray, Lists], None]]:
+def submission_writer(path: Path, species_ids: np.ndarray) -> Iterator[Callable[[pl.Series, Lists], None]]:
     """Yield a function ``append(survey_ids, lists)`` that adds rows to a submission.
 
     The file gets its name when the block ends well; nothing is left of it otherwise. That no survey id is repeated is
@@ -67,14 +69,14 @@ def submission_writer(path: Path, species_ids: np.ndarray) -> Iterator[Callable[
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         file.write("surveyId,predictions\n")
 
-        def append(survey_ids: np.ndarray, lists: Lists) -> None:
-            rows = _submission_rows(np.asarray(survey_ids), lists, species_ids)
+        def append(survey_ids: pl.Series, lists: Lists) -> None:
+            rows = _submission_rows(survey_ids, lists, species_ids)
             file.write(rows.write_csv(include_header=False))
 
         yield append
 
 
-def check_no_repeats(survey_ids: np.ndarray) -> None:
+def check_no_repeats(survey_ids: pl.Series) -> None:
     """Refuse a submission in which a survey would have two rows.
 
     Raises
@@ -82,12 +84,16 @@ def check_no_repeats(survey_ids: np.ndarray) -> None:
     TableError
         If a survey id is repeated.
     """
-    num_repeated = len(survey_ids) - len(np.unique(survey_ids))
-    if num_repeated:
-        raise TableError(f"{num_repeated} survey ids are repeated", expected="one row per survey")
+    repeated = survey_ids.filter(survey_ids.is_duplicated()).unique(maintain_order=True)
+    if len(repeated):
+        raise TableError(
+            f"{len(repeated)} survey ids are repeated, such as {_examples(repeated)}",
+            expected="one row per survey",
+            action="Give each survey, and each visit of a place, an id of its own",
+        )
 
 
-def _submission_rows(survey_ids: np.ndarray, lists: Lists, species_ids: np.ndarray) -> pl.DataFrame:
+def _submission_rows(survey_ids: pl.Series, lists: Lists, species_ids: np.ndarray) -> pl.DataFrame:
     """Return ``surveyId`` and ``predictions``, ids ascending and separated by spaces."""
     if len(survey_ids) != lists.num_surveys:
         raise TableError(f"{len(survey_ids)} survey ids for {lists.num_surveys} lists", expected="one each")
@@ -101,7 +107,7 @@ def _submission_rows(survey_ids: np.ndarray, lists: Lists, species_ids: np.ndarr
 
 
 def read_submission(path: Path, *, columns: tuple[str, ...] = PREDICTION_COLUMNS) -> pl.DataFrame:
-    """Return a submission or solution file as ``surveyId`` (Int64) and ``species_ids`` (ascending list of Int64).
+    """Return a submission or solution file as ``surveyId`` (text) and ``species_ids`` (ascending list of Int64).
 
     An id that is repeated within a list counts once, since lists are sets; an empty cell is an empty list. Other
     columns are left out.
@@ -116,9 +122,17 @@ def read_submission(path: Path, *, columns: tuple[str, ...] = PREDICTION_COLUMNS
     Raises
     ------
     TableError
-        If the file is missing, empty or unreadable, lacks a column, repeats a survey, or an id is no integer.
+        If the file is missing, empty or unreadable, lacks a column, a survey id or repeats one, or the id of a species
+        is no integer.
     """
-    table = _read_text(Path(path))
+    text = read_text_table(path)
+    if text.dropped:
+        raise TableError(
+            f"{path} cannot be read as CSV: {sum(text.dropped.values())} rows have more cells than the header, such as "
+            f"{text.examples[LONG][0]}",
+            expected="columns separated by commas, species ids separated by spaces",
+        )
+    table = text.cells
     name = next((column for column in columns if column in table.columns), None)
     if "surveyId" not in table.columns or name is None:
         raise TableError(
@@ -126,18 +140,12 @@ def read_submission(path: Path, *, columns: tuple[str, ...] = PREDICTION_COLUMNS
             expected=f"surveyId and {' or '.join(columns)}",
             action='Species ids are one column, separated by spaces: "1,12 45 678"',
         )
-    if not table.height:
-        raise TableError(f"{path} has a header and no row", expected="one row per survey")
-    survey_id = pl.col("surveyId").str.strip_chars().cast(pl.Int64, strict=False)
+    survey_id = clean_ids(table["surveyId"])
     tokens = pl.col(name).fill_null("").str.extract_all(r"\S+")
     read = table.select(survey_id, tokens.alias("tokens")).with_row_index("row")
-    bad = table["surveyId"].filter(read["surveyId"].is_null())
-    if len(bad):
-        raise TableError(
-            f"{path}: {len(bad)} values of surveyId are no integers, such as {_examples(bad)}",
-            expected="integers",
-        )
-    repeated = read["surveyId"].filter(read["surveyId"].is_duplicated()).unique().sort()
+    if read["surveyId"].has_nulls():
+        raise TableError(f"{path}: {read['surveyId'].null_count()} rows have no surveyId", expected="an id a row")
+    repeated = read["surveyId"].filter(read["surveyId"].is_duplicated()).unique(maintain_order=True)
     if len(repeated):
         raise TableError(
             f"{path}: {len(repeated)} surveys have more than one row, such as {_examples(repeated)}",
@@ -154,21 +162,6 @@ def read_submission(path: Path, *, columns: tuple[str, ...] = PREDICTION_COLUMNS
     sets = ids.group_by("row").agg(pl.col("species_ids").unique().sort())
     joined = read.select("row", "surveyId").join(sets, on="row", how="left").sort("row").drop("row")
     return joined.with_columns(pl.col("species_ids").fill_null(pl.lit([], dtype=pl.List(pl.Int64))))
-
-
-def _read_text(path: Path) -> pl.DataFrame:
-    """Return a CSV file with every cell as text."""
-    if not path.is_file():
-        raise TableError(f"there is no file {path}")
-    try:
-        return pl.read_csv(path, infer_schema=False, glob=False)
-    except pl.exceptions.NoDataError as error:
-        raise TableError(f"{path} is empty", expected="a header and one row per survey") from error
-    except pl.exceptions.PolarsError as error:
-        raise TableError(
-            f"{path} cannot be read as CSV: {str(error).splitlines()[0]}",
-            expected="columns separated by commas, species ids separated by spaces",
-        ) from error
 
 
 def _examples(values: pl.Series) -> str:

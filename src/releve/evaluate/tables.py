@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from releve.evaluate.entry import Entry
 from releve.evaluate.facts import FoldFacts
+from releve.ingest.rows import VISIT
 from releve.lists import Lists
 from releve.metrics.cells import FREQUENCY_CLASSES, CellScores
 from releve.metrics.intervals import bootstrap_interval, percentile_interval, ratio_interval, resample_species_f1
@@ -33,7 +34,7 @@ def survey_table(store: Store, rows: NDArray[np.int64], model: Entry, facts: Fol
     surveys = store.surveys[rows.tolist()]
     columns = [
         pl.col(name) if name in surveys.columns else pl.lit(None, pl.String).alias(name)
-        for name in ("survey_id", "lon", "lat", "year", "country", "region", "fold")
+        for name in (*VISIT, "country", "region", "fold")
     ]
     scores = model.sets.per_survey.select("f1", "num_observed", "num_predicted", "num_hit")
     near = pl.DataFrame({"distance_km": facts.distance_km, "novelty": facts.novelty})

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from releve.errors import ReleaseError
+from releve.ingest.ids import clean_ids
 from releve.ingest.layouts import COVARIATES, CovariateLayout, ValueRange
 from releve.ingest.names import normalise
 from releve.ingest.release import Release
-from releve.ingest.tables import integer_id, key_column, read_header, read_table
+from releve.ingest.text import key_column, read_header, read_text_table
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,9 @@ class TableFacts:
     """Rows of surveys that were not asked for."""
     num_duplicates: int
     """Rows whose survey has an earlier row, which is the one used."""
-    num_bad_ids: int
+    num_without_id: int
+    not_numbers: dict[str, int]
+    """Column -> number of cells that hold something else, such as ``5km``."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Covariates:
     facts: tuple[TableFacts, ...]
 
 
-def read_covariates(release: Release, split: str, survey_ids: np.ndarray) -> Covariates:
+def read_covariates(release: Release, split: str, survey_ids: pl.Series) -> Covariates:
     """Return the covariates of some surveys of a split.
 
     Parameters
@@ -56,14 +60,14 @@ def read_covariates(release: Release, split: str, survey_ids: np.ndarray) -> Cov
     release, split
         Where to read.
     survey_ids
-        int64, unique; the rows of the result follow their order.
+        Text; the rows of the result follow their order. Surveys of one place on several dates have one id.
 
     Raises
     ------
     ReleaseError
         If a table has no column of survey ids.
     """
-    wanted = pl.DataFrame({"survey_id": np.asarray(survey_ids, dtype=np.int64)})
+    wanted = pl.DataFrame({"survey_id": survey_ids})
     columns: dict[str, pl.Series] = {"survey_id": wanted["survey_id"]}
     groups, masked, masked_rows, used = {}, {}, {}, {}
     missing, facts = [], []
@@ -138,28 +142,30 @@ def _read_group(
 
 def _value_columns(release: Release, path: str, group: CovariateLayout) -> tuple[str, ...]:
     """Return the columns of a table that are variables of its group; an unnamed index column is none."""
-    header = read_header(release.root / path, release.rules.separator)
+    header = read_header(release.root / path, error=ReleaseError)
     return tuple(name for name in header if any(_matches(name, rule) for rule in group.ranges))
 
 
 def _read_values(
     release: Release, path: str, names: tuple[str, ...], group: CovariateLayout, wanted: pl.DataFrame
 ) -> tuple[pl.DataFrame, TableFacts]:
-    rules = release.rules
     full = release.root / path
-    key = key_column(full, rules.separator, rules.columns["survey_id"])
-    raw = read_table(full, rules.separator, {"survey_id": key, **dict(zip(names, names, strict=True))})
-    valid = raw.with_columns(integer_id("survey_id")).drop_nulls("survey_id")
+    key = key_column(full, release.rules.columns["survey_id"])
+    text = read_text_table(full, (key, *names), error=ReleaseError)
+    values = text.cells.select(clean_ids(text.cells[key]).alias("survey_id"), *(text.number(name) for name in names))
+    not_numbers = {name: len(text.not_numbers(name)) for name in names}
+    valid = values.drop_nulls("survey_id")
     first = valid.unique("survey_id", keep="first", maintain_order=True)
     found = first.join(wanted, on="survey_id", how="semi")
     facts = TableFacts(
         group=group.group,
         path=path,
-        num_rows=len(raw),
+        num_rows=len(values),
         num_found=len(found),
         num_extra=len(first) - len(found),
         num_duplicates=len(valid) - len(first),
-        num_bad_ids=len(raw) - len(valid),
+        num_without_id=len(values) - len(valid),
+        not_numbers={name: count for name, count in not_numbers.items() if count},
     )
     return found, facts
 

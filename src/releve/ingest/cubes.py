@@ -15,12 +15,13 @@ import polars as pl
 from releve.errors import ReleaseError, pick
 from releve.ingest.chunks import Chunk, chunk_rows, iterate, num_chunks
 from releve.ingest.files import FileIndex, index_files
+from releve.ingest.ids import file_numbers
 from releve.ingest.layouts import SeriesLayout
 from releve.ingest.lines import LineIndex, index_lines
 from releve.ingest.names import normalise
 from releve.ingest.problems import Problem
 from releve.ingest.release import Release
-from releve.ingest.tables import key_column, read_header
+from releve.ingest.text import key_column, read_header
 
 ROUNDED = "values rounded to integers"
 OUT_OF_RANGE = "values out of range"
@@ -43,7 +44,7 @@ class SeriesSource:
     has: np.ndarray
     """bool, aligned to the survey table: this survey has data."""
     rules: SeriesLayout
-    survey_ids: np.ndarray
+    survey_ids: pl.Series
     tables: tuple[tuple[tuple[str, ...], LineIndex], ...] = ()
     """(channels, rows of the table that holds them)."""
     files: FileIndex | None = None
@@ -136,23 +137,23 @@ def series_source(
 
 def _table_source(release: Release, split: str, rules: SeriesLayout, survey_table: pl.DataFrame) -> SeriesSource | None:
     """Return a source over the tables of a split, if there are any."""
-    ids = _series_ids(survey_table)
+    ids = survey_table["series_id"]
     channels: dict[str, list[str]] = {}
     for channel in rules.channel_names:
         for path in release.tables(split, rules.table, channel=channel)[:1]:
             channels.setdefault(path, []).append(channel)
     tables = []
     for path, names in channels.items():
-        full, separator = release.root / path, release.rules.separator
-        key = key_column(full, separator, SERIES_KEYS)
-        header = {normalise(column): column for column in read_header(full, separator)}
+        full = release.root / path
+        key = key_column(full, SERIES_KEYS)
+        header = {normalise(column): column for column in read_header(full, error=ReleaseError)}
         wanted = [column for name in names for column in rules.column_names(name)]
         columns = [header.get(normalise(column), column) for column in wanted]
-        tables.append((tuple(names), index_lines(full, separator, key, columns, ids)))
+        tables.append((tuple(names), index_lines(full, key, columns, ids)))
     if not tables:
         return None
     has = np.any([lines.begins >= 0 for _, lines in tables], axis=0)
-    survey_ids = survey_table["survey_id"].to_numpy()
+    survey_ids = survey_table["survey_id"]
     return SeriesSource(release.root, split, rules.modality, "tables", has, rules, survey_ids, tables=tuple(tables))
 
 
@@ -164,8 +165,8 @@ def _file_source(release: Release, split: str, rules: SeriesLayout, survey_table
     files = index_files(release.root, release.tree, release.pattern(split, rules.files))
     if not len(files.ids):
         return None
-    positions = files.positions(_series_ids(survey_table))
-    survey_ids = survey_table["survey_id"].to_numpy()
+    positions = files.positions(file_numbers(survey_table["series_id"]))
+    survey_ids = survey_table["survey_id"]
     return SeriesSource(
         release.root,
         split,
@@ -179,10 +180,6 @@ def _file_source(release: Release, split: str, rules: SeriesLayout, survey_table
     )
 
 
-def _series_ids(survey_table: pl.DataFrame) -> np.ndarray:
-    return survey_table["series_id"].fill_null(-2).to_numpy()
-
-
 def read_series_chunk(source: SeriesSource, index: int, chunk_size: int = 256) -> SeriesChunk:
     """Return one chunk of a source; a survey whose file is broken or empty is left out, with a problem."""
     rows = chunk_rows(source, index, chunk_size)
@@ -191,7 +188,7 @@ def read_series_chunk(source: SeriesSource, index: int, chunk_size: int = 256) -
     bad = {problem.survey_id for problem in problems}
     empty = np.isnan(raw).all(axis=(1, 2, 3))
     for at in np.flatnonzero(empty):
-        if source.survey_ids[rows[at]] not in bad:
+        if source.survey_ids[int(rows[at])] not in bad:
             problems.append(_problem(source, int(rows[at]), "no value at all. expected a series"))
     values, encoded = encode_series(raw[~empty], source.rules)
     return SeriesChunk(rows[~empty], values, problems, {k: v for k, v in (counts | encoded).items() if v})
@@ -280,4 +277,4 @@ def _path(source: SeriesSource, row: int) -> str:
 
 
 def _problem(source: SeriesSource, row: int, what: str) -> Problem:
-    return Problem(source.split, source.modality, int(source.survey_ids[row]), _path(source, row), what)
+    return Problem(source.split, source.modality, source.survey_ids[row], _path(source, row), what)

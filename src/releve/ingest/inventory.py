@@ -168,7 +168,7 @@ def _if_any(severity: str, code: str, message: str, ids: pl.Series, what: str = 
 def _covariate_rows(release: Release, split: str, surveys: Surveys) -> Iterator[Row]:
     if not release.rules.covariates:
         return
-    covariates = read_covariates(release, split, surveys.table["survey_id"].to_numpy())
+    covariates = read_covariates(release, split, surveys.table["survey_id"])
     num_surveys = len(surveys.table)
     for rules in release.rules.covariates:
         columns = [name for name, group in covariates.groups.items() if group == rules.group]
@@ -201,7 +201,8 @@ def _table_findings(facts: Iterable[TableFacts]) -> Iterator[Finding]:
         for count, severity, code, what in (
             (fact.num_extra, "note", "extra-rows", "rows of surveys that are not in the metadata, left out"),
             (fact.num_duplicates, "warning", "duplicate-ids", "rows whose survey id came before, left out"),
-            (fact.num_bad_ids, "warning", "bad-ids", "rows whose survey id is not an integer, left out"),
+            (fact.num_without_id, "warning", "no-ids", "rows without a survey id, left out"),
+            (sum(fact.not_numbers.values()), "warning", "not-numbers", "cells that are no numbers, taken as missing"),
         ):
             if count:
                 yield Finding(severity, code, what, count, (fact.path,))
@@ -293,7 +294,7 @@ def _series_findings(source: SeriesSource) -> Iterator[Finding]:
 
 def _patch_findings(source: PatchSource) -> Iterator[Finding]:
     some = np.any([at >= 0 for at in source.positions], axis=0)
-    partly = pl.Series(source.survey_ids[some & ~source.has])
+    partly = source.survey_ids.filter(pl.Series(some & ~source.has))
     yield from _if_any("warning", "incomplete", "surveys that lack one of the patch's files, left out", partly)
     if source.kind == "jpeg" and "nir" not in source.channel_names:
         yield Finding("warning", "missing-channels", "patches without near infrared", 1, ("nir",))

@@ -23,7 +23,9 @@ class Split:
     token: str
     """Pattern of the split's name inside other file names."""
     labelled: bool = False
-    """Every survey must have a species."""
+    """The table has a column of species."""
+    presence_only: bool = False
+    """A row without a species tells nothing; of plots, it is a plot on which none grew."""
     labels: str = ""
     """Pattern of a separate table of labels."""
     subset: str = ""
@@ -116,7 +118,6 @@ class Layout:
     covariates: tuple[CovariateLayout, ...] = ()
     series: tuple[SeriesLayout, ...] = ()
     patches: tuple[PatchLayout, ...] = ()
-    separator: str = ","
     max_species_id: int | None = None
     last_year: int | None = None
     """Year of publication: no record can be later."""
@@ -143,6 +144,11 @@ COLUMNS = {
     "uncertainty_m": ("geoUncertaintyInM",),
     "species_id": ("speciesId",),
     "subset": ("subset",),
+    "occurrence_status": ("occurrenceStatus",),
+    "count": ("individualCount",),
+    "basis": ("basisOfRecord",),
+    "establishment": ("establishmentMeans",),
+    "degree": ("degreeOfEstablishment",),
 }
 COLUMNS_23 = COLUMNS | {
     "survey_id": ("glcID", "Id"),
@@ -278,7 +284,7 @@ def _splits(prefix: str) -> tuple[Split, ...]:
     return (
         Split("train", rf"(^|/){prefix}pa-metadata-train\.csv$", "pa-train", labelled=True),
         Split("test", rf"(^|/){prefix}pa-metadata-test\.csv$", "pa-test"),
-        Split("po", rf"(^|/){prefix}po-metadata-train\.csv$", "po-train", labelled=True),
+        Split("po", rf"(^|/){prefix}po-metadata-train\.csv$", "po-train", labelled=True, presence_only=True),
     )
 
 
@@ -325,7 +331,7 @@ GEOPLANT26 = replace(
         _test_split("iid"),
         _test_split("ood"),
         _test_split("glc25"),
-        Split("po", r"(^|/)po-metadata-train\.csv$", "po-train", labelled=True),
+        Split("po", r"(^|/)po-metadata-train\.csv$", "po-train", labelled=True, presence_only=True),
     ),
 )
 GLC23 = Layout(
@@ -341,7 +347,7 @@ GLC23 = Layout(
             same_survey=("lon", "lat", "patchID", "year", "dayOfYear"),
         ),
         Split("test", r"(^|/)test-blind\.csv$", ""),
-        Split("po", r"(^|/)presences-only-train(-sample)?\.csv$", "", labelled=True),
+        Split("po", r"(^|/)presences-only-train(-sample)?\.csv$", "", labelled=True, presence_only=True),
     ),
     columns=COLUMNS_23,
     series=(replace(LANDSAT, table=r"(^|/)time-series-{channel}\.csv$"),),
@@ -351,6 +357,5 @@ GLC23 = Layout(
             parts=((r"(^|/)rgb/.*\.jpe?g$", ("red", "green", "blue")), (r"(^|/)nir/.*\.jpe?g$", ("nir",))),
         ),
     ),
-    separator=";",
 )
 LAYOUTS = {layout.name: layout for layout in (GLC24, GLC25, GLC25_SAMPLE, GEOPLANT26, GLC23)}

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from releve.ingest.files import find_sorted
-from releve.ingest.tables import integer_id, read_header
+from releve.errors import ReleaseError
+from releve.ingest.ids import clean_ids
+from releve.ingest.text import MISSING, number, read_form
 
-END_OF_SERIES = ("eos", "nan", "NaN", "NA", "")
+END_OF_SERIES = ("eos", *MISSING)
 _BLOCK = 1 << 26
-_NEWLINE, _WIDEST_ID = 10, 32
+_NEWLINE, _WIDEST_ID = 10, 200
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,6 @@ class LineIndex:
     """Where the rows of some ids lie in a table of numbers."""
 
     path: Path
-    separator: str
     columns: tuple[str, ...]
     """The columns to read, in order; those that the table lacks read as missing."""
     begins: np.ndarray
@@ -35,19 +35,20 @@ class LineIndex:
         present = np.flatnonzero(self.begins[rows] >= 0)
         if not len(present):
             return values, 0
-        header = read_header(self.path, self.separator)
+        form = read_form(self.path, ReleaseError)
         with self.path.open("rb") as handle:
             lines = [_slice(handle, int(self.begins[row]), int(self.ends[row])) for row in rows[present]]
+        places = {name: str(at) for at, name in enumerate(form.header)}
         text = pl.read_csv(
-            io.BytesIO(b"\n".join([self.separator.join(header).encode(), *lines])),
-            separator=self.separator,
+            io.BytesIO(b"\n".join([form.separator.join(places.values()).encode(), *lines])),
+            separator=form.separator,
             infer_schema=False,
             truncate_ragged_lines=True,
             glob=False,
         )
-        have = [name for name in self.columns if name in header]
-        text = text.select(have)
-        numbers = text.select(pl.all().cast(pl.Float64, strict=False))
+        have = [name for name in self.columns if name in places]
+        text = text.select(places[name] for name in have)
+        numbers = text.select(number(name, decimal_comma=form.separator != ",") for name in text.columns)
         empty = text.select(pl.sum_horizontal((pl.all().is_null() | pl.all().is_in(END_OF_SERIES)).sum())).item()
         bad = max(sum(numbers.null_count().row(0)) - empty, 0)
         at = np.array([self.columns.index(name) for name in have], dtype=np.int64)
@@ -55,20 +56,23 @@ class LineIndex:
         return values, bad
 
 
-def index_lines(path: Path, separator: str, key: str, columns: list[str], ids: np.ndarray) -> LineIndex:
-    """Return where the rows of ``ids`` lie; of rows with the same id the first counts."""
-    position = read_header(path, separator).index(key)
+def index_lines(path: Path, key: str, columns: list[str], ids: pl.Series) -> LineIndex:
+    """Return where the rows of ``ids`` lie; of rows with the same id the first counts.
+
+    Raises
+    ------
+    ReleaseError
+        If the file is not in UTF-8 or ASCII.
+    """
+    form = read_form(path, ReleaseError)
+    if form.encoding != "utf-8":
+        raise ReleaseError(f"{path} is in {form.encoding}", expected="UTF-8, as it is read row by row")
     begins, ends = _line_ends(path)
-    known, first = np.unique(_read_ids(path, separator.encode(), position, begins, ends), return_index=True)
-    at = find_sorted(known, ids)
-    # Position -1 (no such row) picks the -1 that is appended.
-    return LineIndex(
-        path=path,
-        separator=separator,
-        columns=tuple(columns),
-        begins=np.append(begins[first], -1)[at],
-        ends=np.append(ends[first], -1)[at],
-    )
+    known = clean_ids(_read_ids(path, form.separator.encode(), form.header.index(key), begins, ends))
+    first = pl.DataFrame({"id": known, "at": np.arange(len(known))}).unique("id", keep="first")
+    found = ids.alias("id").to_frame().join(first, on="id", how="left", maintain_order="left")
+    at = found["at"].fill_null(-1).to_numpy()  # position -1 (no such row) picks the -1 that is appended
+    return LineIndex(path=path, columns=tuple(columns), begins=np.append(begins, -1)[at], ends=np.append(ends, -1)[at])
 
 
 def _line_ends(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -83,8 +87,8 @@ def _line_ends(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return begins[full], ends[1:][full]
 
 
-def _read_ids(path: Path, separator: bytes, position: int, begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Return the id of each line, -1 where it is not an integer."""
+def _read_ids(path: Path, separator: bytes, position: int, begins: np.ndarray, ends: np.ndarray) -> pl.Series:
+    """Return the text in the column of ids of each line."""
     width = _WIDEST_ID * (position + 1)
     with path.open("rb") as handle:
         fields = [
@@ -92,9 +96,7 @@ def _read_ids(path: Path, separator: bytes, position: int, begins: np.ndarray, e
             for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
         ]
     text = [parts[position].strip(b'" \r') if len(parts) > position else b"" for parts in fields]
-    numbers = pl.DataFrame({"id": [part.decode("ascii", "replace") for part in text]}, schema={"id": pl.String})
-    ids = numbers.with_columns(pl.col("id").cast(pl.Float64, strict=False)).select(integer_id("id"))["id"]
-    return ids.fill_null(-1).to_numpy()
+    return pl.Series("id", [part.decode("utf-8", "replace") for part in text], dtype=pl.String)
 
 
 def _slice(handle: io.BufferedReader, begin: int, end: int) -> bytes:

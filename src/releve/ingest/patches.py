@@ -18,6 +18,7 @@ from rasterio.io import MemoryFile
 from releve.errors import ReleaseError, pick
 from releve.ingest.chunks import Chunk, chunk_rows, iterate, num_chunks
 from releve.ingest.files import FileIndex, index_files
+from releve.ingest.ids import file_numbers
 from releve.ingest.layouts import JPEG, TIFF, PatchLayout
 from releve.ingest.problems import Problem
 from releve.ingest.release import Release
@@ -36,7 +37,7 @@ class PatchSource:
     has: np.ndarray
     """bool, aligned to the survey table: every file of this survey's patch is there."""
     rules: PatchLayout
-    survey_ids: np.ndarray
+    survey_ids: pl.Series
     files: tuple[FileIndex, ...]
     """One for each part of a patch."""
     positions: tuple[np.ndarray, ...]
@@ -144,7 +145,7 @@ def _source(
     survey_table: pl.DataFrame,
     present: list[tuple[tuple[str, tuple[str, ...]], FileIndex]],
 ) -> PatchSource:
-    ids = survey_table["patch_id"].fill_null(-2).to_numpy()
+    ids = file_numbers(survey_table["patch_id"])
     positions = tuple(files.positions(ids) for _, files in present)
     kept = PatchLayout(rules.kind, tuple(part for part, _ in present), rules.size, rules.dtype, rules.fill, rules.units)
     return PatchSource(
@@ -152,7 +153,7 @@ def _source(
         split,
         np.all([at >= 0 for at in positions], axis=0),
         kept,
-        survey_table["survey_id"].to_numpy(),
+        survey_table["survey_id"],
         tuple(files for _, files in present),
         positions,
     )
@@ -168,7 +169,7 @@ def read_patch_chunk(source: PatchSource, index: int, chunk_size: int = 256) -> 
             kept.append(row)
         except ReleaseError as error:
             path = " + ".join(source.paths(row))
-            problems.append(Problem(source.split, source.modality, int(source.survey_ids[row]), path, str(error)))
+            problems.append(Problem(source.split, source.modality, source.survey_ids[row], path, str(error)))
     values = np.stack(patches) if patches else np.empty((0, *source.shape), dtype=source.dtype)
     return PatchChunk(np.array(kept, dtype=np.int64), values, problems)
 

@@ -11,6 +11,6 @@ class Problem:
 
     split: str
     modality: str
-    survey_id: int
+    survey_id: str
     path: str
     what: str

@@ -10,7 +10,7 @@ from releve.errors import ReleaseError
 from releve.ingest.files import Tree, scan_tree
 from releve.ingest.layouts import LAYOUTS, Layout, Split
 from releve.ingest.names import find_column, normalise
-from releve.ingest.tables import read_header
+from releve.ingest.text import read_header
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _is_present(root: Path, tree: Tree, layout: Layout, split: Split) -> bool:
     tables = tree.tables_like(split.metadata)
     if not tables or not split.subset:
         return bool(tables)
-    return find_column(read_header(root / tables[0], layout.separator), layout.columns["subset"]) is not None
+    return find_column(read_header(root / tables[0], error=ReleaseError), layout.columns["subset"]) is not None
 
 
 def _used_tables(release: Release) -> tuple[Path, ...]:

@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from releve.errors import ReleveError, TableError
+from releve.errors import ReleaseError, ReleveError, TableError
+from releve.ingest.names import find_column
 from releve.ingest.quotes import SEPARATOR_INSIDE, BrokenQuote, separators_within_quotes, take_off_quotes
 
 _WORDS = ("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "-", "--", "?", r"\n")
@@ -95,7 +96,22 @@ def read_header(path: Path, *, error: type[ReleveError] = TableError) -> list[st
     ReleveError
         Of the class given: if the file cannot be opened, is empty or no text, or has several columns of one name.
     """
-    return [name for name in _open(Path(path), error).header if name]
+    return [name for name in read_form(Path(path), error).header if name]
+
+
+def key_column(path: Path, wanted: Sequence[str]) -> str:
+    """Return the name of a table's column of ids.
+
+    Raises
+    ------
+    ReleaseError
+        If it has none.
+    """
+    header = read_header(path, error=ReleaseError)
+    key = find_column(header, wanted)
+    if key is None:
+        raise ReleaseError(f"{path} has no column of ids; it has {header[:10]}", expected=f"one of {list(wanted)}")
+    return key
 
 
 def read_text_table(
@@ -123,7 +139,7 @@ def read_text_table(
         Of the class given: if the file cannot be opened, is empty or no text, has no row below the header, has several
         columns of one name, or quotes that join whole rows.
     """
-    form = _open(Path(path), error)
+    form = read_form(Path(path), error)
     return _read_clean(form, columns) or _read_mended(form, columns, error)
 
 
@@ -131,7 +147,7 @@ def read_text_table(
 class _Account:
     """What was mended and left out in a file, by rows."""
 
-    form: _Form
+    form: TextForm
     dropped: dict[str, int] = field(default_factory=dict)
     noted: dict[str, int] = field(default_factory=dict)
     examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
@@ -163,8 +179,8 @@ class _Account:
 
 
 @dataclass(frozen=True)
-class _Form:
-    """What the beginning of a file tells."""
+class TextForm:
+    """What the beginning of a table of text tells."""
 
     path: Path
     encoding: str
@@ -176,7 +192,14 @@ class _Form:
     """Whether the names are the first line of the file."""
 
 
-def _open(path: Path, error: type[ReleveError]) -> _Form:
+def read_form(path: Path, error: type[ReleveError] = TableError) -> TextForm:
+    """Return the encoding, separator and column names of a table of text.
+
+    Raises
+    ------
+    ReleveError
+        Of the class given: if the file cannot be opened, is empty or no text, or has several columns of one name.
+    """
     try:
         with path.open("rb") as handle:
             head = handle.read(1 << 20)
@@ -198,7 +221,7 @@ def _open(path: Path, error: type[ReleveError]) -> _Form:
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise error(f"{path} has several columns called {twice}", expected="a name of its own for each column")
-    return _Form(path, encoding, separator, header, in_first_line)
+    return TextForm(path, encoding, separator, header, in_first_line)
 
 
 def _encoding(head: bytes) -> str:
@@ -240,7 +263,7 @@ def _separator(text: str) -> str:
 # ---- clean files: read as they are -----------------------------------------------------------------------
 
 
-def _read_clean(form: _Form, columns: Collection[str] | None) -> TextTable | None:
+def _read_clean(form: TextForm, columns: Collection[str] | None) -> TextTable | None:
     """Return the table if every line of the file is a row of as many cells as the header has, else None."""
     if form.encoding != "utf-8" or not form.in_first_line or len(form.header) == 1:
         return None
@@ -286,7 +309,7 @@ def _numbered(header: list[str]) -> list[str]:
 
 
 def _parse(
-    source: Path | io.BytesIO, form: _Form, columns: Collection[str] | None, *, quote: str | None
+    source: Path | io.BytesIO, form: TextForm, columns: Collection[str] | None, *, quote: str | None
 ) -> pl.DataFrame:
     """Return the named columns as text; of mended text, whose header is numbered, without the cells beyond it."""
     names = dict(zip(_numbered(form.header), form.header, strict=True))
@@ -309,7 +332,7 @@ def _parse(
 # ---- others: mended in memory ----------------------------------------------------------------------------
 
 
-def _read_mended(form: _Form, columns: Collection[str] | None, error: type[ReleveError]) -> TextTable:
+def _read_mended(form: TextForm, columns: Collection[str] | None, error: type[ReleveError]) -> TextTable:
     """Return the table of a file whose encoding, quotes or rows are not as they should be."""
     account = _Account(form)
     text, is_windows = _read_utf8(form)
@@ -357,7 +380,7 @@ def _has_row_names(lines: NDArray[np.object_], separator: bytes, num_names: int)
     return any(line.rpartition(separator)[2].strip() for line in lines)
 
 
-def _read_utf8(form: _Form) -> tuple[bytes, bool]:
+def _read_utf8(form: TextForm) -> tuple[bytes, bool]:
     r"""Return a file in UTF-8 from its header on, its lines ended by ``\n``, and whether it was Windows-1252."""
     content = form.path.read_bytes()
     is_windows = False

@@ -43,7 +43,7 @@ PART_ROWS = 4_000_000
 class Predictions:
     """Lists of some surveys, and their larger probabilities."""
 
-    survey_ids: NDArray[np.int64]
+    survey_ids: pl.Series
     lists: Lists
     """``species_index`` of the run's columns."""
     probabilities: pl.DataFrame | None
@@ -105,7 +105,7 @@ def write_predictions(run: Run, store: Store, out: Path, probabilities: Path | N
     TableError
         If a survey id is repeated, or ``probabilities`` is not to be a .parquet.
     """
-    check_no_repeats(store.surveys["survey_id"].to_numpy())
+    check_no_repeats(store.surveys["survey_id"])
     num_surveys = num_listed = 0
     with ExitStack() as stack:
         add_lists = stack.enter_context(submission_writer(out, run.species_ids))
@@ -127,28 +127,26 @@ def predict_lists(run: Run, store: Store, *, probabilities: bool = False) -> Ite
 
     Lists and likelier species are found on the run's device; only they travel to the CPU.
     """
-    survey_ids = store.surveys["survey_id"].to_numpy()
+    survey_ids = store.surveys["survey_id"]
     for rows, probs_BS in predict_probs(run, store):
         lists = run.decision.lists(probs_BS)
-        likelier = likelier_species(probs_BS, survey_ids[rows], run.species_ids) if probabilities else None
-        yield Predictions(survey_ids[rows], lists, likelier)
+        likelier = likelier_species(probs_BS, survey_ids.gather(rows), run.species_ids) if probabilities else None
+        yield Predictions(survey_ids.gather(rows), lists, likelier)
 
 
-def likelier_species(
-    probs_BS: torch.Tensor, survey_ids: NDArray[np.int64], species_ids: NDArray[np.int64]
-) -> pl.DataFrame:
+def likelier_species(probs_BS: torch.Tensor, survey_ids: pl.Series, species_ids: NDArray[np.int64]) -> pl.DataFrame:
     """Return ``surveyId, speciesId, probability`` of each survey's likelier species, best first.
 
     Examples
     --------
-    >>> likelier_species(torch.tensor([[0.25, 0.0, 0.5]]), np.array([7]), np.array([10, 11, 12])).rows()
-    [(7, 12, 0.5), (7, 10, 0.25)]
+    >>> likelier_species(torch.tensor([[0.25, 0.0, 0.5]]), pl.Series(["a7"]), np.array([10, 11, 12])).rows()
+    [('a7', 12, 0.5), ('a7', 10, 0.25)]
     """
     top = probs_BS.topk(min(MAX_PER_SURVEY, probs_BS.shape[1]), dim=1)
     row, rank = (top.values >= MIN_PROBABILITY).nonzero(as_tuple=True)
     return pl.DataFrame(
         {
-            "surveyId": survey_ids[row.cpu().numpy()],
+            "surveyId": survey_ids.gather(row.cpu().numpy()),
             "speciesId": species_ids[top.indices[row, rank].cpu().numpy()],
             "probability": top.values[row, rank].cpu().numpy(),
         }
@@ -185,7 +183,7 @@ def probabilities_writer(path: Path) -> Iterator[Callable[[pl.DataFrame], None]]
 
         yield append
         write_part()
-        empty = pl.LazyFrame(schema={"surveyId": pl.Int64, "speciesId": pl.Int64, "probability": pl.Float32})
+        empty = pl.LazyFrame(schema={"surveyId": pl.String, "speciesId": pl.Int64, "probability": pl.Float32})
         write_parquet(partial, pl.scan_parquet(parts, glob=False) if parts else empty)
 
 

@@ -19,7 +19,7 @@ from rasterio.warp import transform_geom
 from releve.errors import TableError
 from releve.geo import grid_cells
 from releve.ingest.reference import CELLS_PER_DEG, Cells, country_names
-from releve.ingest.surveys import OCCURRENCE_SCHEMA
+from releve.ingest.rows import OCCURRENCE_SCHEMA
 
 REGIONS_FILE = "**/BiogeographicalRegions/*.geojson"
 REGIONS = (

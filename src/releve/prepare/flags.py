@@ -11,9 +11,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from releve.errors import TableError
+from releve.ingest.ids import in_order
 from releve.ingest.places import WORLD, is_inside, is_swapped, is_zero
 from releve.ingest.reference import UNKNOWN, Cells, country_code_of, near_places, read_institutions, read_places
-from releve.ingest.surveys import OCCURRENCE_SCHEMA
+from releve.ingest.rows import OCCURRENCE_SCHEMA
 from releve.prepare.config import CleanConfig
 
 Bools = NDArray[np.bool_]
@@ -179,8 +180,9 @@ def _duplicate(records: _Records, lost: Bools) -> Bools:
         _day_number().alias("at_day"), at_x=x[few], at_y=y[few], is_lost=lost[rows], row=rows
     )
     same = ("species_id", "at_x", "at_y", "at_day")
-    first = (*same, "is_lost", "publisher", "survey_id")
-    copies = copies.sort(*first, *(name for name in OCCURRENCE_SCHEMA if name not in first), nulls_last=True)
+    first = (*same, "is_lost", "publisher")
+    others = (name for name in OCCURRENCE_SCHEMA if name not in (*first, "survey_id"))
+    copies = copies.sort(*first, *in_order("survey_id"), *others, nulls_last=True)
     again = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in same).fill_null(False)
     found[copies.filter(again)["row"].to_numpy()] = True
     return found

@@ -28,7 +28,7 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
     "coverage": ("group", "target", "coverage"),
 }
 """Tables, and the columns they need, whose section is left out where they are missing."""
-TEXT = ("model", "group", "grouping", "prevalence_class", "frequency_class", "country", "region", "rule")
+TEXT = ("survey_id", "model", "group", "grouping", "prevalence_class", "frequency_class", "country", "region", "rule")
 """Columns of words; all others are numbers, or null throughout."""
 SCORES = (
     *("sample_f1", "sample_f1_low", "sample_f1_high", "gain", "gain_low", "gain_high", "macro_f1", "macro_f1_low"),
@@ -89,7 +89,8 @@ def _read_table(folder: Path, name: str) -> pl.DataFrame | None:
         if parquet.is_file():
             table = pl.read_parquet(parquet, glob=False)
         elif text.is_file():
-            table = pl.read_csv(text, infer_schema_length=None, glob=False)
+            kinds = {"survey_id": pl.String}
+            table = pl.read_csv(text, infer_schema_length=None, schema_overrides=kinds, glob=False)
         else:
             return None
     except pl.exceptions.PolarsError as error:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from releve.data.gather import Gatherer
 from releve.data.statistics import ArrayStatistics
 from releve.errors import RunError
+from releve.ingest.rows import VISIT
 from releve.models.forest import ForestModel
 from releve.models.model import SpeciesModel
 from releve.progress import say
@@ -60,20 +61,21 @@ def predict_held_out(run: Run) -> tuple[NDArray[np.int64], dict[str, torch.Tenso
 
 def _join_held_out(ensemble: Run) -> tuple[NDArray[np.int64], dict[str, torch.Tensor]]:
     found = [(part, *predict_held_out(part)) for part in ensemble.placed_parts]
-    ids = [part.store.surveys["survey_id"].to_numpy()[rows] for part, rows, _ in found]
-    shared = np.array(sorted(set(ids[0].tolist()).intersection(*ids)), np.int64)
-    if not len(shared) or any(len(np.unique(values)) < len(values) for values in ids):
+    columns = [name for name in VISIT if all(name in part.store.surveys.columns for part in ensemble.placed_parts)]
+    visits = [part.store.surveys.select(columns)[rows.tolist()].rows() for part, rows, _ in found]
+    shared = set(visits[0]).intersection(*visits)
+    if not shared or any(len(set(theirs)) < len(theirs) for theirs in visits):
         raise RunError(
             f"the runs of ensemble {ensemble.path} have {len(shared)} held-out surveys in common, or repeat their ids",
             expected="runs on the same release, scored on plots, with the same split section and seed",
         )
-    order = ids[0][np.isin(ids[0], shared)]
-    rows = found[0][1][np.isin(ids[0], shared)]
+    order = [visit for visit in visits[0] if visit in shared]
+    rows = found[0][1][[visit in shared for visit in visits[0]]]
     truth = ensemble.store.labels.take(rows)
     joined: dict[str, torch.Tensor] = {}
-    for (part, held_out, logits), values in zip(found, ids, strict=True):
-        by_id = np.argsort(values)
-        at = by_id[np.searchsorted(values, order, sorter=by_id)]
+    for (part, held_out, logits), visited in zip(found, visits, strict=True):
+        place = {visit: at for at, visit in enumerate(visited)}
+        at = np.array([place[visit] for visit in order])
         joined |= {f"{part.path.name}/{kind}": table[at] for kind, table in logits.items()}
         theirs = part.store.labels.take(held_out[at])
         if not theirs.same_as(truth):

@@ -150,10 +150,7 @@ def _join(surveys: dict[str, Surveys]) -> tuple[pl.DataFrame, pl.DataFrame]:
     table = pl.concat([s.table.with_columns(split=pl.lit(name)) for name, s in surveys.items()], how="diagonal")
     parts, first_row = [], 0
     for s in surveys.values():
-        labels = s.labels
-        if "row" not in labels.columns:
-            labels = labels.join(s.table.select("survey_id").with_row_index("row"), on="survey_id", how="inner")
-        parts.append(labels.select(pl.col("row").cast(pl.Int64) + first_row, "species_id"))
+        parts.append(s.labels.select(pl.col("row").cast(pl.Int64) + first_row, "species_id"))
         first_row += len(s.table)
     return table, pl.concat(parts).sort("row", "species_id")
 

@@ -98,7 +98,7 @@ def read_part(source: Source, task: Task) -> Part:
             decode_patch(source.kind, files)  # a broken file must be met now, not in the middle of training
         except ReleaseError as error:
             path = " + ".join(source.paths(row))
-            problems.append(Problem(source.split, source.modality, int(source.survey_ids[row]), path, str(error)))
+            problems.append(Problem(source.split, source.modality, source.survey_ids[row], path, str(error)))
         else:
             rows.append(row)
             blobs.append(files)

@@ -85,7 +85,7 @@ def read_release(
     covariates: dict[str, Covariates] = {}
     if "covariates" in data.modalities:
         for name, found in surveys.items():
-            covariates[name] = read_covariates(release, name, found.table["survey_id"].to_numpy())
+            covariates[name] = read_covariates(release, name, found.table["survey_id"])
     return Contents(
         surveys,
         kind=release.layout,

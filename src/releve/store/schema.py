@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-STORE_FORMAT = 1
+STORE_FORMAT = 2
 """Raised when the layout of a store changes; older stores are refused with a request to prepare again."""
 
 

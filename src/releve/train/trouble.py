@@ -101,7 +101,7 @@ def spoilt(training: Training, folder: Path, epoch: int, broken: BrokenStepError
 def blame_modality(training: Training, rows: NDArray[np.int64]) -> str:
     """Return which modality of which surveys a network cannot take, or which has the largest embedding."""
     store = training.gatherer.store
-    broken: dict[str, list[int]] = {}
+    broken: dict[str, list[str]] = {}
     sizes: dict[str, float] = {}
     for start in range(0, len(rows), PIECE):
         batch = training.gatherer.batch(rows[start : start + PIECE]).to(training.device)

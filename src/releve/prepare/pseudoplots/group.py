@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from releve.errors import TableError
 from releve.geo import grid_cells, unit_vectors
-from releve.ingest.surveys import SURVEY_SCHEMA
+from releve.ingest.ids import id_codes
+from releve.ingest.rows import SURVEY_SCHEMA
 from releve.prepare.config import PseudoplotConfig
 from releve.prepare.pseudoplots.completeness import estimate_coverage, estimate_richness, trust_in_silence
 from releve.prepare.pseudoplots.radius import EARTH_RADIUS_M, WHOLE, cluster_places
@@ -92,11 +93,12 @@ def group_records(records: pl.DataFrame, config: PseudoplotConfig) -> Pseudoplot
     ...                         "lon": [10.001, 10.002, 10.1], "lat": [52.001, 52.001, 52.0]})
     >>> found = group_records(records, PseudoplotConfig(method="grid", size_m=1000))
     >>> found.table.select("survey_id", "num_records", "num_species").rows()
-    [(1, 2, 2), (3, 1, 1)]
+    [('1', 2, 2), ('3', 1, 1)]
     >>> found.labels.rows(), found.dropped
     ([(0, 7), (0, 8), (1, 7)], {})
     """
     kept, dropped = _groupable(read_columns(records), config)
+    kept = kept.with_columns(survey=id_codes(kept["survey_id"]))
     grouped = _with_distances(_with_groups(kept, config))
     species = _count_visits(grouped, "species_id")
     plots = _describe(grouped, species)
@@ -170,7 +172,7 @@ def _places(table: pl.DataFrame, config: PseudoplotConfig) -> NDArray[np.int64]:
         case "single":
             return np.arange(len(table))
         case "survey":
-            return table["survey_id"].to_numpy()
+            return table["survey"].to_numpy()
         case "grid":
             return grid_cells(lon, lat, config.size_m)
         case "radius":
@@ -238,11 +240,11 @@ def _describe(grouped: pl.DataFrame, species: pl.DataFrame) -> pl.DataFrame:
     estimates = {"coverage": coverage, "chao2": chao2, "completeness": richness / chao2}
     plots = plots.with_columns(pl.Series(name, values).fill_nan(None) for name, values in estimates.items())
     plots = plots.with_columns(pl.col("num_publishers").fill_null(0), trust=trust_in_silence(coverage, visits))
-    return plots.sort(CONTENT)
+    return plots.sort("survey", *CONTENT)
 
 
 def _represent(grouped: pl.DataFrame) -> pl.DataFrame:
     """Return the record that stands for each group: nearest to the mean, least survey id, first by content."""
-    for name in ("apart_mm", "survey_id"):
+    for name in ("apart_mm", "survey"):
         grouped = grouped.filter(pl.col(name) == pl.col(name).min().over("group"))
     return grouped.sort(CONTENT).unique("group", keep="first", maintain_order=True)

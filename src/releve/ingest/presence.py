@@ -1,0 +1,51 @@
+"""Rows that name a species but do not say that it grew there: absences, gardens, fossils."""
+
+from __future__ import annotations
+
+import polars as pl
+
+ABSENT = "recorded as absent"
+NONE_COUNTED = "count of zero"
+CULTIVATED = "cultivated or in captivity"
+FOSSIL = "fossil"
+REASONS = (ABSENT, NONE_COUNTED, CULTIVATED, FOSSIL)
+
+WORDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "occurrence_status": {ABSENT: ("absent", "absence", "notdetected", "excluded")},
+    "basis": {FOSSIL: ("fossilspecimen", "fossil"), CULTIVATED: ("livingspecimen",)},
+    "establishment": {CULTIVATED: ("managed", "cultivated", "captive", "planted", "captivecultivated")},
+    "degree": {CULTIVATED: ("managed", "cultivated", "captive", "planted")},
+}
+"""What a column may say (in small letters, without blanks and signs), and what that means."""
+
+
+def why_no_presence(columns: list[str]) -> pl.Expr:
+    """Return the expression, over columns of text, of the reason why a row is no presence; null where it is one.
+
+    Parameters
+    ----------
+    columns
+        Those of the table; of them ``occurrence_status``, ``count``, ``basis``, ``establishment`` and ``degree`` are
+        looked at, the terms ``occurrenceStatus``, ``individualCount``, ``basisOfRecord``, ``establishmentMeans`` and
+        ``degreeOfEstablishment`` of Darwin Core.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> rows = pl.DataFrame({"occurrence_status": ["PRESENT", "Absent", None], "count": ["2", None, "0"]})
+    >>> rows.select(why_no_presence(rows.columns)).to_series().to_list()
+    [None, 'recorded as absent', 'count of zero']
+
+    References
+    ----------
+    Darwin Core: Wieczorek et al. 2012, doi:10.1371/journal.pone.0029715.
+    """
+    said = {name: pl.col(name).str.to_lowercase().str.replace_all("[^a-z]", "") for name in WORDS if name in columns}
+    found = {
+        reason: [said[name].is_in(words[reason]) for name, words in WORDS.items() if name in said and reason in words]
+        for reason in REASONS
+    }
+    if "count" in columns:
+        found[NONE_COUNTED].append(pl.col("count").cast(pl.Float64, strict=False) == 0)
+    reasons = [pl.when(pl.any_horizontal(tests)).then(pl.lit(reason)) for reason, tests in found.items() if tests]
+    return pl.coalesce(*reasons, pl.lit(None, pl.String)).alias("why_not")

@@ -1,0 +1,42 @@
+"""What a reader left out or mended: how many rows, why, and the first of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import polars as pl
+
+NUM_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An account of rows, by reason."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, counts: dict[str, int], examples: dict[str, tuple[str, ...]]) -> Refused:
+        """Return an account that goes on from counts, with those of the examples that belong to them."""
+        return cls(dict(counts), {reason: examples[reason] for reason in counts if reason in examples})
+
+    def note(self, reason: str, rows: pl.DataFrame, what: str = "row") -> None:
+        """Count rows of a table under a reason, with the first of its column ``what`` as examples.
+
+        A column ``cell`` tells what was found there.
+        """
+        if not len(rows):
+            return
+        self.counts[reason] = self.counts.get(reason, 0) + len(rows)
+        first = rows.head(NUM_EXAMPLES)
+        cells = [f": {cell}" for cell in first["cell"]] if "cell" in rows.columns else [""] * len(first)
+        found = tuple(f"{what} {value}{cell}" for value, cell in zip(first[what], cells, strict=True))
+        self.examples[reason] = (*self.examples.get(reason, ()), *found)[:NUM_EXAMPLES]
+
+    def keep(self, table: pl.DataFrame, condition: pl.Expr, reason: str) -> pl.DataFrame:
+        """Return the rows where a condition holds, and count the others."""
+        kept = table.filter(condition.fill_null(False))
+        if len(kept) < len(table):
+            self.note(reason, table.filter(~condition.fill_null(False)))
+        return kept

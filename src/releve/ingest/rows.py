@@ -1,0 +1,213 @@
+"""The rows of a split's table: ids, places, dates, species, and what speaks against a row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from releve.errors import ReleaseError
+from releve.ingest.dates import FAULTS, date_parts
+from releve.ingest.ids import clean_ids, id_number
+from releve.ingest.layouts import Layout
+from releve.ingest.names import find_column
+from releve.ingest.presence import why_no_presence
+from releve.ingest.refused import Refused
+from releve.ingest.release import Release
+from releve.ingest.text import TextTable, read_header, read_text_table
+
+_SURVEY: dict[str, type[pl.DataType]] = {
+    "survey_id": pl.String,
+    "lon": pl.Float64,
+    "lat": pl.Float64,
+    "year": pl.Int32,
+    "month": pl.Int32,
+    "day": pl.Int32,
+    "country": pl.String,
+    "region": pl.String,
+    "publisher": pl.String,
+    "area_m2": pl.Float64,
+    "uncertainty_m": pl.Float64,
+    "series_id": pl.String,
+    "patch_id": pl.String,
+}
+SURVEY_SCHEMA = pl.Schema(_SURVEY)
+OCCURRENCE_SCHEMA = pl.Schema(_SURVEY | {"species_id": pl.Int64, "taxon_rank": pl.String, "date": pl.Date})
+VISIT = ("survey_id", "lon", "lat", "year", "month", "day")
+"""What tells a survey from all others: an id alone may be of another release, or have several dates."""
+REQUIRED = ("survey_id", "lon", "lat")
+IDS = ("survey_id", "series_id", "patch_id")
+NUMBERS = ("lon", "lat", "area_m2", "uncertainty_m")
+DATES = ("year", "month", "day", "date")
+
+NO_ID = "no survey id"
+BAD_PLACE = "coordinates out of range"
+NO_NUMBER = {
+    "lon": "longitude is no number",
+    "lat": "latitude is no number",
+    "area_m2": "area is no number, taken as missing",
+    "uncertainty_m": "uncertainty of the place is no number, taken as missing",
+}
+BAD_AREA = "area infinite or not positive"
+
+_ONE_ID = r"\d+(?:\.0+)?"
+_SEVERAL_IDS = rf"^{_ONE_ID}(?:[\s,;|]+{_ONE_ID})+$"
+MAX_SPECIES_ID = 2**53
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a split's table that have an id and a place."""
+
+    table: pl.DataFrame
+    """row, the columns of ``OCCURRENCE_SCHEMA``, why_not; a row for each species of a cell that lists several.
+
+    ``why_not`` says why a row is no presence; it then has no species.
+    """
+    dropped: Refused
+    mended: Refused
+
+
+def read_rows(release: Release, split: str) -> Rows:
+    """Return the rows of a split's table, what was left out and what was mended.
+
+    Raises
+    ------
+    ReleaseError
+        If the table cannot be read, lacks a column, has longitude and latitude exchanged, or species that are no ids.
+    """
+    rules, layout = release.split_rules(split), release.rules
+    path = release.tables(split, rules.metadata)[0]
+    columns = _resolve_columns(release, split, path)
+    text = read_text_table(release.root / path, columns.values(), error=ReleaseError)
+    dropped, mended = Refused.of(text.dropped, text.examples), Refused.of(text.noted, text.examples)
+    table = _read_cells(text, columns, mended)
+    if rules.subset:
+        table = table.filter(pl.col("subset").str.to_lowercase() == rules.subset)
+    _refuse_swapped(table, columns, path, layout)
+    table = one_species_a_row(table, columns["species_id"], path) if "species_id" in columns else table
+    mended.note(BAD_AREA, table.filter(pl.col("area_m2").is_infinite() | (pl.col("area_m2") <= 0)))
+    table = table.drop(name for name in DATES if name in table.columns).hstack(date_parts(table))
+    for fault in FAULTS:
+        mended.note(fault, table.filter(pl.col("fault") == fault))
+    table = _typed(table, rules.same_survey)
+    table = dropped.keep(table, pl.col("survey_id").is_not_null(), NO_ID)
+    for axis in ("lon", "lat"):
+        is_word = pl.col(f"{axis}_word").is_not_null()
+        dropped.note(NO_NUMBER[axis], table.filter(is_word).rename({f"{axis}_word": "cell"}))
+        table = table.filter(~is_word)
+    in_range = pl.col("lon").is_between(-180, 180) & pl.col("lat").is_between(-90, 90)
+    table = dropped.keep(table, in_range, BAD_PLACE)
+    return Rows(table.select("row", *OCCURRENCE_SCHEMA, "why_not"), dropped, mended)
+
+
+def _resolve_columns(release: Release, split: str, path: str) -> dict[str, str]:
+    """Return what a column means -> its name in the file, with the columns that form a survey as they are."""
+    layout, rules = release.rules, release.split_rules(split)
+    header = read_header(release.root / path, error=ReleaseError)
+    found = {role: find_column(header, names) for role, names in layout.columns.items()}
+    required = [*REQUIRED, *(["species_id"] if rules.labelled else []), *(["subset"] if rules.subset else [])]
+    lacking = [layout.columns[role][0] for role in required if found.get(role) is None]
+    if lacking:
+        raise ReleaseError(f"{path} lacks columns {lacking}; it has {header}", action="Use the official table")
+    columns = {role: name for role, name in found.items() if name is not None}
+    same = [find_column(header, [name]) for name in rules.same_survey]
+    if all(same):
+        columns |= {f"same_{i}": str(name) for i, name in enumerate(same)}
+    return columns
+
+
+def _read_cells(text: TextTable, columns: dict[str, str], mended: Refused) -> pl.DataFrame:
+    """Return the columns by what they mean: numbers, ids, and all others as text; of places also what is no number."""
+    table = text.cells.select(pl.col(old).alias(new) for new, old in columns.items()).with_columns(row=text.rows)
+    table = table.with_columns(clean_ids(table[name]).alias(name) for name in IDS if name in columns)
+    for name in NUMBERS:
+        if name not in columns:
+            table = table.with_columns(pl.lit(None, pl.Float64).alias(name))
+            continue
+        value = text.number(columns[name])
+        words = text.cells.select(pl.when(value.is_null()).then(pl.col(columns[name])).alias("cell"), row=text.rows)
+        if name in REQUIRED:
+            table = table.with_columns(words["cell"].alias(f"{name}_word"))
+        else:
+            mended.note(NO_NUMBER[name], words.drop_nulls("cell"))
+        table = table.with_columns(text.cells.select(value).to_series().alias(name))
+    return table
+
+
+def one_species_a_row(table: pl.DataFrame, column: str, path: str) -> pl.DataFrame:
+    """Return a table with ``species_id`` as Int64 ids, with a row for each one of a list in a cell.
+
+    Parameters
+    ----------
+    table
+        row (its number in the file) and species_id, as text.
+    column, path
+        What the species' column and the file are called, for a message.
+
+    Raises
+    ------
+    ReleaseError
+        If some are no ids: a set of species without them would be half a set.
+    """
+    several = pl.col("species_id").str.contains(_SEVERAL_IDS)
+    if table.select(several.any()).item():
+        lists = pl.when(several).then(pl.col("species_id").str.replace_all(r"[\s,;|]+", " "))
+        table = table.with_columns(lists.otherwise("species_id").str.split(" ").alias("several"), is_list=several)
+        listed = table.filter("is_list").drop("species_id").explode("several").rename({"several": "species_id"})
+        others = table.filter(~pl.col("is_list").fill_null(False)).drop("several")
+        table = pl.concat([listed.select(others.columns), others]).sort("row", maintain_order=True).drop("is_list")
+    number = pl.col("species_id").cast(pl.Float64, strict=False)
+    is_id = (number == number.floor()) & number.is_between(0, MAX_SPECIES_ID)
+    words = table.filter(pl.col("species_id").is_not_null() & ~is_id.fill_null(False))
+    if len(words):
+        num_ids = int(table.select(is_id.sum()).item())
+        raise ReleaseError(
+            f"{path}: column {column!r} has {num_ids} ids and {len(words)} cells that are none, such as "
+            f"{words['species_id'].unique(maintain_order=True).head(3).to_list()} in row {words['row'][0]}",
+            expected="a whole number for each species",
+            action="Number all species, names as well, or remove these rows",
+        )
+    return table.with_columns(number.cast(pl.Int64).alias("species_id"))
+
+
+def _typed(table: pl.DataFrame, same_survey: tuple[str, ...]) -> pl.DataFrame:
+    """Return a table of cells with the columns of ``OCCURRENCE_SCHEMA``, and why a row is no presence."""
+    table = table.with_columns(why_no_presence(table.columns))
+    same = [f"same_{at}" for at in range(len(same_survey))]
+    if same and set(same) <= set(table.columns):
+        least = id_number("survey_id").min().over(same).cast(pl.String)
+        is_known = pl.all_horizontal(pl.col(same).is_not_null()) & least.is_not_null()
+        table = table.with_columns(survey_id=pl.when(is_known).then(least).otherwise("survey_id"))
+    absent = [name for name in OCCURRENCE_SCHEMA if name not in table.columns]
+    table = table.with_columns(
+        pl.lit(None, OCCURRENCE_SCHEMA[name]).alias(name)
+        if name not in ("series_id", "patch_id")
+        else pl.col("survey_id").alias(name)
+        for name in absent
+    )
+    return table.with_columns(
+        pl.when(pl.col("why_not").is_null()).then(pl.col("species_id").cast(pl.Int64)).alias("species_id"),
+        *(
+            pl.when(pl.col(name).is_finite() & (pl.col(name) >= low)).then(name).alias(name)
+            for name, low in (("area_m2", 1e-9), ("uncertainty_m", 0))
+        ),
+    )
+
+
+def _refuse_swapped(raw: pl.DataFrame, columns: dict[str, str], path: str, layout: Layout) -> None:
+    """Raise if most places lie outside the release's extent but inside it with lon and lat exchanged."""
+    swapped = raw.filter(~_inside("lon", "lat", layout) & _inside("lat", "lon", layout))
+    if len(swapped) > len(raw) / 2:
+        raise ReleaseError(
+            f"{path}: {len(swapped)} of {len(raw)} places lie outside the extent of {layout.title}, but "
+            f"inside when columns {columns['lon']!r} and {columns['lat']!r} are exchanged",
+            expected=f"longitude in {columns['lon']!r} and latitude in {columns['lat']!r}, in degrees",
+            action=f"Exchange the two column names in {path}",
+        )
+
+
+def _inside(lon: str, lat: str, layout: Layout) -> pl.Expr:
+    extent = layout.extent
+    across = pl.col(lon).is_between(extent["west"], extent["east"])
+    return (across & pl.col(lat).is_between(extent["south"], extent["north"])).fill_null(False)

@@ -39,7 +39,7 @@ def write_labelled_release(root: Path, num_train: int = 240, num_test: int = 20,
             if i < num_with_files:
                 write_survey_files(root, STYLE, split, int(survey_id))
         if split == "train":
-            lines += ["9.0,95.0,2020,5.0,100.0,ALPINE,Italy,12.0,77", "9.0,46.0,2020,5.0,100.0,ALPINE,Italy,12.0,abc"]
+            lines += ["9.0,95.0,2020,5.0,100.0,ALPINE,Italy,12.0,77", "9.0,46.0,2020,5.0,100.0,ALPINE,Italy,12.0,"]
         write_text(root / STYLE.metadata[split][0], "\n".join(lines) + "\n")
         write_rows(root / STYLE.covariates["bioclim"].format(STYLE.tokens[split]), covariates)
         heights = [{"surveyId": i, "Elevation": -99999 if n % 9 == 0 else 10.0 * n} for n, i in enumerate(ids)]

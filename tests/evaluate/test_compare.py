@@ -84,7 +84,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
         compare_runs([tmp_path])
     surveys = pl.read_csv(b / "evaluation/surveys.csv").with_columns(survey_id=pl.lit(3))
     surveys.write_csv(b / "evaluation/surveys.csv")
-    with pytest.raises(RunError, match="share a survey id"):
+    with pytest.raises(RunError, match="share survey id, place and date"):
         compare_runs([a, b])
     (b / "evaluation/scores.json").unlink()
     with pytest.raises(RunError, match=r"lacks evaluation/scores.json.*releve evaluate"):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from releve.errors import TableError
@@ -23,21 +24,21 @@ def test_a_submission_is_written_as_the_field_has_it(tmp_path):
     """Species indices ascend, but not their ids."""
     lists = Lists.from_rows([[0, 1, 2], [], [1]])
     path = tmp_path / "new" / "submission.csv"
-    write_submission(path, np.array([30, 10, 20]), lists, np.array([700, 5, 60]))
+    write_submission(path, pl.Series(["30", "10", "20"]), lists, np.array([700, 5, 60]))
     assert path.read_text() == 'surveyId,predictions\n30,5 60 700\n10,""\n20,5\n'
     table = read_submission(path)
-    assert table.rows() == [(30, [5, 60, 700]), (10, []), (20, [5])]
+    assert table.rows() == [("30", [5, 60, 700]), ("10", []), ("20", [5])]
     assert [p.name for p in path.parent.iterdir()] == ["submission.csv"]
 
 
 def test_lists_that_cannot_be_written_are_refused(tmp_path):
     lists = Lists.from_rows([[0], [1]])
     with pytest.raises(TableError, match="3 survey ids for 2 lists"):
-        write_submission(tmp_path / "x.csv", np.arange(3), lists, np.arange(2))
+        write_submission(tmp_path / "x.csv", pl.Series(["a", "b", "c"]), lists, np.arange(2))
     with pytest.raises(TableError, match="1 survey ids are repeated"):
-        write_submission(tmp_path / "x.csv", np.array([4, 4]), lists, np.arange(2))
+        write_submission(tmp_path / "x.csv", pl.Series(["4", "4"]), lists, np.arange(2))
     with pytest.raises(TableError, match="names species index 1"):
-        write_submission(tmp_path / "x.csv", np.arange(2), lists, np.arange(1))
+        write_submission(tmp_path / "x.csv", pl.Series(["a", "b"]), lists, np.arange(1))
     assert not (tmp_path / "x.csv").exists()
 
 
@@ -65,7 +66,7 @@ def test_ids_repeated_within_a_list_count_once(file):
 
 def test_spaces_windows_line_ends_byte_order_marks_and_quotes_are_accepted(file):
     path = file('\ufeffsurveyId,predictions\r\n 1 ,"  3  2 "\r\n2,\r\n')
-    assert read_submission(path).rows() == [(1, [2, 3]), (2, [])]
+    assert read_submission(path).rows() == [("1", [2, 3]), ("2", [])]
 
 
 def test_lists_that_are_all_empty_score_zero(file):
@@ -79,7 +80,7 @@ def test_lists_that_are_all_empty_score_zero(file):
 def test_surveys_that_the_solution_lacks_are_refused(file):
     predictions = file("surveyId,predictions\n1,5\n8,5\n9,5\n")
     solution = file("surveyId,target_species_ids\n1,5\n", "s.csv")
-    with pytest.raises(TableError, match=r"2 of 3 predicted surveys are not in .*s\.csv, such as \[8, 9\]"):
+    with pytest.raises(TableError, match=r"2 of 3 predicted surveys are not in .*s\.csv, such as \['8', '9'\]"):
         score_files(predictions, solution)
 
 
@@ -90,10 +91,9 @@ def test_surveys_that_the_solution_lacks_are_refused(file):
         ("surveyId,predictions\n", "no row"),
         ("id,predictions\n1,2\n", r"has the columns \['id', 'predictions'\].*expected surveyId and predictions"),
         ("surveyId,species\n1,2\n", "expected surveyId and predictions"),
-        ("surveyId;predictions\n1;2\n", "has the columns"),
-        ("surveyId,predictions\n1,2\n1,3\n", r"1 surveys have more than one row, such as \[1\]"),
-        ("surveyId,predictions\na,2\n,3\n", r"2 values of surveyId are no integers, such as \['a', None\]"),
-        ("surveyId,predictions\n1.5,2\n", r"1 values of surveyId"),
+        ("surveyId,predictions\n1,2\n1,3\n", r"1 surveys have more than one row, such as \['1'\]"),
+        ("surveyId,predictions\na,2\n,3\n", "1 rows have no surveyId"),
+        ("surveyId,predictions\n1,2\n1.0,3\n", r"1 surveys have more than one row, such as \['1'\]"),
         ("surveyId,predictions\n1,2 x 3.0\n", r"2 species ids .*such as \['x', '3.0'\]"),
         ("surveyId,predictions\n1,-4\n", r"1 species ids .*such as \['-4'\]"),
         ("surveyId,predictions\n1,2,3\n", "cannot be read as CSV"),
@@ -105,7 +105,7 @@ def test_broken_files_are_refused_with_what_was_found(file, text, message):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(TableError, match="there is no file .*gone.csv"):
+    with pytest.raises(TableError, match="cannot read .*gone.csv"):
         read_submission(tmp_path / "gone.csv")
 
 

@@ -22,7 +22,7 @@ from releve.prepare.flags import FLAGS, flag_records
 
 EUROPE = {"west": -32.3, "south": 26.6, "east": 45.0, "north": 72.2}
 GOOD = {
-    "survey_id": 1, "lon": 5.12345, "lat": 48.54321, "year": 2020, "month": 6, "day": 15, "publisher": "A",
+    "survey_id": "1", "lon": 5.12345, "lat": 48.54321, "year": 2020, "month": 6, "day": 15, "publisher": "A",
     "uncertainty_m": 10.0, "species_id": 7, "taxon_rank": "SPECIES", "date": date(2020, 6, 15),
 }  # fmt: skip
 SHARED = Path(__file__).parents[2].parent / "shared/data"
@@ -30,7 +30,7 @@ SHARED = Path(__file__).parents[2].parent / "shared/data"
 
 def records(*changes: dict[str, object]) -> pl.DataFrame:
     """Return good records, unlike one another, each with its change."""
-    rows = [GOOD | {"survey_id": i, "species_id": 100 + i} | change for i, change in enumerate(changes)]
+    rows = [GOOD | {"survey_id": str(i), "species_id": 100 + i} | change for i, change in enumerate(changes)]
     return pl.DataFrame(rows, schema=OCCURRENCE_SCHEMA)
 
 
@@ -161,8 +161,8 @@ def test_duplicates_are_all_but_the_first_of_species_place_and_date() -> None:
     same = {"species_id": 7}
     table = records(
         same | {"publisher": "B"},
-        same | {"publisher": "A", "survey_id": 9},
-        same | {"publisher": "A", "survey_id": 8},  # the first by publisher and survey
+        same | {"publisher": "A", "survey_id": "9"},
+        same | {"publisher": "A", "survey_id": "8"},  # the first by publisher and survey
         same | {"lon": 5.123451},  # the same place to 5 decimals
         same | {"lon": 5.12347},  # another place
         same | {"date": date(2020, 6, 16), "day": 16},  # another day
@@ -172,7 +172,7 @@ def test_duplicates_are_all_but_the_first_of_species_place_and_date() -> None:
     )
     duplicate = flag_records(table, CleanConfig())["duplicate"].to_list()
     assert duplicate == [True, True, True, False, False, False, False, True, True]  # row 3 is of survey 3, publisher A
-    table = table.with_columns(survey_id=pl.Series([0, 9, 2, 3, 4, 5, 6, 7, 8]))
+    table = table.with_columns(survey_id=pl.Series(["0", "9", "2", "3", "4", "5", "6", "7", "8"]))
     assert flag_records(table, CleanConfig())["duplicate"].to_list()[:4] == [True, True, False, True]
 
 
@@ -197,7 +197,7 @@ def test_each_dropped_record_counts_once_and_each_flag_counts() -> None:
         {"publisher": "B", "lon": None},
     )
     cleaned = clean_records(table, CleanConfig())
-    assert cleaned.table["survey_id"].to_list() == [3]
+    assert cleaned.table["survey_id"].to_list() == ["3"]
     assert cleaned.table.schema == table.schema
     assert cleaned.dropped.rows() == [
         ("impossible_coordinates", "B", 1),
@@ -300,7 +300,7 @@ def value(*ordinary: object) -> st.SearchStrategy:
 
 
 rows = st.fixed_dictionaries({
-    "survey_id": st.integers(1, 3),
+    "survey_id": st.sampled_from(["1", "2", "3"]),
     "lon": value(5.12345, 5.123451, 2.35222, -30.12345, 48.54321, 0.0, 200.0, float("nan")),
     "lat": value(48.54321, 48.85661, 45.54321, 5.12345, 0.0, 90.0),
     "year": value(2020, 1800, 2021),

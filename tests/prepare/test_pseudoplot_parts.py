@@ -87,7 +87,7 @@ def test_every_record_is_in_one_pseudoplot_or_counted(records: pl.DataFrame, con
     assert found.table["num_records"].to_list() == joined.group_by("plot").len().sort("plot")["len"].to_list()
     for (plot,), members in joined.group_by("plot"):
         row = found.table.row(plot, named=True)
-        assert row["survey_id"] in members["survey_id"] and row["lon"] in members["lon"]
+        assert row["survey_id"] in members["survey_id"].cast(pl.String) and row["lon"] in members["lon"]
         if config.years is not None:
             assert (members["year"] // config.years).n_unique() == 1
     trust = found.table["trust"].to_numpy()

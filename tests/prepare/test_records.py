@@ -107,7 +107,7 @@ def test_the_store_holds_plots_and_then_pseudo_plots_with_their_covariates(relea
     some = np.arange(240, len(store), 37)
     values = array.gather(some)[:, column]
     ids = store.surveys["survey_id"][some.tolist()]
-    expected = [by_id[i] if by_id[i] is not None else np.nan for i in ids]
+    expected = [by_id[int(i)] if by_id[int(i)] is not None else np.nan for i in ids]
     np.testing.assert_allclose(values, expected)
     assert store.labels.lengths()[240:].tolist() == store.surveys["num_species"][240:].to_list()
 

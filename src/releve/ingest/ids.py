@@ -36,8 +36,9 @@ def id_number(column: str) -> pl.Expr:
     >>> pl.DataFrame({"id": ["101", "0101", "FR-001"]}).select(id_number("id"))["id"].to_list()
     [101, None, None]
     """
-    number = pl.col(column).cast(pl.Int64, strict=False)
-    return pl.when((number >= 0) & (number.cast(pl.String) == pl.col(column))).then(number)
+    text = pl.col(column).cast(pl.String)
+    number = text.cast(pl.Int64, strict=False)
+    return pl.when((number >= 0) & (number.cast(pl.String) == text)).then(number)
 
 
 def in_order(column: str) -> list[pl.Expr]:

@@ -374,10 +374,10 @@ def _read_mended(form: TextForm, columns: Collection[str] | None, error: type[Re
 
 
 def _has_row_names(lines: NDArray[np.object_], separator: bytes, num_names: int) -> bool:
-    """Return whether every row has one cell more than there are names, and not an empty one: R's ``write.table``."""
-    if num_names == 1 or not all(line.count(separator) == num_names for line in lines):
+    """Return whether every row has one cell more than there are names, the first numbered: R's ``write.table``."""
+    if len(lines) < 2 or not all(line.count(separator) == num_names for line in lines):
         return False
-    return any(line.rpartition(separator)[2].strip() for line in lines)
+    return all(line.partition(separator)[0].strip() == b"%d" % (at + 1) for at, line in enumerate(lines))
 
 
 def _read_utf8(form: TextForm) -> tuple[bytes, bool]:

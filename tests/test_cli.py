@@ -292,7 +292,7 @@ def test_predict_writes_lists_and_probabilities_that_agree(
     assert done.code == 0, done.stderr
     assert files[0].read_bytes() == (made[0] / "predictions.csv").read_bytes()
     table = pl.read_parquet(files[1])
-    assert table.schema == {"surveyId": pl.Int64, "speciesId": pl.Int64, "probability": pl.Float32}
+    assert table.schema == {"surveyId": pl.String, "speciesId": pl.Int64, "probability": pl.Float32}
     assert table["probability"].is_between(0.001, 1).all() and table["surveyId"].n_unique() == 20
     listed = {
         (int(row["surveyId"]), int(species))

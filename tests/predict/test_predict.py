@@ -68,12 +68,12 @@ def test_what_is_written_batch_by_batch_is_what_all_surveys_give_at_once(
     assert (done.num_surveys, done.num_listed) == (len(store), len(lists.indices))
 
     table = pl.read_parquet(tmp_path / "p.parquet")
-    assert table.schema == {"surveyId": pl.Int64, "speciesId": pl.Int64, "probability": pl.Float32}
+    assert table.schema == {"surveyId": pl.String, "speciesId": pl.Int64, "probability": pl.Float32}
     best_N5 = np.sort(probs_NS, axis=1)[:, ::-1][:, :5]
     kept_N5 = best_N5 >= tables.MIN_PROBABILITY
     assert table["surveyId"].to_list() == np.repeat(survey_ids, kept_N5.sum(axis=1)).tolist()
     np.testing.assert_array_equal(table["probability"].to_numpy(), best_N5[kept_N5])
-    row_of = {int(survey): row for row, survey in enumerate(survey_ids)}
+    row_of = {str(survey): row for row, survey in enumerate(survey_ids)}
     column_of = {int(species): column for column, species in enumerate(run.species_ids)}
     for survey, species, probability in table.rows():
         assert probs_NS[row_of[survey], column_of[species]] == np.float32(probability)
@@ -85,7 +85,7 @@ def test_a_species_that_is_nowhere_likely_leaves_an_empty_table_with_its_columns
     monkeypatch.setattr(tables, "MIN_PROBABILITY", 2.0)
     write_predictions(run, store, tmp_path / "p.csv", tmp_path / "p.parquet")
     table = pl.read_parquet(tmp_path / "p.parquet")
-    assert table.schema == {"surveyId": pl.Int64, "speciesId": pl.Int64, "probability": pl.Float32}
+    assert table.schema == {"surveyId": pl.String, "speciesId": pl.Int64, "probability": pl.Float32}
     assert not len(table)
 
 
@@ -143,8 +143,8 @@ def test_repeated_surveys_are_refused_before_anything_is_predicted(
     run: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tables, "predict_probs", lambda run, store: pytest.fail("predicted"))
-    doubled = replace(store, surveys=store.surveys.with_columns(survey_id=pl.lit(7, pl.Int64)))
-    with pytest.raises(TableError, match="19 survey ids are repeated"):
+    doubled = replace(store, surveys=store.surveys.with_columns(survey_id=pl.lit("7")))
+    with pytest.raises(TableError, match=r"1 survey ids are repeated, such as \['7'\]"):
         write_predictions(run, doubled, tmp_path / "p.csv")
     assert not list(tmp_path.iterdir())
 
@@ -164,7 +164,7 @@ def test_a_killed_command_leaves_no_file_under_its_name_and_the_next_one_clears_
     command = ["predict", run.path, "--out", out / "p.csv", "--probabilities", out / "p.parquet", "--data"]
     pid = commands.start(*command, places)
     deadline = time.monotonic() + 60
-    while not list(out.glob(".p.csv.*.part")) and time.monotonic() < deadline:
+    while not list(out.glob(".p.parquet.*.parts")) and time.monotonic() < deadline:
         time.sleep(0.005)
     commands.kill(pid)
     left = sorted(path.name for path in out.iterdir())

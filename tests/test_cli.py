@@ -171,7 +171,7 @@ def test_score_takes_a_submission_as_solution_and_prints_a_table(commands: Comma
 @pytest.mark.parametrize(
     ("predictions", "message"),
     [
-        (PREDICTIONS + "99,10\n", r"1 of 4 predicted surveys are not in .*such as \[99\]"),
+        (PREDICTIONS + "99,10\n", r"1 of 4 predicted surveys are not in .*such as \['99'\]"),
         ("surveyId,predictions\n1,10\n1,11\n", "more than one row"),
         ("surveyId,predictions\n1,10;11\n", "no integers"),
         ("survey,species\n1,10\n", "has the columns"),
@@ -295,7 +295,7 @@ def test_predict_writes_lists_and_probabilities_that_agree(
     assert table.schema == {"surveyId": pl.String, "speciesId": pl.Int64, "probability": pl.Float32}
     assert table["probability"].is_between(0.001, 1).all() and table["surveyId"].n_unique() == 20
     listed = {
-        (int(row["surveyId"]), int(species))
+        (row["surveyId"], int(species))
         for row in pl.read_csv(files[0], infer_schema=False).iter_rows(named=True)
         for species in (row["predictions"] or "").split()
     }

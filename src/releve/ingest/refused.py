@@ -40,3 +40,18 @@ class Refused:
         if len(kept) < len(table):
             self.note(reason, table.filter(~condition.fill_null(False)))
         return kept
+
+
+def reasons(counts: dict[str, int], examples: dict[str, tuple[str, ...]]) -> str:
+    """Return in words how many rows were left out for which reasons, each with an example.
+
+    Examples
+    --------
+    >>> reasons({"no survey id": 2, "sea": 1}, {"no survey id": ("row 3", "row 9")})
+    '2 no survey id (row 3), 1 sea'
+    """
+    named = []
+    for reason, count in counts.items():
+        first = f" ({examples[reason][0]})" if reason in examples else ""
+        named.append(f"{count} {reason}{first}")
+    return ", ".join(named) or "no reason was noted"

@@ -8,6 +8,7 @@ import polars as pl
 
 from releve.errors import ReleaseError
 from releve.ingest.places import WORLD, extent_of_study
+from releve.ingest.refused import reasons
 from releve.ingest.release import Release
 from releve.ingest.surveys import Surveys, read_occurrences
 from releve.prepare.clean import Cleaned, clean_records
@@ -62,6 +63,11 @@ def prepare_records(release: Release, split: str, clean: CleanConfig, pseudoplot
         If no record is left.
     """
     read = read_occurrences(release, split)
+    if not len(read.table):
+        raise ReleaseError(
+            f"no record of split {split!r} of {release.root} can be used: {reasons(read.dropped, read.examples)}",
+            expected="a survey id, lon and lat in degrees, and a species id in each row",
+        )
     if clean.last_year is None:
         clean = clean.model_copy(update={"last_year": release.rules.last_year})
     lon, lat = (read.table[axis].to_numpy() for axis in ("lon", "lat"))
@@ -73,7 +79,7 @@ def prepare_records(release: Release, split: str, clean: CleanConfig, pseudoplot
     dropped = read.dropped | cleaned.dropped_by_reason | grouped.dropped
     if len(grouped.table) == 0:
         raise ReleaseError(
-            f"no record of split {split!r} of {release.root} is left: {dropped}",
+            f"no record of split {split!r} of {release.root} is left: {reasons(dropped, read.examples)}",
             action="Loosen clean.drop or the pseudoplots section",
         )
     regions = find_regions(release.root)

@@ -12,6 +12,7 @@ from releve.files import file_sha256
 from releve.ingest.covariates import Covariates, read_covariates
 from releve.ingest.cubes import SeriesSource, series_source
 from releve.ingest.patches import PatchSource, patch_source
+from releve.ingest.refused import reasons
 from releve.ingest.release import Release
 from releve.ingest.surveys import Surveys, read_surveys
 from releve.prepare.config import CleanConfig, PseudoplotConfig
@@ -79,7 +80,11 @@ def read_release(
         surveys[data.records] = records.surveys
         by_publisher = records.cleaned.dropped.to_dicts()
     if not any(len(found.table) for found in surveys.values()):
-        raise ReleaseError(f"splits {list(surveys)} of {release.root} hold no usable survey")
+        why = "; ".join(f"{name}: {reasons(found.dropped, found.examples)}" for name, found in surveys.items())
+        raise ReleaseError(
+            f"splits {list(surveys)} of {release.root} hold no usable survey ({why})",
+            expected="a survey id, and lon and lat in degrees, in each row",
+        )
     wanted: list[str] = [name for name in data.modalities if name != "covariates"]
     sources = {name: _sources_of(release, surveys, name) for name in wanted}
     covariates: dict[str, Covariates] = {}

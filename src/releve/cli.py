@@ -167,7 +167,9 @@ def check(
     if as_json:
         _print_json(inventory.to_dict())
     else:
-        Console().print(render_inventory(inventory))
+        shown = render_inventory(inventory)
+        needed = Console(width=10_000).measure(shown).minimum + 3  # so that no name is broken in its middle
+        Console(width=max(Console().width, needed)).print(shown)
     raise typer.Exit(1 if inventory.breaks_run else 0)
 
 

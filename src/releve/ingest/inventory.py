@@ -11,6 +11,7 @@ import polars as pl
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from releve.errors import ReleaseError
 from releve.ingest.chunks import Chunk
@@ -307,7 +308,7 @@ _COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 def render_inventory(inventory: Inventory) -> RenderableType:
     """Return a table of counts and a table of findings for the terminal."""
-    counts = Table(title=f"{escape(inventory.title)}: {escape(inventory.root)}", title_justify="left")
+    counts = Table()
     for name in ("split", "modality"):
         counts.add_column(name)
     for name in ("surveys", "present", "missing", "corrupt"):
@@ -325,4 +326,4 @@ def render_inventory(inventory: Inventory) -> RenderableType:
             what = f"[{colour}]{finding.severity}[/]"
             findings.add_row(row.split, row.modality, what, f"{finding.count:,}", escape(finding.message), examples)
     verdict = "[bold red]A run would break: see the errors.[/]" if inventory.breaks_run else "A run can start."
-    return Group(counts, findings, verdict)
+    return Group(Text(f"{inventory.title}: {inventory.root}", style="italic"), counts, findings, verdict)

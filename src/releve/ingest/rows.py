@@ -11,6 +11,7 @@ from releve.ingest.dates import FAULTS, date_parts
 from releve.ingest.ids import clean_ids, id_number
 from releve.ingest.layouts import Layout
 from releve.ingest.names import find_column
+from releve.ingest.places import is_swapped, is_zero, read_degrees
 from releve.ingest.presence import why_no_presence
 from releve.ingest.refused import Refused
 from releve.ingest.release import Release
@@ -48,6 +49,9 @@ NO_NUMBER = {
     "area_m2": "area is no number, taken as missing",
     "uncertainty_m": "uncertainty of the place is no number, taken as missing",
 }
+AT_ZERO = "plot at longitude 0, latitude 0"
+EQUAL = "plot whose longitude and latitude are the same number"
+SWAPPED = "plot with longitude and latitude exchanged"
 BAD_AREA = "area infinite or not positive"
 
 _ONE_ID = r"\d+(?:\.0+)?"
@@ -98,6 +102,8 @@ def read_rows(release: Release, split: str) -> Rows:
         table = table.filter(~is_word)
     in_range = pl.col("lon").is_between(-180, 180) & pl.col("lat").is_between(-90, 90)
     table = dropped.keep(table, in_range, BAD_PLACE)
+    if rules.labelled and not rules.presence_only:
+        table = _leave_out_misplaced(table, layout, dropped)
     return Rows(table.select("row", *OCCURRENCE_SCHEMA, "why_not"), dropped, mended)
 
 
@@ -125,13 +131,17 @@ def _read_cells(text: TextTable, columns: dict[str, str], mended: Refused) -> pl
         if name not in columns:
             table = table.with_columns(pl.lit(None, pl.Float64).alias(name))
             continue
-        value = text.number(columns[name])
-        words = text.cells.select(pl.when(value.is_null()).then(pl.col(columns[name])).alias("cell"), row=text.rows)
+        cells = text.cells[columns[name]]
+        if name in REQUIRED:
+            values = read_degrees(cells, name, decimal_comma=text.separator != ",")
+        else:
+            values = text.cells.select(text.number(columns[name])).to_series()
+        words = pl.DataFrame({"cell": cells.set(values.is_not_null(), None), "row": text.rows})
         if name in REQUIRED:
             table = table.with_columns(words["cell"].alias(f"{name}_word"))
         else:
             mended.note(NO_NUMBER[name], words.drop_nulls("cell"))
-        table = table.with_columns(text.cells.select(value).to_series().alias(name))
+        table = table.with_columns(values.alias(name))
     return table
 
 
@@ -195,19 +205,32 @@ def _typed(table: pl.DataFrame, same_survey: tuple[str, ...]) -> pl.DataFrame:
     )
 
 
-def _refuse_swapped(raw: pl.DataFrame, columns: dict[str, str], path: str, layout: Layout) -> None:
-    """Raise if most places lie outside the release's extent but inside it with lon and lat exchanged."""
-    swapped = raw.filter(~_inside("lon", "lat", layout) & _inside("lat", "lon", layout))
-    if len(swapped) > len(raw) / 2:
+def _refuse_swapped(table: pl.DataFrame, columns: dict[str, str], path: str, layout: Layout) -> None:
+    """Raise if most places have longitude and latitude exchanged."""
+    swapped = _is_swapped(table, layout)
+    if swapped.sum() > len(table) / 2:
         raise ReleaseError(
-            f"{path}: {len(swapped)} of {len(raw)} places lie outside the extent of {layout.title}, but "
+            f"{path}: {int(swapped.sum())} of {len(table)} places lie outside the extent of {layout.title}, but "
             f"inside when columns {columns['lon']!r} and {columns['lat']!r} are exchanged",
             expected=f"longitude in {columns['lon']!r} and latitude in {columns['lat']!r}, in degrees",
             action=f"Exchange the two column names in {path}",
         )
 
 
-def _inside(lon: str, lat: str, layout: Layout) -> pl.Expr:
-    extent = layout.extent
-    across = pl.col(lon).is_between(extent["west"], extent["east"])
-    return (across & pl.col(lat).is_between(extent["south"], extent["north"])).fill_null(False)
+def _is_swapped(table: pl.DataFrame, layout: Layout) -> pl.Series:
+    lon, lat = (table[axis].fill_null(float("nan")).to_numpy() for axis in ("lon", "lat"))
+    country = table["country"] if "country" in table.columns else None
+    return pl.Series("swapped", is_swapped(lon, lat, layout.extent, country))
+
+
+def _leave_out_misplaced(table: pl.DataFrame, layout: Layout, dropped: Refused) -> pl.DataFrame:
+    """Return the plots that can be where they say; of records, which are cleaned later, the flags tell."""
+    lon, lat = table["lon"].to_numpy(), table["lat"].to_numpy()
+    there = pl.format("lon {}, lat {}", "lon", "lat")
+    table = table.with_columns(_is_swapped(table, layout), zero=pl.Series(is_zero(lon, lat)), cell=there)
+    equal = pl.col("lon").abs() == pl.col("lat").abs()
+    for reason, misplaced in {AT_ZERO: pl.col("zero"), EQUAL: equal, SWAPPED: pl.col("swapped")}.items():
+        plots = table.filter(misplaced).unique("survey_id", keep="first", maintain_order=True)
+        dropped.note(reason, plots.rename({"survey_id": "plot"}), "plot")
+        table = table.filter(~misplaced)
+    return table.drop("swapped", "zero", "cell")

@@ -12,11 +12,13 @@ from releve.files import file_sha256
 from releve.ingest.covariates import Covariates, read_covariates
 from releve.ingest.cubes import SeriesSource, series_source
 from releve.ingest.patches import PatchSource, patch_source
+from releve.ingest.places import is_inside
 from releve.ingest.refused import reasons
 from releve.ingest.release import Release
 from releve.ingest.surveys import Surveys, read_surveys
 from releve.prepare.config import CleanConfig, PseudoplotConfig
 from releve.prepare.records import prepare_records
+from releve.progress import say
 from releve.store.config import DataConfig, recipe_of
 
 Source = SeriesSource | PatchSource
@@ -74,6 +76,8 @@ def read_release(
     for name in _splits_read(data):
         release.split_rules(name)
     surveys = {name: read_surveys(release, name) for name in data.splits}
+    for name, found in surveys.items():
+        _say_outside(release, name, found)
     by_publisher: list[dict[str, Any]] = []
     if data.records is not None:
         records = prepare_records(release, data.records, clean, pseudoplots)
@@ -102,6 +106,16 @@ def read_release(
         records=data.records,
         dropped_by_publisher=by_publisher,
     )
+
+
+def _say_outside(release: Release, split: str, found: Surveys) -> None:
+    """Say how many plots lie outside the release's extent: a study of another region, or wrong places."""
+    lon, lat = (found.table[axis].to_numpy() for axis in ("lon", "lat"))
+    num_outside = int((~is_inside(lon, lat, release.rules.extent)).sum())
+    if num_outside:
+        extent = "lon {west:g} to {east:g}, lat {south:g} to {north:g}".format(**release.rules.extent)
+        where = f"outside the extent of {release.rules.title} ({extent})"
+        say(f"{split}: {num_outside:,} of {len(lon):,} plots lie {where}")
 
 
 def _splits_read(data: DataConfig) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from releve.errors import TableError, nearest
 from releve.ingest.columns import PLACE_COLUMNS, find_columns, match_covariates, match_names
 from releve.ingest.covariates import mask_values
 from releve.ingest.dates import AMBIGUOUS, DISAGREE, FAULTS, SEVERAL_YEARS, as_text, date_parts
+from releve.ingest.ids import clean_ids
 from releve.ingest.places import is_swapped, read_degrees
 from releve.ingest.reference import country_code_of
 from releve.ingest.text import number, read_text_table
@@ -146,7 +147,7 @@ def _check_columns(raw: pl.DataFrame, found: Mapping[str, str], file: Path) -> N
 
 
 def _ids(column: pl.Series, file: Path) -> pl.Series:
-    ids = as_text(column).alias("survey_id")
+    ids = clean_ids(as_text(column)).alias("survey_id")
     again = ids.filter(ids.is_duplicated() & ids.is_not_null()).unique(maintain_order=True)
     if ids.has_nulls() or len(again):
         raise TableError(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from releve.errors import ReleaseError
-from releve.ingest.covariates import read_covariates
+from releve.ingest.covariates import mask_values, read_covariates
+from releve.ingest.inventory import check_release
+from releve.ingest.layouts import LANDSAT
 from releve.ingest.presence import ABSENT, CULTIVATED, FOSSIL, NONE_COUNTED
 from releve.ingest.release import open_release
 from releve.ingest.surveys import NO_LABELS, SEVERAL_VISITS, Occurrences, Surveys, read_occurrences, read_surveys
 from releve.prepare.config import CleanConfig, PseudoplotConfig
 from releve.prepare.records import prepare_records
+from releve.store.build import build_store
 from releve.store.config import DataConfig
 from releve.store.contents import read_release
 
@@ -194,3 +198,31 @@ def test_what_cannot_be_used_at_all_is_told_with_its_reasons(tmp_path: Path) -> 
         read_release(release, DataConfig(modalities=()))
     with pytest.raises(ReleaseError, match=r"can be used: 1 no species id \(row 1\)\. expected a survey id"):
         prepare_records(release, "po", CleanConfig(), PseudoplotConfig())
+
+
+def test_usual_fills_are_no_values_of_unknown_covariates() -> None:
+    values, bad = mask_values("Own", np.array([-9999.0, -3.4e38, 12.0, -32768.0]))
+    assert values[2] == 12 and np.isnan(values[[0, 1, 3]]).all() and bad.tolist() == [True, True, False, True]
+
+
+def test_a_table_that_is_there_but_not_understood_is_named(tmp_path: Path) -> None:
+    plots(tmp_path, "2.5,48.5,2019,France,11,100")
+    write_text(tmp_path / "GLC24-PA-train-elevation.csv", "surveyId,height\n100,40\n")
+    inventory = check_release(open_release(tmp_path))
+    (row,) = [row for row in inventory.rows if row.modality == "elevation"]
+    (finding,) = [finding for finding in row.findings if finding.code == "not-understood"]
+    assert "none of its columns ['surveyId', 'height'] is an official one" in finding.message
+
+
+def test_what_was_mended_or_masked_reaches_the_store(tmp_path: Path) -> None:
+    plots(tmp_path, "2.5,48.5,2019,France,,100", "3.5,48.5,2019,France,11,101")
+    write_text(tmp_path / "GLC24-PA-train-elevation.csv", "surveyId,Elevation\n100,40m\n101,-9999\n")
+    steps = LANDSAT.column_names("red")
+    values = ["300", "12.4", *["7"] * (len(steps) - 2)]
+    table = "\n".join([",".join(["surveyId", *steps]), ",".join(["101", *values]), ""])
+    write_text(tmp_path / "GLC24-PA-train-landsat-time-series-red.csv", table)
+    contents = read_release(open_release(tmp_path), DataConfig(modalities=("covariates", "landsat")))
+    dropped = build_store(contents, None, tmp_path / "store").manifest.dropped
+    assert dropped["train, mended"] == {NO_LABELS: 1}
+    assert dropped["train covariates"] == {"Elevation": 1, "Elevation is no number": 1}
+    assert dropped["train landsat"] == {"values rounded to integers": 1, "values out of range": 1}

@@ -15,6 +15,11 @@ from releve.ingest.names import normalise
 from releve.ingest.release import Release
 from releve.ingest.text import key_column, read_header, read_text_table
 
+LARGEST = 1e38
+"""Rasters of floats have their least number, -3.4e38, where they have no data."""
+USUAL_FILLS = (-9999.0, -99999.0, -999999.0, -32768.0, -2147483648.0)
+"""What rasters and spreadsheets hold where there is no data."""
+
 
 @dataclass(frozen=True)
 class TableFacts:
@@ -50,6 +55,12 @@ class Covariates:
     missing: tuple[str, ...]
     """Groups without a table."""
     facts: tuple[TableFacts, ...]
+
+    @property
+    def not_numbers(self) -> dict[str, int]:
+        """What cells were, in words, -> how many, where they were no numbers."""
+        counts = {name: number for fact in self.facts for name, number in fact.not_numbers.items()}
+        return {f"{name} is no number": count for name, count in counts.items()}
 
 
 def read_covariates(release: Release, split: str, survey_ids: pl.Series) -> Covariates:
@@ -101,7 +112,7 @@ def read_covariates(release: Release, split: str, survey_ids: pl.Series) -> Cova
 def mask_values(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return a covariate's values as float32 with NaN for the impossible ones, and which those were.
 
-    The name is official, as ``Bio1``; of a variable that no release has, only infinite values are impossible.
+    The name is official, as ``Bio1``; of a variable that no release has, infinite values and ``USUAL_FILLS`` are.
 
     Examples
     --------
@@ -109,8 +120,7 @@ def mask_values(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     (array([120.,  nan,  nan], dtype=float32), array([False,  True, False]))
     """
     rules = (rule for group in COVARIATES for rule in group.ranges if _matches(name, rule))
-    limit = float(np.finfo(np.float32).max)
-    return _mask(values, next(rules, ValueRange("", -limit, limit, "")))
+    return _mask(values, next(rules, ValueRange("", -LARGEST, LARGEST, "", fills=USUAL_FILLS)))
 
 
 def _read_group(

@@ -21,6 +21,7 @@ from releve.ingest.patches import PatchSource, patch_source, read_patch_chunk
 from releve.ingest.problems import Problem
 from releve.ingest.release import Release
 from releve.ingest.surveys import DUPLICATE, Surveys, read_surveys
+from releve.ingest.text import read_header
 from releve.progress import track
 
 CHUNK_SIZE = 64
@@ -213,6 +214,11 @@ def _missing_findings(release: Release, split: str, modality: str, templates: li
     """Yield that a modality is not there, and the zip file that may hold it."""
     yield Finding("warning", "missing", f"no {modality} for split {split!r}; a run goes on without it", 1)
     patterns = [release.pattern(split, template, channel=r"[a-z0-9]+") for template in templates]
+    tables = sorted({path for pattern in patterns for path in release.tree.tables_like(pattern)})
+    if tables:
+        header = read_header(release.root / tables[0], error=ReleaseError)
+        message = f"{tables[0]} is there, but none of its columns {header[:8]} is an official one"
+        yield Finding("warning", "not-understood", message, len(tables), tuple(tables))
     zips = sorted({path for pattern in patterns for path in release.tree.zips_like(pattern)})
     if zips:
         yield Finding("warning", "zipped", f"found {zips[0]}: unpack it beside", len(zips), tuple(zips))

@@ -86,12 +86,16 @@ def build_store(
         notes = Journal(part, key | {"releve": releve.__version__, "chunk_size": write.CHUNK_SIZE})
         writer = Writer(part, notes, table, num_workers)
         dropped = {name: s.dropped for name, s in surveys.items()}
+        dropped |= {f"{name}, mended": s.noted for name, s in surveys.items() if s.noted}
         if covariates:
             writer.write_covariates(covariates)
-            dropped |= {f"{name} covariates": c.masked for name, c in contents.covariates.items() if c.groups}
+            dropped |= {
+                f"{name} covariates": c.masked | c.not_numbers for name, c in contents.covariates.items() if c.groups
+            }
         for name, sources in contents.sources.items():
             encoded = name == "patch" and contents.recipe["data"]["patch_storage"] == "encoded"
             writer.write_sources(name, [Job(s, first_survey[at]) for at, s in sources.items()], encoded=encoded)
+        dropped |= writer.counts
         writer.write_tables(labels, folds)
         manifest = Manifest(
             **key,

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from typing import Any
@@ -34,6 +34,8 @@ class Part:
     values: Any
     """An array row for each of ``rows``; of encoded files, a tuple of blobs."""
     problems: list[Problem]
+    counts: dict[str, int] = field(default_factory=dict)
+    """Values that were mended or masked, by what was done."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def read_part(source: Source, task: Task) -> Part:
     """Return what one chunk holds; a survey whose file is broken is left out, with a problem."""
     if isinstance(source, SeriesSource):
         chunk = read_series_chunk(source, task.index, task.size)
-        return Part(chunk.rows, chunk.values, chunk.problems)
+        return Part(chunk.rows, chunk.values, chunk.problems, chunk.counts)
     if not task.encoded:
         patches = read_patch_chunk(source, task.index, task.size)
         return Part(patches.rows, patches.values, patches.problems)

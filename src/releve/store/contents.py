@@ -91,10 +91,18 @@ def read_release(
         )
     wanted: list[str] = [name for name in data.modalities if name != "covariates"]
     sources = {name: _sources_of(release, surveys, name) for name in wanted}
+    for name, found_in in sources.items():
+        for split in surveys:
+            if split not in found_in:
+                say(f"split {split!r} has no {name}: its surveys go without")
     covariates: dict[str, Covariates] = {}
     if "covariates" in data.modalities:
         for name, found in surveys.items():
             covariates[name] = read_covariates(release, name, found.table["survey_id"])
+            if covariates[name].missing and covariates[name].groups:
+                say(f"split {name!r} has no covariates of {list(covariates[name].missing)}")
+            elif covariates[name].missing:
+                say(f"split {name!r} has no covariates: its surveys go without")
     return Contents(
         surveys,
         kind=release.layout,

@@ -78,6 +78,7 @@ class Writer:
         self.specs: dict[str, ArraySpec] = {}
         self.row_of: dict[str, NDArray[np.int32]] = {}
         self.problems: list[dict[str, Any]] = []
+        self.counts: dict[str, dict[str, int]] = {}
         self.files: list[str] = []
 
     def write_covariates(self, parts: list[Covariates]) -> None:
@@ -216,6 +217,7 @@ class Writer:
             "split": job.source.split,
             "chunk": task.index,
             "problems": [asdict(problem) for problem in chunk.problems],
+            "counts": chunk.counts,
             "empty": (job.first_survey + np.setdiff1d(wanted, chunk.rows)).tolist(),
         } | (where or {})
         self.journal.add(entry)
@@ -223,6 +225,9 @@ class Writer:
 
     def _take_note(self, entry: dict[str, Any]) -> None:
         self.problems += entry["problems"]
+        for what, count in entry["counts"].items():
+            counts = self.counts.setdefault(f"{entry['split']} {entry['array']}", {})
+            counts[what] = counts.get(what, 0) + count
         self.row_of[entry["array"]][entry["empty"]] = -1
 
     def _set_rows(self, name: str, present: NDArray[np.bool_]) -> None:

@@ -178,9 +178,9 @@ def test_numbers_with_a_unit_are_counted_with_an_example(tmp_path: Path) -> None
     assert found.table["uncertainty_m"].to_list() == [None, 10]
     (reason,) = found.noted
     assert "uncertainty of the place is no number" in reason and found.examples[reason] == ("row 1: 5km",)
-    found = records(tmp_path, "geoUncertaintyInM", "1,2.5E,48.5,7,2019-05-01,5", "2,2.5,48.5,7,2019-05-01,10")
+    found = records(tmp_path, "geoUncertaintyInM", "1,near Metz,48.5,7,2019-05-01,5", "2,2.5,48.5,7,2019-05-01,10")
     assert found.dropped == {"longitude is no number": 1}
-    assert found.examples["longitude is no number"] == ("row 1: 2.5E",)
+    assert found.examples["longitude is no number"] == ("row 1: near Metz",)
 
 
 def test_a_decimal_comma_is_read_where_semicolons_separate(tmp_path: Path) -> None:

@@ -112,15 +112,14 @@ def test_refitted_members_follow_the_folds_and_train_for_their_mean_best_epochs(
 
 
 def test_runs_whose_plots_have_the_same_species_in_other_numbers_are_refused(made: Run) -> None:
-    """The last species of a plot is moved to the next plot: all lists one after the other are what they were."""
+    """Two plots with species 0 and 1, or one with both and one with none: one after the other they are the same."""
     ensemble = open_run(made.path)
     rows, _ = predict_held_out(ensemble)
-    part = ensemble.placed_parts[1]
+    part, (here, there) = ensemble.placed_parts[1], rows[:2].tolist()
     sets = [part.store.labels.row(i).tolist() for i in range(len(part.store))]
-    pairs = zip(rows[:-1].tolist(), rows[1:].tolist(), strict=True)
-    here, there = next((a, b) for a, b in pairs if sets[a] and sets[b] and sets[a][-1] < sets[b][0])
-    sets[there].insert(0, sets[here].pop())
-    part.__dict__["store"] = replace(part.store, labels=Lists.from_rows(sets))
+    for run, (first, second) in ((ensemble, ([0], [1])), (part, ([0, 1], []))):
+        sets[here], sets[there] = first, second
+        run.__dict__["store"] = replace(part.store, labels=Lists.from_rows(sets))
     with pytest.raises(RunError, match="observed other species on the same surveys"):
         predict_held_out(ensemble)
 

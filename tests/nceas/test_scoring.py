@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 import sklearn.metrics
 import torch
 
-from nceas.regions import write_region
+from nceas.regions import edit, write_region
+from releve.config import load_config, make_config
 from releve.errors import ReleveError, TableError
-from releve.nceas import entry, members, protocol, reference
+from releve.nceas import entry, members, protocol, recipe, reference
 from releve.nceas.data import Region, find_regions, read_region
 from releve.nceas.design import make_design, random_shares
 
@@ -56,7 +58,7 @@ def test_every_species_gets_the_scores_of_scikit_learn(region: Region) -> None:
 def test_means_and_gains_by_hand() -> None:
     rows = [(1, "A", "a", 0.8, 0.5), (1, "A", "b", 0.6, 0.3), (1, "B", "c", 1.0, 0.1)]
     rows += [(2, "A", "a", 0.7, 0.5), (2, "A", "b", 0.5, 0.3), (2, "B", "c", 0.9, 0.1)]
-    names = {1: protocol.ENTRY, 2: "other"}
+    names = {1: protocol.BLEND, 2: "other"}
     table = pl.DataFrame(
         [{"method": names[m], "region": r, "species": s, "auc": auc, "ap": ap} for m, r, s, auc, ap in rows]
     )
@@ -65,14 +67,14 @@ def test_means_and_gains_by_hand() -> None:
     assert content["mean_auc"] == pytest.approx(0.8) and content["mean_ap"] == pytest.approx(0.3)
     assert content["regions"]["A"]["auc"] == pytest.approx(0.7)
     assert (content["regions"]["A"]["num_species"], content["seconds"]) == (2, 4.0)
-    gain = content["references"]["other"]
+    gain = content["others"]["other"]
     assert [gain[name] for name in ("auc_gain", "auc_gain_low", "auc_gain_high")] == pytest.approx([0.1] * 3)
 
 
-def test_the_entry_finds_the_rain_and_repeats_itself(region: Region, quick: None) -> None:
+def test_the_blend_finds_the_rain_and_repeats_itself(region: Region, quick: None) -> None:
     done = []
-    scores = entry.predict_entry(region, 1, advance=lambda: done.append(1))
-    again = entry.predict_entry(region, 1)
+    scores = entry.predict_blend(region, 1, advance=lambda: done.append(1))
+    again = entry.predict_blend(region, 1)
     assert len(done) == 3
     for one, other in zip(scores, again, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -139,13 +141,80 @@ def test_few_sites_draw_the_background_towards_the_region() -> None:
     assert random_shares(np.array([0, 600, 10**9])).tolist() == pytest.approx([0.3, 0.2, 0.0], abs=1e-6)
 
 
-def test_the_measured_page_says_on_which_regions_the_entry_was_chosen() -> None:
+def test_the_measured_page_says_on_which_regions_the_blend_was_chosen() -> None:
     above = (Path(__file__).parents[2] / "benchmarks" / "nceas.md").read_text(encoding="utf-8").partition("\n|")[0]
     assert entry.CHOSEN_ON in above and "The reference models see the covariates only" in above
 
 
-def test_equal_scores_are_no_member_of_the_blend() -> None:
-    assert entry.standardise(np.array([[2.0, 1.0], [2.0, 3.0]])).tolist() == [[0, -1], [0, 1]]
+def test_scores_are_scaled_by_known_places_and_what_is_equal_there_is_left_out() -> None:
+    """Known scores 0 and 2: mean 1, deviation 1; 5 and 5: not learned."""
+    known = np.array([[0.0, 5.0], [2.0, 5.0]])
+    assert entry.standardise(np.array([[2.0, 1.0], [2.0, 3.0]]), known).tolist() == [[1, 0], [1, 0]]
+
+
+def only_plot(region: Region, at: int) -> Region:
+    """Return the region with a single plot of each test set."""
+    tests = tuple(replace(test, sites=test.sites.take(np.array([at]))) for test in region.tests)
+    return replace(region, tests=tests)
+
+
+def test_the_blend_predicts_a_plot_alone_as_among_others(region: Region, quick: None) -> None:
+    together = entry.predict_blend(region, 0)
+    alone = entry.predict_blend(only_plot(region, 7), 0)
+    for whole, own in zip(together, alone, strict=True):
+        np.testing.assert_allclose(own, whole[[7]], atol=1e-5)
+    assert all(whole.std(axis=0).min() > 0 for whole in together)
+
+
+@pytest.mark.parametrize("name", [*members.MEMBERS, "MaxEnt, random", "forest, target group"])
+def test_every_member_and_reference_predicts_a_plot_alone_as_among_others(region: Region, name: str) -> None:
+    if "MaxEnt" in name:
+        pytest.importorskip("elapid")
+
+    def scores(of: Region) -> members.Scores:
+        if name in reference.REFERENCES:
+            return reference.REFERENCES[name](of, 0)
+        quickly: dict[str, Any] = (
+            {"trees": 5} if "forest" in name else {"nets": 1, "epochs": 3} if "net" in name else {}
+        )
+        return members.MEMBERS[name](make_design(of, with_place=True), 0, **quickly)  # type: ignore[call-arg]
+
+    for whole, own in zip(scores(region), scores(only_plot(region, 7)), strict=True):
+        np.testing.assert_allclose(own, whole[[7]], atol=1e-5)
+
+
+def test_the_recipe_learns_and_predicts_a_plot_alone_as_among_others(
+    region: Region, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = recipe.RECIPE | {"train": recipe.RECIPE["train"] | {"epochs": 12, "batch_size": 32, "ema_decay": 0.9}}
+    monkeypatch.setattr(recipe, "RECIPE", quick)
+    together = recipe.predict_po(region, 0)
+    assert aucs(region, together).mean() > 0.7
+    for whole, own in zip(together, recipe.predict_po(only_plot(region, 7), 0), strict=True):
+        np.testing.assert_allclose(own, whole[[7]], atol=1e-4)
+
+
+def test_the_recipe_is_that_of_the_file() -> None:
+    """Network, loss and training of recipes/po.toml, whatever its modalities."""
+    file = load_config(Path(__file__).parents[2] / "recipes" / "po.toml")
+    ours = make_config(recipe.RECIPE, origin="test")
+    left_out = {"modalities", "num_folds"}
+    for section in ("model", "records", "train"):
+        own, theirs = (getattr(config, section).model_dump(exclude=left_out) for config in (ours, file))
+        assert own == theirs, section
+
+
+def test_places_of_plots_do_not_move_those_of_the_sites(tmp_path: Path) -> None:
+    """Degrees: a plot far away must not change the map on which the sites are measured."""
+    folder = write_region(tmp_path)
+    for file in folder.glob("*.parquet"):
+        table = pl.read_parquet(file)
+        edit(file, (pl.col("x") / 1e5).alias("x"), (pl.col("y") / 2e5).alias("y")) if "x" in table.columns else None
+    before = read_region(find_regions(tmp_path)[0]).sites.xy_km
+    far = pl.when(pl.int_range(pl.len()) == 0).then(-170.0).otherwise(pl.col("x")).alias("x")
+    for kind in ("env", "pa"):
+        edit(folder / f"XXtest_{kind}_bird.parquet", far)
+    np.testing.assert_array_equal(read_region(find_regions(tmp_path)[0]).sites.xy_km, before)
 
 
 def test_random_background_is_another_model_than_target_group(region: Region) -> None:

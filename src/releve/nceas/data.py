@@ -226,7 +226,7 @@ def read_region(files: RegionFiles) -> Region:
     pooled = po.group_by("group", "x", "y").agg(pl.col(covariates).sort_by("spid").first(), found)
     pooled = pooled.sort("group", "x", "y")
 
-    encode = _fit_encoding(covariates, background, pooled, [background, pooled, *envs.values()])
+    encode = _fit_encoding(covariates, background, pooled)
     tables["train_po"] = pooled
     sites = {name: encode.sites(table) for name, table in tables.items()}
     notes += [line for name, table in tables.items() for line in encode.missing(table, name)]
@@ -289,9 +289,7 @@ def _as_codes(column: pl.Series) -> pl.Series:
     return (column.cast(pl.Float64) if column.dtype.is_numeric() else column).cast(pl.String)
 
 
-def _fit_encoding(
-    covariates: list[str], background: pl.DataFrame, pooled: pl.DataFrame, tables: list[pl.DataFrame]
-) -> _Encoding:
+def _fit_encoding(covariates: list[str], background: pl.DataFrame, pooled: pl.DataFrame) -> _Encoding:
     """Nominal columns become codes only; an integer column of few values keeps its order and is coded as well."""
     nominal = [name for name in covariates if name in NOMINAL or not background[name].dtype.is_numeric()]
     whole = [name for name in covariates if background[name].dtype.is_integer()]
@@ -302,7 +300,7 @@ def _fit_encoding(
         codes[name] = sorted(known)
     continuous = tuple(name for name in covariates if name not in nominal)
     medians = background.select(pl.col(continuous).cast(pl.Float64).median()).row(0)
-    return _Encoding(continuous, medians, codes, kilometres(tables))
+    return _Encoding(continuous, medians, codes, kilometres([background, pooled]))
 
 
 def _groups_of_species(po: pl.DataFrame, path: Path) -> dict[str, str]:

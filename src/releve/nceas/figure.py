@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from releve.files import atomic_path, disk_error, write_json
-from releve.nceas.protocol import ENTRY, Benchmark
+from releve.nceas.protocol import BLEND, Benchmark
 
 
 def make_folder(folder: Path) -> None:
@@ -67,7 +67,7 @@ def draw_auc(scores: pl.DataFrame) -> Figure:
         axes.annotate(f"{mean:.3f}", (mean, m - 0.4), ha="center", va="bottom", fontsize=8)
     axes.axvline(0.5, color="#d9ddd8", lw=0.8, zorder=0)
     axes.set_yticks(range(len(methods)), methods)
-    axes.get_yticklabels()[methods.index(ENTRY)].set_fontweight("bold")
+    axes.get_yticklabels()[methods.index(BLEND)].set_fontweight("bold")
     axes.invert_yaxis()
     axes.set_xlabel("AUC of a species on independent plots; the line is the mean")
     axes.spines[["top", "right"]].set_visible(False)

@@ -20,12 +20,14 @@ from releve.metrics.intervals import bootstrap_interval
 from releve.metrics.ranks import rank_scores
 from releve.nceas.data import Region, drop_near_tests, find_regions, read_region
 from releve.nceas.design import LARGEST_SHARE, RANDOM_SITES
-from releve.nceas.entry import CHOSEN_ON, predict_entry
+from releve.nceas.entry import CHOSEN_ON, predict_blend
 from releve.nceas.members import MEMBERS, Scores
+from releve.nceas.recipe import predict_po
 from releve.nceas.reference import REFERENCES, check_references
 from releve.progress import progress_bar
 
-ENTRY = "Relevé"
+BLEND = "blend of five models"
+RECIPE = "releve train, regime po"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,7 @@ class Benchmark:
     notes: dict[str, tuple[str, ...]]
 
     def methods(self) -> list[str]:
-        """Return the methods in the order they were run, Relevé's entry first."""
+        """Return the methods in the order they were run, the blend first."""
         return self.scores["method"].unique(maintain_order=True).to_list()
 
     def summary(self, method: str) -> dict[str, Any]:
@@ -74,12 +76,12 @@ class Benchmark:
         }
 
     def gain(self, method: str) -> dict[str, float]:
-        """Return the mean gain in AUC of Relevé's entry over a method with its 95 % interval.
+        """Return the mean gain in AUC of the blend over a method with its 95 % interval.
 
         The same species are compared, and resampled together: a bootstrap over species, as they are what the mean
         is over.
         """
-        ours, theirs = (self.scores.filter(pl.col("method") == name) for name in (ENTRY, method))
+        ours, theirs = (self.scores.filter(pl.col("method") == name) for name in (BLEND, method))
         difference = (ours["auc"] - theirs["auc"]).to_numpy()
         rng = np.random.default_rng(self.settings["seed"])
         low, high = bootstrap_interval(difference, np.arange(len(difference)), rng, num_resamples=5000)
@@ -87,10 +89,10 @@ class Benchmark:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all numbers for JSON."""
-        entry = self.summary(ENTRY)
-        others = {name: self.summary(name) | self.gain(name) for name in self.methods() if name != ENTRY}
+        entry = self.summary(BLEND)
+        others = {name: self.summary(name) | self.gain(name) for name in self.methods() if name != BLEND}
         notes = {name: list(lines) for name, lines in self.notes.items()}
-        return entry | {"references": others, "settings": self.settings, "notes": notes}
+        return {"method": BLEND} | entry | {"others": others, "settings": self.settings, "notes": notes}
 
 
 def run_benchmark(
@@ -101,12 +103,12 @@ def run_benchmark(
     regions: Sequence[str] | None = None,
     references: bool = True,
 ) -> Benchmark:
-    """Return the scores of Relevé's entry, and of reference models, on the regions below a folder.
+    """Return the scores of the blend, of what ``releve train`` makes, and of reference models.
 
     Parameters
     ----------
     folder
-        See :func:`releve.nceas.data.find_regions`.
+        Holds the regions, see :func:`releve.nceas.data.find_regions`.
     seed
         Of everything random.
     buffer_km
@@ -134,16 +136,17 @@ def run_benchmark(
     seconds: dict[tuple[str, str], float] = {}
     rows: dict[str, list[dict[str, Any]]] = {}
     with progress_bar() as bar:
-        work = bar.add_task("", total=len(found) * (len(MEMBERS) + references * len(REFERENCES)))
+        work = bar.add_task("", total=len(found) * (len(MEMBERS) + 1 + references * len(REFERENCES)))
 
         def advance() -> None:
             bar.advance(work)
 
         for region in found:
-            bar.update(work, description=f"{region.name}: {ENTRY}")
-            with _timed(seconds, ENTRY, region.name):
-                scores = predict_entry(region, seed, with_place=buffer_km == 0, advance=advance)
-            rows.setdefault(ENTRY, []).extend(score_species(region, scores))
+            for name, predict in {BLEND: predict_blend, RECIPE: predict_po}.items():
+                bar.update(work, description=f"{region.name}: {name}")
+                with _timed(seconds, name, region.name):
+                    scores = predict(region, seed, with_place=buffer_km == 0, advance=advance)
+                rows.setdefault(name, []).extend(score_species(region, scores))
             for name, reference in REFERENCES.items() if references else ():
                 bar.update(work, description=f"{region.name}: {name}")
                 with _timed(seconds, name, region.name):
@@ -191,12 +194,12 @@ def score_species(region: Region, scores: Scores) -> list[dict[str, Any]]:
 
 
 def overall_rows(benchmark: Benchmark) -> list[dict[str, str]]:
-    """Return one printable row for each method: mean AUC and AP over all species, our gain, seconds."""
+    """Return one printable row for each method: mean AUC and AP over all species, the gain of the blend, seconds."""
     rows = []
     for name in benchmark.methods():
         summary = benchmark.summary(name)
         row = {"method": name, "AUC": _short(summary["mean_auc"]), "AP": _short(summary["mean_ap"])}
-        row["our gain in AUC, 95 %"] = "" if name == ENTRY else _signed(benchmark.gain(name).values())
+        row["gain of the blend, 95 %"] = "" if name == BLEND else _signed(benchmark.gain(name).values())
         rows.append(row | {"s": f"{summary['seconds']:.0f}"})
     return rows
 
@@ -207,7 +210,7 @@ def region_rows(benchmark: Benchmark) -> list[dict[str, str]]:
     return [
         {"region": f"{region} ({values['num_species']})"}
         | {name: f"{_short(own[region]['auc'])} ({_short(own[region]['ap'])})" for name, own in regions.items()}
-        for region, values in regions[ENTRY].items()
+        for region, values in regions[BLEND].items()
     ]
 
 

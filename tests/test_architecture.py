@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -122,3 +123,69 @@ def test_file_names_are_never_taken_for_patterns() -> None:
                 if not any(each.arg == "glob" and not each.value.value for each in node.keywords):  # type: ignore[attr-defined]
                     wrong.append(f"{file.relative_to(ROOT)}:{node.lineno}")
     assert num_read > 5 and not wrong
+
+
+HEAVY = {"torch", "polars", "numpy", "scipy", "sklearn", "matplotlib", "timm", "torchvision", "rasterio", "pyproj"}
+MISSING = """
+import contextlib, io, sys
+import releve.cli
+recipe, missing, out = sys.argv[1], sys.argv[2] + "/missing", sys.argv[2] + "/out"
+for arguments in (
+    ["train", missing + ".toml", "--store", missing, "--out", out],
+    ["train", recipe, "--store", missing, "--out", out],
+    ["train", recipe, "--store", sys.argv[2], "--out", out, "--set", "train.epoch=1"],
+    ["prepare", recipe, "--data", missing, "--out", out],
+    ["prepare", missing + ".toml", "--data", sys.argv[2], "--out", out],
+    ["run", recipe, "--data", missing, "--out", out],
+    ["run", missing + ".toml", "--data", sys.argv[2], "--out", out],
+    ["select", recipe, "--store", missing, "--try", "train.epochs=1,2"],
+    ["group", missing, "--out", out],
+    ["check", missing],
+    ["evaluate", missing],
+    ["report", missing],
+    ["predict", missing, "--data", sys.argv[2], "--out", out],
+    ["compare", missing, missing],
+    ["ensemble", missing, missing, "--out", out],
+    ["score", missing, missing],
+    ["benchmark", "nceas", missing],
+):
+    sys.argv, said, code = ["releve", *arguments], io.StringIO(), 0
+    with contextlib.redirect_stderr(said):
+        try:
+            releve.cli.main()
+        except SystemExit as error:
+            code = error.code
+    heavy = sorted({name.partition(".")[0] for name in sys.modules} & set(HEAVY))
+    assert code == 2 and said.getvalue().startswith("error: ") and not heavy, (arguments, code, said.getvalue(), heavy)
+"""
+
+
+def test_what_is_missing_is_told_by_every_command_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    recipe = ROOT.parents[1] / "recipes" / "geoplant-mini.toml"
+    code = MISSING.replace("HEAVY", repr(HEAVY))
+    done = subprocess.run([sys.executable, "-c", code, recipe, tmp_path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_training_on_tables_imports_neither_images_nor_figures_nor_reference_models(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+import releve.pipeline
+from releve.config import make_config
+from releve.train.loop import train_member
+from releve.train.members import Member
+from stores import make_store
+content = {"model": {"modalities": ["covariates", "survey", "location"], "embedding_dim": 8, "hidden_dim": 8}}
+config = make_config(content | {"train": {"epochs": 1, "device": "cpu"}}, origin="test")
+place = config.split, Path(sys.argv[1])
+train_member(make_store(90), Member(0, 0, 0), config.model, config.train, *place)
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "member.json").is_file()
+    assert not {"timm", "torchvision", "sklearn", "matplotlib", "jinja2"} & set(done.stdout.split())

@@ -11,15 +11,20 @@ from types import SimpleNamespace
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from releve import pipeline
 from releve.config import make_config
+from releve.decide.stretch import FoldStretch
 from releve.errors import RunError, StoreError
 from releve.evaluate.submission import read_submission
+from releve.lists import Lists
 from releve.predict.tables import store_for_prediction
+from releve.runs import predict
 from releve.runs.claim import remove_run
 from releve.runs.folder import Run, open_run
 from releve.runs.predict import gatherer_for, predict_held_out, predict_probs
+from releve.train.rows import fold_rows
 
 CONTENT = {
     "data": {"modalities": ["covariates", "landsat"]},
@@ -62,12 +67,44 @@ def test_held_out_rows_are_those_of_the_trained_folds_each_predicted_by_its_own_
 
 def test_a_prediction_is_the_mean_over_members_by_share_of_their_kind(run: Run) -> None:
     rows, probs = next(predict_probs(run, run.store))
-    kinds = run.decision.kinds
-    expected = np.zeros(probs.shape)
+    means = {kind: torch.zeros(probs.shape) for kind in run.decision.kinds}
     for member, model in zip(run.members, run.models, strict=True):
         logits = model(gatherer_for(model, run.store).batch(rows)).detach()
-        expected += kinds[member.kind].share / 2 * run.decision.calibrated(member.kind, logits).numpy()
-    np.testing.assert_allclose(probs.numpy(), expected, atol=1e-5)
+        means[member.kind] += run.decision.calibrated(member.kind, logits) / 2
+    expected = sum(kind.share * kind.stretch.apply(means[name], 2) for name, kind in run.decision.kinds.items())
+    np.testing.assert_allclose(probs.numpy(), expected.numpy(), atol=1e-5)
+
+
+def test_the_mean_over_folds_is_judged_on_surveys_that_two_folds_predict_untrained(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def watched(first: torch.Tensor, second: torch.Tensor, truth: Lists) -> FoldStretch:
+        asked.append((first, second, truth))
+        return FoldStretch(slope_of_two=1.1)
+
+    monkeypatch.setattr(predict, "fit_stretch", watched)
+    rows, logits = predict_held_out(run)
+    stretches = predict.fit_stretches(run, run.decision, rows, logits)
+    assert stretches == {"network": FoldStretch(slope_of_two=1.1)}  # a forest selects nothing
+    ((first, second, truth),) = asked
+    shared, theirs = [], []
+    for member, model in zip(run.members, run.models, strict=True):
+        if member.kind != "network":
+            continue
+        share = {"selection_share": run.config.train.selection_share, "seed": member.seed}
+        used = fold_rows(run.store, member.fold, run.config.split, **share)
+        both = np.intersect1d(used.selection, rows)
+        assert len(both) and not set(both) & {*used.plots} and (run.store.folds[both] != member.fold).all()
+        shared.append(both)
+        found = model(gatherer_for(model, run.store).batch(both)).detach()
+        theirs.append(run.decision.calibrated("network", found))
+    shared = np.concatenate(shared)
+    np.testing.assert_array_equal(truth.indices, run.store.labels.take(shared).indices)
+    np.testing.assert_allclose(second, torch.cat(theirs), atol=1e-5)
+    at = [rows.tolist().index(row) for row in shared]
+    np.testing.assert_allclose(first, run.decision.calibrated("network", logits["network"][at]), atol=1e-6)
 
 
 def test_the_same_seed_writes_the_same_lists(run: Run, labelled_release: Path, tmp_path: Path) -> None:

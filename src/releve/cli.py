@@ -263,6 +263,7 @@ def train(
     for kind, fitted in run.decision.kinds.items():
         facts[f"{kind}: share"] = fitted.share
         facts[f"{kind}: calibration"] = fitted.calibration.summary()
+        facts[f"{kind}: slope of the mean of two folds"] = round(fitted.stretch.slope_of_two, 3)
     _print_facts(f"run in {out}", facts)
 
 

@@ -20,7 +20,7 @@ from releve.prepare.records import prepare_records
 from releve.progress import progress_bar, say
 from releve.runs.claim import check_store_matches, claim_folder, identity_of, refuse_folder, store_path_from
 from releve.runs.folder import Run, open_run
-from releve.runs.predict import predict_held_out
+from releve.runs.predict import fit_stretches, predict_held_out
 from releve.runs.provenance import add_step, write_provenance
 from releve.store.build import build_store
 from releve.store.contents import read_release
@@ -159,6 +159,8 @@ def decide(run: Run) -> None:
     """Fit the decision of a run whose members are trained, on the rows that they held out, and write it."""
     rows, logits = predict_held_out(run)
     decision = fit_decision(logits, run.store.labels.take(rows), run.config.decide)
+    if run.config.decide.calibration != "none":
+        decision = decision.stretched(fit_stretches(run, decision, rows, logits))
     write_text(run.path / "decision.json", decision.model_dump_json(indent=1) + "\n")
 
 

@@ -10,6 +10,7 @@ from releve.decide.calibration import Calibration, fit_calibration
 from releve.decide.config import DecideConfig
 from releve.decide.pool import draw_out
 from releve.decide.rules import FITS, RULES
+from releve.decide.stretch import FoldStretch
 from releve.decide.weights import fit_weights
 from releve.errors import TableError, pick
 from releve.lists import Lists
@@ -22,6 +23,8 @@ class KindDecision(BaseModel):
 
     calibration: Calibration
     share: float = 1.0
+    stretch: FoldStretch = FoldStretch()
+    """Of the mean over folds, which is what is predicted of new places."""
 
 
 class Decision(BaseModel):
@@ -41,6 +44,11 @@ class Decision(BaseModel):
         """Return the mean, by share, of the kinds' calibrated probabilities."""
         parts = [self.kinds[kind].share * self.calibrated(kind, values) for kind, values in logits.items()]
         return torch.stack(parts).sum(dim=0) if len(parts) > 1 else parts[0]
+
+    def stretched(self, stretches: dict[str, FoldStretch]) -> Decision:
+        """Return the decision with these stretches of the kinds' means over folds."""
+        changed = {kind: self.kinds[kind].model_copy(update={"stretch": stretches[kind]}) for kind in stretches}
+        return self.model_copy(update={"kinds": self.kinds | changed})
 
     def lists(self, probs: np.ndarray | torch.Tensor) -> Lists:
         """Return the species list of each row of calibrated probabilities."""

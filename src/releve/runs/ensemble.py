@@ -52,6 +52,8 @@ def make_ensemble(paths: list[Path], out: Path, *, seed: int = 0, overwrite: boo
     unfitted = Run(out, joint_config(runs), seed, (), tuple(runs))
     rows, logits = predict_held_out(unfitted)
     decision = fit_decision(logits, unfitted.store.labels.take(rows), unfitted.config.decide)
+    known = {f"{run.path.name}/{kind}": kinds.stretch for run in runs for kind, kinds in run.decision.kinds.items()}
+    decision = decision.stretched(known)
     facts = {
         "config": unfitted.config.model_dump(mode="json"),
         "seed": seed,

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from releve.data.gather import Gatherer
 from releve.data.statistics import ArrayStatistics
+from releve.decide.decision import Decision
+from releve.decide.stretch import FoldStretch, fit_stretch
 from releve.errors import RunError
 from releve.ingest.rows import VISIT
 from releve.models.forest import ForestModel
@@ -23,6 +25,7 @@ from releve.runs.folder import Run
 from releve.store.read import Store
 from releve.store.schema import ArraySpec
 from releve.train.device import autocast_for
+from releve.train.rows import fold_rows
 
 BATCH_SIZE = 512
 """Surveys predicted at a time."""
@@ -178,7 +181,8 @@ def predict_probs(run: Run, store: Store) -> Iterator[tuple[NDArray[np.int64], t
     """Yield positions in a store and their (B, S) calibrated probabilities, on the run's device.
 
     The logits of one fold and kind are averaged and calibrated, as they were when the calibration was fitted; their
-    probabilities are averaged over folds, and by share over kinds.
+    probabilities are averaged over folds, stretched as far as that has made them timid, and averaged by share over
+    kinds.
 
     Parameters
     ----------
@@ -192,10 +196,55 @@ def predict_probs(run: Run, store: Store) -> Iterator[tuple[NDArray[np.int64], t
     num_folds = Counter(kind for _, kind in groups)
     for start in range(0, len(store), BATCH_SIZE):
         rows = np.arange(start, min(start + BATCH_SIZE, len(store)))
-        total = sum_of(
-            run.decision.kinds[kind].share
-            / num_folds[kind]
-            * run.decision.calibrated(kind, mean_logits(run, models, gatherers[fold, kind], rows))
-            for (fold, kind), models in groups.items()
-        )
-        yield rows, total.clamp(max=1.0)
+        parts = []
+        for kind, decided in run.decision.kinds.items():
+            mean = sum_of(
+                decided.calibration.apply(mean_logits(run, models, gatherers[key], rows)) / num_folds[kind]
+                for key, models in groups.items()
+                if key[1] == kind
+            )
+            parts.append(decided.share * decided.stretch.apply(mean, num_folds[kind]))
+        yield rows, sum_of(parts).clamp(max=1.0)
+
+
+def fit_stretches(
+    run: Run, decision: Decision, rows: NDArray[np.int64], logits: dict[str, torch.Tensor]
+) -> dict[str, FoldStretch]:
+    """Return, for each kind of network, how far the mean over folds is to be stretched.
+
+    It is fitted on surveys that two folds' members predict untrained: one held them out, the other selected its epoch
+    on them. Forests select nothing, and their mean is left as it is.
+
+    Parameters
+    ----------
+    run, decision
+        A run, and its decision but for this.
+    rows, logits
+        As :func:`predict_held_out` gives them.
+    """
+    first: dict[str, list[torch.Tensor]] = {}
+    second: dict[str, list[torch.Tensor]] = {}
+    found: dict[str, list[NDArray[np.int64]]] = {}
+    order = np.argsort(rows)
+    for (fold, kind), models in models_of(run).items():
+        if fold is None or kind == "forest" or not run.config.train.selection_share:
+            continue
+        shared = rows  # by all seeds of the fold
+        for member in (member for member in run.members if (member.fold, member.kind) == (fold, kind)):
+            options = {"selection_share": run.config.train.selection_share, "seed": member.seed}
+            selected = fold_rows(run.store, fold, run.config.split, run.config.train.regime, **options).selection  # type: ignore[arg-type]
+            shared = np.intersect1d(shared, selected)
+        if not len(shared):
+            continue
+        gatherers = [gatherer_for(model, run.store) for model in models]
+        starts = range(0, len(shared), BATCH_SIZE)
+        theirs = [mean_logits(run, models, gatherers, shared[i : i + BATCH_SIZE]).cpu() for i in starts]
+        at = order[np.searchsorted(rows, shared, sorter=order)]
+        first.setdefault(kind, []).append(decision.calibrated(kind, logits[kind][at]))
+        second.setdefault(kind, []).append(decision.calibrated(kind, torch.cat(theirs)))
+        found.setdefault(kind, []).append(shared)
+    labels = run.store.labels
+    return {
+        kind: fit_stretch(torch.cat(first[kind]), torch.cat(second[kind]), labels.take(np.concatenate(found[kind])))
+        for kind in found
+    }

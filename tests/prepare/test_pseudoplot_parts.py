@@ -76,6 +76,19 @@ def test_the_order_of_rows_changes_nothing(records: pl.DataFrame, config: Pseudo
 
 @EXAMPLES
 @given(record_tables(), configs)
+def test_a_record_elsewhere_changes_no_other_pseudoplot(records: pl.DataFrame, config: PseudoplotConfig) -> None:
+    """Which record represents a group once depended, among like ones, on what other rows there were."""
+    far = {"lon": -150.0, "lat": -60.0, "survey_id": 1_000_000, "publisher": "AAA", "species_id": 5}
+    elsewhere = records[:1].with_columns(
+        pl.lit(value).cast(records[name].dtype).alias(name) for name, value in far.items()
+    )
+    alone, among = group_records(records, config), group_records(pl.concat([records, elsewhere]), config)
+    kept = among.table.filter(pl.col("survey_id") != "1000000")
+    assert_frame_equal(alone.table.drop("plot_id"), kept.drop("plot_id"), check_exact=True)
+
+
+@EXAMPLES
+@given(record_tables(), configs)
 def test_every_record_is_in_one_pseudoplot_or_counted(records: pl.DataFrame, config: PseudoplotConfig) -> None:
     found = group_records(records, config)
     assert len(found.members) + sum(found.dropped.values()) == len(records)

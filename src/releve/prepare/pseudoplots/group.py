@@ -156,13 +156,14 @@ def _groupable(table: pl.DataFrame, config: PseudoplotConfig) -> tuple[pl.DataFr
 
 
 def _with_groups(table: pl.DataFrame, config: PseudoplotConfig) -> pl.DataFrame:
-    """Add ``group``, a number shared by the records of a place and time window."""
+    """Add ``group``, a number from 0 on shared by the records of a place and time window, and sort by it."""
     table = table.with_columns(pl.Series("group", _places(table, config)))
-    if config.years is None:
-        return table
-    table = table.rename({"group": "place"}).with_columns(window=pl.col("year") // config.years)
-    groups = table.select("place", "window").unique().with_row_index("group")
-    return table.join(groups, on=["place", "window"], how="left", maintain_order="left").drop("place", "window")
+    keys = ["group"]
+    if config.years is not None:
+        table, keys = table.with_columns(window=pl.col("year") // config.years), ["group", "window"]
+    table = table.sort(keys)
+    new = pl.any_horizontal(pl.col(name) != pl.col(name).shift() for name in keys).fill_null(False)
+    return table.with_columns(group=new.cum_sum().cast(pl.Int64).set_sorted()).drop(keys[1:])
 
 
 def _places(table: pl.DataFrame, config: PseudoplotConfig) -> NDArray[np.int64]:
@@ -188,8 +189,10 @@ def _with_distances(grouped: pl.DataFrame) -> pl.DataFrame:
     """
     vectors = np.rint(unit_vectors(grouped["lon"].to_numpy(), grouped["lat"].to_numpy()) * WHOLE).astype(np.int64)
     grouped = grouped.with_columns(pl.Series(axis, vectors[:, i]) for i, axis in enumerate("xyz"))
-    means = grouped.group_by("group").agg((pl.col(axis).sum() / pl.len()).alias(f"mean_{axis}") for axis in "xyz")
-    grouped = grouped.join(means, on="group", how="left")
+    means = grouped.group_by("group", maintain_order=True).agg(
+        (pl.col(axis).sum() / pl.len()).alias(f"mean_{axis}") for axis in "xyz"
+    )
+    grouped = grouped.hstack(means[grouped["group"]].drop("group"))
     apart_mm = 1000 * EARTH_RADIUS_M / WHOLE * _chord("mean_{}")
     return grouped.with_columns(apart_mm=apart_mm.round().cast(pl.Int64)).drop(f"mean_{axis}" for axis in "xyz")
 
@@ -200,12 +203,31 @@ def _chord(other: str) -> pl.Expr:
     return pl.sum_horizontal(part**2 for part in apart).sqrt()
 
 
-def _count_visits(grouped: pl.DataFrame, *of: str) -> pl.DataFrame:
+def _count_visits(grouped: pl.DataFrame, of: str | None = None) -> pl.DataFrame:
     """Return on how many visits each group, or each species in a group, was met: days, without a full date surveys."""
     day = pl.col("day") + 32 * (pl.col("month") + 13 * pl.col("year").cast(pl.Int64))
-    visit = grouped.select("group", *of, day.alias("on"), pl.when(day.is_null()).then("survey_id").alias("of"))
-    visit = visit if visit["on"].has_nulls() else visit.drop("of")
-    return visit.unique().group_by("group", *of).agg(visits=pl.len())
+    met = grouped.select("group", what=of or pl.lit(0, pl.Int64), on=pl.coalesce(day, -1 - pl.col("survey")))
+    (what, kinds), (on, _) = _codes(met["what"], 2**16), _codes(met["on"], 2**20)
+    num_kinds, num_days = 1 + int(what.max(initial=0)), 1 + int(on.max(initial=0))
+    keys = np.sort((met["group"].to_numpy() * num_kinds + what) * num_days + on)  # one number a visit
+    keys = keys[np.flatnonzero(np.diff(keys, prepend=-1))] // num_days
+    first = np.flatnonzero(np.diff(keys, prepend=-1))
+    group, kind = np.divmod(keys[first], num_kinds)
+    counted = pl.DataFrame({"group": group, "visits": np.diff(first, append=len(keys))})
+    counted = counted.with_columns(pl.col("group").set_sorted())
+    return counted if of is None else counted.with_columns(pl.Series(of, kinds[kind]))
+
+
+def _codes(numbers: pl.Series, span: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return whole numbers as numbers from 0 on in the same order, and what each of these stands for.
+
+    Where they span little they are taken from the least on, which costs nothing; else they are ranked.
+    """
+    least, most = (int(x or 0) for x in (numbers.min(), numbers.max()))  # type: ignore[arg-type]
+    if most - least < span:
+        return (numbers - least).to_numpy(), np.arange(least, most + 1)
+    kinds, codes = np.unique(numbers.to_numpy(), return_inverse=True)
+    return codes.astype(np.int64), kinds
 
 
 def _describe(grouped: pl.DataFrame, species: pl.DataFrame) -> pl.DataFrame:
@@ -215,36 +237,41 @@ def _describe(grouped: pl.DataFrame, species: pl.DataFrame) -> pl.DataFrame:
     times, square = pl.col("visits"), pl.col("apart_mm").clip(upper_bound=3_000_000_000) ** 2
     halves = (square // 2**31).sum() * 2.0**31 + (square % 2**31).sum()  # sums of whole numbers, in any order the same
     representative = _represent(grouped)
-    reached = grouped.select("group", *"xyz").join(
-        representative.select("group", *(pl.col(axis).alias(f"own_{axis}") for axis in "xyz")), on="group"
-    )
+    own = representative.select(pl.col(axis).alias(f"own_{axis}") for axis in "xyz")
+    reached = grouped.select("group", *"xyz").hstack(own[grouped["group"]])
     half_chord = (_chord("own_{}").max() / (2 * WHOLE)).clip(0, 1)
     parts = [
-        grouped.group_by("group").agg(
+        grouped.group_by("group", maintain_order=True).agg(
             uncertainty_m=pl.col("uncertainty_m").fill_nan(None).median(),
             num_records=pl.len(),
             spread_m=(halves / pl.len()).sqrt() / 1000,
         ),
-        reached.group_by("group").agg(reach_m=2 * EARTH_RADIUS_M * half_chord.arcsin()),
-        named.group_by("group").agg(pl.col("publisher").first(), num_publishers=pl.len()),
-        species.group_by("group").agg(
+        reached.group_by("group", maintain_order=True).agg(reach_m=2 * EARTH_RADIUS_M * half_chord.arcsin()),
+        species.group_by("group", maintain_order=True).agg(
             num_species=pl.len(), met=times.sum(), once=(times == 1).sum(), twice=(times == 2).sum()
         ),
         _count_visits(grouped).rename({"visits": "num_dates"}),
     ]
     plots = representative.drop("uncertainty_m", "publisher").with_columns(area_m2=pl.lit(None, pl.Float64))
-    for part in parts:
-        plots = plots.join(part, on="group", how="left")
+    plots = pl.concat([plots, *(part.drop("group") for part in parts)], how="horizontal")  # all are sorted by group
+    publishers = named.group_by("group").agg(pl.col("publisher").first(), num_publishers=pl.len())
+    plots = plots.join(publishers, on="group", how="left", maintain_order="left")
     visits, richness, met, once, twice = plots.select("num_dates", "num_species", "met", "once", "twice").to_numpy().T
     coverage, chao2 = estimate_coverage(visits, met, once, twice), estimate_richness(visits, richness, once, twice)
     estimates = {"coverage": coverage, "chao2": chao2, "completeness": richness / chao2}
     plots = plots.with_columns(pl.Series(name, values).fill_nan(None) for name, values in estimates.items())
     plots = plots.with_columns(pl.col("num_publishers").fill_null(0), trust=trust_in_silence(coverage, visits))
-    return plots.sort("survey", *CONTENT)
+    return _sorted(plots, "survey")
 
 
 def _represent(grouped: pl.DataFrame) -> pl.DataFrame:
     """Return the record that stands for each group: nearest to the mean, least survey id, first by content."""
     for name in ("apart_mm", "survey"):
         grouped = grouped.filter(pl.col(name) == pl.col(name).min().over("group"))
-    return grouped.sort(CONTENT).unique("group", keep="first", maintain_order=True)
+    return _sorted(grouped, "group").unique("group", keep="first", maintain_order=True)
+
+
+def _sorted(table: pl.DataFrame, key: str) -> pl.DataFrame:
+    """Return the rows by a number, those of one number by all their content, which is looked at where it must be."""
+    tied = table[key].is_duplicated()
+    return pl.concat([table.filter(~tied), table.filter(tied).sort(CONTENT)]).sort(key, maintain_order=True)

@@ -104,8 +104,9 @@ def test_only_training_is_shared_by_processes(tmp_path: Path) -> None:
         command, env=environment | {"RANK": "1"}, capture_output=True, text=True, timeout=120, check=False
     )
     assert quiet.returncode == 2 and not quiet.stderr.strip()
-    alone = ["train", str(tmp_path / "r.toml"), "--store", "s", "--out", "o", "--dry-run"]
-    (tmp_path / "r.toml").write_text("")
+    alone = ["train", str(tmp_path / "r.toml"), "--store", str(tmp_path), "--out", "o", "--dry-run"]
+    for name in ("r.toml", "manifest.json"):
+        (tmp_path / name).write_text("")
     done = subprocess.run(
         [*command[:3], *alone], env=environment, capture_output=True, text=True, timeout=120, check=False
     )

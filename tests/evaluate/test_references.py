@@ -160,6 +160,17 @@ def test_columns_are_normal_scores_of_ranks_among_training_rows_and_missing_valu
     assert (alone.filled(-4.0)[0][without] == -4).all()
 
 
+def test_a_category_as_one_column_holds_the_place_of_its_code(store: Store) -> None:
+    design = design_of(store, modalities=("survey",))
+    known, _ = design.coded()
+    assert known.shape == (90, 5)  # area, uncertainty, year, country, region
+    countries = store.surveys["country"].to_numpy()[TRAIN]
+    np.testing.assert_array_equal(known[:, 3], np.where(countries == "France", 1, 2))
+    regions = (store.surveys["region"] == "ALPINE").fill_null(False).to_numpy()[TRAIN]
+    np.testing.assert_array_equal(known[:, 4], regions)
+    np.testing.assert_array_equal(known[:, :3], design.filled(0.0)[0][:, :3])
+
+
 @pytest.mark.parametrize("name", ["extra trees", "boosted trees", "logistic", "nearest environments"])
 def test_what_only_the_facts_of_the_survey_tell_is_found_where_the_run_looks_at_them(
     store: Store, name: str, monkeypatch: pytest.MonkeyPatch

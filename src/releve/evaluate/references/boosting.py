@@ -12,7 +12,6 @@ from sklearn.tree import DecisionTreeRegressor
 
 from releve.evaluate.references.design import Design
 from releve.evaluate.references.shares import predict_frequency
-from releve.models.forest import MISSING_SCORE
 
 NUM_ROUNDS = 100
 LEARNING_RATE = 0.15
@@ -44,7 +43,7 @@ def predict_boosted_trees(design: Design, seed: int) -> NDArray[np.float32]:
     kept = np.flatnonzero(np.asarray(labels.sum(axis=0)).ravel() >= MIN_PRESENCES)
     if not len(kept):
         return probs
-    known, asked = design.filled(MISSING_SCORE)
+    known, asked = design.coded()
     observed = labels[:, kept]
     share_S = np.asarray(observed.mean(axis=0)).ravel()
     start_S = logit(np.clip(share_S, 1e-6, 1 - 1e-6)).astype(np.float32)

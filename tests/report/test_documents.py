@@ -180,15 +180,13 @@ def _with_members(run: Any, more: list[Any]) -> Any:
     return changed
 
 
-def test_calibrations_of_every_kind_are_told_in_words() -> None:
-    by_class = {"slopes": [0.5, 1.0], "intercepts": [-1.0, 0.25], "classes": [0, 1], "method": "class"}
-    monotone = {"logits": [0.0, 1.0, 2.0], "calibrated": [0.0, 1.0, 2.0], "slope": 1.0, "method": "monotone"}
-    kinds = {"a": {"calibration": by_class, "share": 0.5}, "b": {"calibration": monotone, "share": 0.5}}
+def test_calibration_and_stretch_of_every_kind_are_told() -> None:
+    linear = {"slope": 0.5, "intercept": 0.25, "method": "linear"}
+    stretch = {"slope_of_two": 1.038, "intercept_of_two": -0.1}
+    kinds = {"a": {"calibration": linear, "share": 0.5, "stretch": stretch}, "b": {"calibration": linear, "share": 0.5}}
     first, second = list_kinds({"kinds": kinds})
-    assert first["calibration"] == (
-        "by frequency, rare first: slope 0.50, intercept −1.00; slope 1.00, intercept +0.25"
-    )
-    assert second["calibration"] == "rising line with 3 knots"
+    assert first["calibration"] == second["calibration"] == "slope 0.50, intercept +0.25"
+    assert first["stretch"] == "1.04" and second["stretch"] == ""
 
 
 def test_the_model_card_has_the_sections_of_mitchell_and_the_scores_with_intervals(tmp_path: Path) -> None:

@@ -183,25 +183,21 @@ def list_coverage(facts: Facts) -> GroupTable | None:
 
 
 def list_kinds(decision: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return each kind of member with its share, and its calibration in words.
+    """Return each kind of member with its share, calibration, and what its mean over folds is stretched by, in words.
 
     Examples
     --------
     >>> linear = {"slope": 0.8, "intercept": -0.1, "method": "linear"}
-    >>> list_kinds({"kinds": {"network": {"calibration": linear, "share": 0.6}}})
-    [{'kind': 'network', 'share': 0.6, 'calibration': 'slope 0.80, intercept −0.10'}]
+    >>> list_kinds({"kinds": {"network": {"calibration": linear, "share": 0.6, "stretch": {"slope_of_two": 1.04}}}})
+    [{'kind': 'network', 'share': 0.6, 'calibration': 'slope 0.80, intercept −0.10', 'stretch': '1.04'}]
     """
     rows = []
     for kind, values in decision.get("kinds", {}).items():
         fitted = values.get("calibration", values)
-        if "classes" in fitted:
-            pairs = zip(fitted["slopes"], fitted["intercepts"], strict=True)
-            text = "by frequency, rare first: " + "; ".join(_line(slope, start) for slope, start in pairs)
-        elif "logits" in fitted:
-            text = f"rising line with {len(fitted['logits'])} knots"
-        else:
-            text = _line(fitted.get("slope"), fitted.get("intercept"))
-        rows.append({"kind": kind, "share": values.get("share"), "calibration": text})
+        text = _line(fitted.get("slope"), fitted.get("intercept"))
+        slope = values.get("stretch", {}).get("slope_of_two")
+        stretch = "" if slope is None else words.format_score(slope, 2)
+        rows.append({"kind": kind, "share": values.get("share"), "calibration": text, "stretch": stretch})
     return rows
 
 

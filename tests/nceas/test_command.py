@@ -26,8 +26,10 @@ def test_the_command_prints_one_object_and_writes_its_files(commands: Commands, 
     assert content["mean_auc"] > 0.7 and 0 < content["mean_ap"] <= 1
     with (out / "species.csv").open() as handle:
         rows = list(csv.DictReader(handle))
-    assert len(rows) == content["num_species"]
-    assert sum(float(row["auc"]) for row in rows) / len(rows) == pytest.approx(content["mean_auc"])
+    assert {row["method"] for row in rows} == {"blend of five models", "releve train, regime po"}
+    assert len(rows) == 2 * content["num_species"]
+    of_blend = [float(row["auc"]) for row in rows if row["method"] == "blend of five models"]
+    assert sum(of_blend) / len(of_blend) == pytest.approx(content["mean_auc"])
     assert (out / "auc.png").read_bytes()[:4] == b"\x89PNG"
     assert json.loads((out / "summary.json").read_text())["mean_auc"] == content["mean_auc"]
 

@@ -170,6 +170,20 @@ def test_plots_of_a_year_that_cannot_be_have_none_and_are_counted(tmp_path: Path
 
 
 @pytest.mark.parametrize("header", ["surveyId,lon,lat,speciesId,year,month,day", "surveyId,lon,lat,speciesId,date"])
+def test_records_of_a_day_or_year_that_cannot_be_are_dropped_as_bad_dates(header: str, tmp_path: Path) -> None:
+    """What reading takes off an impossible date does not make a good record of it."""
+    days = ["3019-05-03", "0019-05-03", "2019-13-01", "2019-02-30", "2019-00-00", "2019-05-03"]
+    if "year" in header:
+        days = [day.replace("-", ",") for day in days]
+    table = read_occurrences(
+        open_release(records(tmp_path, [f"{i},2.{i}1234,48.91234,{i},{day}" for i, day in enumerate(days)], header)),
+        "po",
+    ).table
+    cleaned = clean_records(table, CleanConfig())
+    assert cleaned.table["survey_id"].to_list() == ["4", "5"] and cleaned.dropped_by_reason == {"bad_date": 4}
+
+
+@pytest.mark.parametrize("header", ["surveyId,lon,lat,speciesId,year,month,day", "surveyId,lon,lat,speciesId,date"])
 def test_records_of_one_place_and_several_years_are_no_duplicates(header: str, tmp_path: Path) -> None:
     empty = "," * (header.count(",") - 4)
     rows = [f"{year},2.35123,48.91234,7,{year}{empty}" for year in (2001, 2004, 2010, 2010)]

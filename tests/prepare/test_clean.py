@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from releve.errors import TableError
+from releve.ingest.dates import AMBIGUOUS, NO_SUCH_DAY, NO_SUCH_YEAR
 from releve.ingest.reference import UNKNOWN, Cells, country_names, near_places, read_places
 from releve.ingest.rows import OCCURRENCE_SCHEMA
 from releve.prepare.clean import clean_records
@@ -70,12 +71,9 @@ def test_a_good_record_has_no_flag() -> None:
         ({"uncertainty_m": 1000.0}, set()),
         ({"uncertainty_m": 1000.5}, {"uncertain"}),
         ({"uncertainty_m": None}, {"no_uncertainty"}),
-        ({"month": 13}, {"bad_date"}),
-        ({"month": 0}, {"bad_date"}),
-        ({"month": 4, "day": 31}, {"bad_date"}),
-        ({"month": 2, "day": 29, "year": 2021}, {"bad_date"}),
-        ({"month": 2, "day": 29, "year": 2020}, set()),
-        ({"month": 2, "day": 29, "year": 1900, "date": None}, {"bad_date"}),
+        ({"date_fault": NO_SUCH_DAY}, {"bad_date"}),
+        ({"date_fault": NO_SUCH_YEAR, "year": None, "date": None}, {"bad_date", "no_date"}),
+        ({"date_fault": AMBIGUOUS}, set()),
         ({"year": 1899}, {"bad_date"}),
         ({"year": None, "date": date(1899, 1, 1)}, {"bad_date"}),
         ({"year": None, "month": None, "day": None, "date": None}, {"no_date"}),
@@ -312,6 +310,7 @@ rows = st.fixed_dictionaries({
     "taxon_rank": value("SPECIES", "GENUS"),
     "country": value("France", "Poland"),
     "date": value(date(2020, 6, 15)),
+    "date_fault": value(NO_SUCH_DAY, AMBIGUOUS),
 })  # fmt: skip
 
 

@@ -33,7 +33,9 @@ _SURVEY: dict[str, type[pl.DataType]] = {
     "patch_id": pl.String,
 }
 SURVEY_SCHEMA = pl.Schema(_SURVEY)
-OCCURRENCE_SCHEMA = pl.Schema(_SURVEY | {"species_id": pl.Int64, "taxon_rank": pl.String, "date": pl.Date})
+OCCURRENCE_SCHEMA = pl.Schema(
+    _SURVEY | {"species_id": pl.Int64, "taxon_rank": pl.String, "date": pl.Date, "date_fault": pl.String}
+)
 VISIT = ("survey_id", "lon", "lat", "year", "month", "day")
 """What tells a survey from all others: an id alone may be of another release, or have several dates."""
 REQUIRED = ("survey_id", "lon", "lat")
@@ -94,6 +96,7 @@ def read_rows(release: Release, split: str) -> Rows:
     table = table.drop(name for name in DATES if name in table.columns).hstack(date_parts(table))
     for fault in FAULTS:
         mended.note(fault, table.filter(pl.col("fault") == fault))
+    table = table.with_columns(date_fault=pl.col("fault").cast(pl.String))
     table = _typed(table, rules.same_survey)
     table = dropped.keep(table, pl.col("survey_id").is_not_null(), NO_ID)
     for axis in ("lon", "lat"):

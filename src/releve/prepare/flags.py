@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from releve.errors import TableError
+from releve.ingest.dates import NO_SUCH_DAY, NO_SUCH_YEAR
 from releve.ingest.ids import in_order
 from releve.ingest.places import WORLD, is_inside, is_swapped, is_zero
 from releve.ingest.reference import UNKNOWN, Cells, country_code_of, near_places, read_institutions, read_places
@@ -132,14 +133,7 @@ def _is_multiple(degrees: NDArray[np.float64], step_deg: float) -> Bools:
 
 def _bad_date(records: _Records, lost: Bools) -> Bools:
     config, year = records.config, pl.coalesce("year", pl.col("date").dt.year())
-    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    days = (
-        pl.when(pl.col("month").is_in([4, 6, 9, 11])).then(30)
-        .when((pl.col("month") == 2) & leap.fill_null(True)).then(29)
-        .when(pl.col("month") == 2).then(28)
-        .otherwise(31)
-    )  # fmt: skip
-    wrong = [~pl.col("month").is_between(1, 12), ~pl.col("day").is_between(1, days), year < config.first_year]
+    wrong = [pl.col("date_fault").is_in([NO_SUCH_YEAR, NO_SUCH_DAY]), year < config.first_year]
     if config.last_year is not None:
         wrong.append(year > config.last_year)
     return _expression(records, pl.any_horizontal(*wrong))

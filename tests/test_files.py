@@ -121,3 +121,14 @@ def test_json_parquet_and_checksums(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", pl.DataFrame({"a": [1]}))
     assert pl.read_parquet(tmp_path / "a.parquet")["a"].to_list() == [1]
     assert file_sha256(tmp_path / "a.json") == hashlib.sha256((tmp_path / "a.json").read_bytes()).hexdigest()
+
+
+def test_folders_that_are_links_are_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "data/AWT").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    for file in ("data/AWT/a.csv", "elsewhere/b.csv"):
+        (tmp_path / file).write_text("x")
+    (tmp_path / "data/CAN").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "data/AWT/up").symlink_to(tmp_path / "data", target_is_directory=True)  # a circle
+    found = [path.relative_to(tmp_path / "data").as_posix() for path in files.files_below(tmp_path / "data")]
+    assert found == ["AWT/a.csv", "CAN/b.csv"]

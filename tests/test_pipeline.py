@@ -75,6 +75,15 @@ def test_a_prediction_is_the_mean_over_members_by_share_of_their_kind(run: Run) 
     np.testing.assert_allclose(probs.numpy(), expected.numpy(), atol=1e-5)
 
 
+def test_a_place_is_predicted_alone_as_among_others(run: Run) -> None:
+    """By networks and forests of all modalities, calibrated, averaged and stretched; and so is its list."""
+    together = torch.cat([probs for _, probs in predict_probs(run, run.store)])
+    for row in (0, 7, 101, len(run.store) - 1):
+        ((_, alone),) = predict_probs(run, run.store.take(np.array([row])))
+        np.testing.assert_allclose(alone[0], together[row], rtol=1e-4, atol=1e-6)
+        assert run.decision.lists(alone).row(0).tolist() == run.decision.lists(together).row(row).tolist()
+
+
 def test_the_mean_over_folds_is_judged_on_surveys_that_two_folds_predict_untrained(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

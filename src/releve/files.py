@@ -20,6 +20,20 @@ import polars as pl
 from releve.errors import ReleveError, RunError
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Return every file at any depth below a folder, sorted; folders that are links are followed, each once."""
+    found: list[Path] = []
+    seen: set[Path] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = Path(place).resolve()
+        if real in seen:  # a link to a folder above, or a second one to the same
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [Path(place) / name for name in names]
+    return sorted(found)
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path`` that becomes ``path`` when the block ends well.

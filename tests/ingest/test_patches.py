@@ -68,6 +68,22 @@ def test_bands_are_put_in_the_official_order_and_other_nodata_becomes_the_fill(t
     np.testing.assert_array_equal(source_of(tmp_path).chunks(4).__next__().values[1], expected)
 
 
+@pytest.mark.parametrize("names", [("B8", "B02", "B03", "B04"), ("NIR", "Blue", "Green", "Red")])
+def test_bands_with_other_names_for_their_colours_are_not_taken_in_file_order(names: tuple, tmp_path: Path) -> None:
+    write_release(tmp_path, "glc25")
+    values = tiff_array(642)
+    write_tiff(tiff_path(tmp_path, "42/6/642"), values[[3, 2, 1, 0]], order=names)
+    np.testing.assert_array_equal(next(source_of(tmp_path).chunks(4)).values[1], values)
+
+
+def test_bands_of_another_kind_cost_the_survey_its_patch(tmp_path: Path) -> None:
+    write_release(tmp_path, "glc25")
+    write_tiff(tiff_path(tmp_path, "42/6/642"), tiff_array(642), order=("B5", "B6", "B7", "B8A"))
+    chunk = next(source_of(tmp_path).chunks(4))
+    (problem,) = chunk.problems
+    assert problem.survey_id == "642" and "bands named ['B5', 'B6', 'B7', 'B8A']" in problem.what
+
+
 @pytest.mark.parametrize(("style", "num_files"), [("glc24", 2), ("glc25", 1)])
 def test_bytes_are_those_of_the_files_and_decode_to_the_chunk(style: str, num_files: int, tmp_path: Path) -> None:
     source = source_of(write_release(tmp_path, style))

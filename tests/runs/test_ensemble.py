@@ -79,6 +79,13 @@ def all_probs(run: Run, store: Store) -> torch.Tensor:
     return torch.cat([block for _, block in predict_probs(run, store)])
 
 
+def test_an_ensemble_predicts_a_place_alone_as_among_others(made: Run, test_store: Store) -> None:
+    together = all_probs(made, test_store)
+    for row in (0, 3, len(test_store) - 1):
+        alone = all_probs(made, test_store.take(np.array([row])))
+        np.testing.assert_allclose(alone[0], together[row], rtol=1e-4, atol=1e-6)
+
+
 def test_refitted_members_train_for_the_mean_of_the_best_epochs(tmp_path: Path) -> None:
     """Best after 3, 4 and 11 epochs of the last phase: 6, neither the longest nor the middle; the first 5 are before.
 

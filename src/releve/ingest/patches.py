@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -205,6 +205,36 @@ def _decode_jpeg(blob: bytes, mode: str) -> np.ndarray:
     return pixels.reshape(JPEG.size, JPEG.size, -1).transpose(2, 0, 1)
 
 
+def band_order(described: Sequence[str | None], names: Sequence[str]) -> list[int]:
+    """Return where each band of the official order lies in a file that names its bands; without names, as they are.
+
+    Raises
+    ------
+    ReleaseError
+        If some bands have names and these are not the ones expected.
+
+    Examples
+    --------
+    >>> band_order(["B2", "B3", "B4", "B8"], ["red", "green", "blue", "nir"])
+    [2, 1, 0, 3]
+    """
+    if not any(described):
+        return list(range(len(names)))
+    ours = [SENTINEL_BANDS.get((name or "").strip().lower(), (name or "").strip().lower()) for name in described]
+    if sorted(ours) != sorted(names):
+        raise ReleaseError(f"has bands named {list(described)}", expected=f"{list(names)}, or no names")
+    return [ours.index(name) for name in names]
+
+
+SENTINEL_BANDS = {
+    **dict.fromkeys(("b2", "b02"), "blue"),
+    **dict.fromkeys(("b3", "b03"), "green"),
+    **dict.fromkeys(("b4", "b04"), "red"),
+    **dict.fromkeys(("b8", "b08"), "nir"),
+}
+"""Bands of Sentinel-2 at 10 m by their numbers."""
+
+
 def _decode_tiff(blobs: tuple[bytes, ...]) -> np.ndarray:
     """Return (4, H, W) of a TIFF, its bands in the official order and every negative value as the fill."""
     names = TIFF.parts[0][1]
@@ -222,8 +252,7 @@ def _decode_tiff(blobs: tuple[bytes, ...]) -> np.ndarray:
                 described, nodata = image.descriptions, image.nodata
     except (RasterioError, ValueError) as error:
         raise ReleaseError(f"cannot be decoded ({error}, {len(blobs[0])} bytes)", expected=expected) from error
-    if set(described) == set(names):
-        pixels = pixels[[described.index(name) for name in names]]
+    pixels = pixels[band_order(described, names)]
     missing = (pixels < 0) if nodata is None else (pixels < 0) | (pixels == nodata)
     pixels[missing] = TIFF.fill
     return pixels

@@ -21,6 +21,7 @@ import polars as pl
 from scipy.spatial import cKDTree
 
 from releve.errors import ReleaseError, TableError
+from releve.files import files_below
 from releve.nceas.tables import META, aligned_plots, choose_covariates, kilometres, presence, read_table
 
 NOMINAL = frozenset({"ontveg", "vegsys", "toxicats", "age", "calc"})  # codes without an order, in the published data
@@ -152,7 +153,7 @@ def find_regions(folder: Path, names: Sequence[str] | None = None) -> list[Regio
         If there is no region, a wanted one is absent, or a region lacks a file or has it twice.
     """
     found: dict[str, RegionFiles] = {}
-    for path in sorted(Path(folder).rglob("*")):
+    for path in files_below(Path(folder)):
         match = FILE_NAME.fullmatch(path.name)
         if match is None:
             continue

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,7 +15,6 @@ import torch
 
 from releve.config import Config, make_config
 from releve.data.gather import Gatherer
-from releve.ingest.surveys import SURVEY_SCHEMA
 from releve.nceas.data import Region, Sites
 from releve.store.read import Store
 from releve.train.checkpoint import load_member
@@ -103,8 +101,6 @@ def make_store(region: Region, sites: Sites, found_NS: np.ndarray | None) -> Sto
             "split": ["test" if found_NS is None else "po"] * len(sites),
         }
     )
-    unknown = {name: kind for name, kind in SURVEY_SCHEMA.items() if name not in surveys.columns}
-    surveys = surveys.with_columns(pl.lit(None, kind).alias(name) for name, kind in unknown.items())
     columns = dict(zip(region.covariates, sites.continuous_NC.T, strict=True))
     columns |= {f"{name} (code)": codes for name, codes in zip(region.categorical, sites.codes_NK.T, strict=True)}
     labels = None
@@ -112,6 +108,5 @@ def make_store(region: Region, sites: Sites, found_NS: np.ndarray | None) -> Sto
         rows, species = np.nonzero(found_NS)
         labels = pl.DataFrame({"row": rows, "species_id": species})
     categorical = tuple(f"{name} (code)" for name in region.categorical)
-    store = Store.from_tables(surveys, labels, pl.DataFrame(columns), categorical=categorical, origin=region.name)
-    manifest = store.manifest.model_copy(update={"recipe": {"data": {"records": "po"}}})
-    return replace(store, manifest=manifest)
+    covariates = pl.DataFrame(columns)
+    return Store.from_tables(surveys, labels, covariates, categorical=categorical, records="po", origin=region.name)

@@ -21,7 +21,8 @@ from releve.geo import grid_cells
 from releve.ingest.reference import CELLS_PER_DEG, Cells, country_names
 from releve.ingest.rows import OCCURRENCE_SCHEMA
 
-REGIONS_FILE = "**/BiogeographicalRegions/*.geojson"
+REGIONS_FILES = [f"{above}BiogeographicalRegions/*.geojson" for above in ("", "*/", "*/*/")]
+"""Not deeper, where a release may have millions of files."""
 REGIONS = (
     *("ALPINE", "ANATOLIAN", "ARCTIC", "ATLANTIC", "BLACKSEA", "BOREAL", "CONTINENTAL"),
     *("MACARONESIA", "MACARONESIAN", "MEDITERRANEAN", "PANNONIAN", "STEPPIC"),
@@ -153,7 +154,7 @@ def _cell_of(
 
 def find_regions(root: Path) -> Path | None:
     """Return the GeoJSON of biogeographical regions that a release ships, or None."""
-    return next(iter(sorted(Path(root).glob(REGIONS_FILE))), None)
+    return next((file for pattern in REGIONS_FILES for file in sorted(Path(root).glob(pattern))), None)
 
 
 def _region_codes(path: Path, cells: Cells) -> tuple[tuple[str | None, ...], NDArray[np.uint8]]:

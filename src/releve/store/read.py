@@ -18,6 +18,7 @@ import releve
 from releve.errors import StoreError
 from releve.files import file_sha256
 from releve.ingest.patches import decode_patch
+from releve.ingest.rows import SURVEY_SCHEMA
 from releve.lists import Lists
 from releve.store.schema import STORE_FORMAT, ArraySpec, Manifest
 
@@ -91,6 +92,7 @@ class Store:
         *,
         categorical: tuple[str, ...] = (),
         arrays: Mapping[str, StoredArray] | None = None,
+        records: str | None = None,
         origin: str = "tables in memory",
     ) -> Store:
         """Return a store in memory: the door for tables that are not a release.
@@ -98,8 +100,8 @@ class Store:
         Parameters
         ----------
         surveys
-            One row a survey: ``survey_id``, ``lon``, ``lat`` (degrees), any other column of ``SURVEY_SCHEMA``, and
-            ``fold`` where the rows are to be trained on.
+            One row a survey: ``survey_id``, ``lon``, ``lat`` (degrees), any other column of ``SURVEY_SCHEMA``, which is
+            not known where it is not given, and ``fold`` where the rows are to be trained on.
         labels
             ``row`` (position in ``surveys``) and ``species_id``, unique pairs; None where nothing is known.
         covariates
@@ -108,6 +110,8 @@ class Store:
             Covariates that are classes.
         arrays
             Series and patches by modality.
+        records
+            Rows whose column ``split`` has this name are presence-only.
         origin
             What to call it in messages.
 
@@ -152,6 +156,8 @@ class Store:
             labels = pl.DataFrame(schema={"row": pl.Int64, "species_id": pl.Int64})
         species = labels.group_by("species_id").agg(num_surveys=pl.len()).sort("species_id")
         index = np.searchsorted(species["species_id"].to_numpy(), labels["species_id"].to_numpy())
+        unknown = {name: kind for name, kind in SURVEY_SCHEMA.items() if name not in surveys.columns}
+        surveys = surveys.with_columns(pl.lit(None, kind).alias(name) for name, kind in unknown.items())
         if "fold" not in surveys.columns:
             surveys = surveys.with_columns(fold=pl.lit(-1, pl.Int8))
         manifest = Manifest(
@@ -159,7 +165,7 @@ class Store:
             releve=releve.__version__,
             release="table",
             origin=origin,
-            recipe={},
+            recipe={"data": {"records": records}},
             fingerprint="",
             seed=0,
             num_surveys=len(surveys),

@@ -182,7 +182,7 @@ def _with_members(run: Any, more: list[Any]) -> Any:
 
 def test_calibration_and_stretch_of_every_kind_are_told() -> None:
     linear = {"slope": 0.5, "intercept": 0.25, "method": "linear"}
-    stretch = {"slope_of_two": 1.038, "intercept_of_two": -0.1}
+    stretch = {"slope_of_two": 1.038, "pivot": -3.1}
     kinds = {"a": {"calibration": linear, "share": 0.5, "stretch": stretch}, "b": {"calibration": linear, "share": 0.5}}
     first, second = list_kinds({"kinds": kinds})
     assert first["calibration"] == second["calibration"] == "slope 0.50, intercept +0.25"

@@ -236,3 +236,10 @@ def test_no_record_of_a_training_row_lies_in_the_buffer_of_a_held_out_plot() -> 
     train, held_out, buffer = split_rows(folds, *place, 0, 1.0, reach_km)
     assert held_out.tolist() == list(range(20)) and len(train) + len(buffer) == len(found.table)
     assert nearest_record_km(train) >= 1 > nearest_record_km(split_rows(folds, *place, 0, 1.0)[0])
+
+
+def test_one_held_out_row_that_reaches_far_does_not_widen_the_buffer_of_the_others() -> None:
+    lat = np.array([50.0, 50.6, 53.0, 50.3, 53.5])  # a degree is 111 km
+    folds, reach_km = np.array([0, 1, 0, 1, 1], np.int8), np.array([0.0, 0.0, 80.0, 0.0, 0.0])
+    train, held_out, buffer = split_rows(folds, np.full(5, 10.0), lat, 0, 1.0, reach_km)
+    assert train.tolist() == [1, 3] and held_out.tolist() == [0, 2] and buffer.tolist() == [4]  # 56 km from the third

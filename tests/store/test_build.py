@@ -11,6 +11,8 @@ import torch
 
 from ingest.fakes import IDS, LABELS, STYLES, climate_array, landsat_array, tiff_array, write_release, write_text
 from releases import read_cube, read_labels, read_patch
+from releve.data.gather import Gatherer
+from releve.data.statistics import measure_statistics
 from releve.errors import ReleaseError, ReleveError, RunError, StoreError
 from releve.geo import EARTH_RADIUS_KM, block_ids
 from releve.ingest.release import open_release
@@ -461,3 +463,36 @@ def test_series_of_two_splits_that_differ_in_years_or_bands_do_not_share_an_arra
     check_alike("landsat", first, SimpleNamespace(split="po", **facts))
     with pytest.raises(StoreError, match=f"landsat of split po has {fact}.*as in split train"):
         check_alike("landsat", first, SimpleNamespace(split="po", **facts | {fact: value}))
+
+
+def test_the_least_that_a_table_in_memory_can_say_is_gathered_and_predicted_from() -> None:
+    surveys = pl.DataFrame({"survey_id": [12, 7], "lon": [5, 6], "lat": [45.0, 46.0]})
+    labels = pl.DataFrame({"row": [1, 1, 0, 1], "species_id": [9, 9, 7, 4]})
+    store = Store.from_tables(surveys, labels, pl.DataFrame(), records="po")
+    assert store.surveys["survey_id"].to_list() == ["12", "7"] and store.is_plot.all()
+    assert store.species["num_surveys"].to_list() == [1, 1, 1] and store.labels.row(1).tolist() == [0, 2]
+    statistics = measure_statistics(store, np.arange(2), ("survey", "location"), rng=np.random.default_rng(0))
+    batch = Gatherer(store, ("survey", "location"), statistics.categories).batch(np.array([1, 0]))
+    np.testing.assert_allclose(batch.values["location"][:, :2], [[6, 46], [5, 45]])
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"surveys": {"lat": [45.0, None]}}, r"1 of 2 surveys have no id or no place .*\('2', 6.0, None\)"),
+        ({"surveys": {"lon": [5.0, 181.0]}}, "no place on Earth"),
+        ({"surveys": {"lon": ["5", "east"]}}, "cannot be read"),
+        ({"labels": {"species_id": [1]}}, r"labels lacks columns \['row'\]"),
+        ({"labels": {"row": [0, 2], "species_id": [1, 1]}}, r"1 labels, such as \(2, 1\), are of no survey"),
+        ({"labels": {"row": [0], "species_id": [None]}}, "no species"),
+        ({"covariates": {"rain": ["wet", "dry"]}}, "cannot be read"),
+    ],
+)
+def test_what_a_table_in_memory_cannot_hold_is_refused(tables: dict[str, dict], message: str) -> None:
+    surveys = pl.DataFrame(
+        {"survey_id": ["1", "2"], "lon": [5.0, 6.0], "lat": [45.0, 46.0]} | tables.get("surveys", {})
+    )
+    labels = pl.DataFrame(tables["labels"]) if "labels" in tables else None
+    covariates = pl.DataFrame(tables["covariates"]) if "covariates" in tables else None
+    with pytest.raises(StoreError, match=message):
+        Store.from_tables(surveys, labels, covariates)

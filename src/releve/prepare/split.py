@@ -173,7 +173,8 @@ def split_rows(
         No training row lies nearer to a held-out row.
     reach_km
         (N,) how far what a row was made of lies from its place: a pseudo-plot's farthest record. The buffer is kept
-        from there on, so that no record of a training row lies inside it; by default rows are points.
+        from there on, so that no record of a training row lies inside it; by default rows are points. Held-out rows
+        are taken to reach as far as the farthest-reaching of those that reach up to twice as far.
 
     Examples
     --------
@@ -187,9 +188,13 @@ def split_rows(
     """
     held_out = np.flatnonzero(fold_of_row == fold)
     rest = np.flatnonzero(fold_of_row != fold)
-    gap_km = nearest_km(lon[rest], lat[rest], lon[held_out], lat[held_out])
-    if reach_km is not None:
-        gap_km -= reach_km[rest] + reach_km[held_out].max(initial=0)
+    reach = np.zeros(len(lon)) if reach_km is None else reach_km
+    gap_km = np.full(len(rest), np.inf)
+    size = np.ceil(np.log2(np.maximum(reach[held_out], 2.0**-10)))  # far-reaching rows do not speak for the others
+    for like in np.unique(size):
+        some = held_out[size == like]
+        to_km = nearest_km(lon[rest], lat[rest], lon[some], lat[some]) - reach[some].max()
+        gap_km = np.minimum(gap_km, to_km - reach[rest])
     return rest[gap_km >= buffer_km], held_out, rest[gap_km < buffer_km]
 
 

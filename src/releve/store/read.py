@@ -128,17 +128,15 @@ class Store:
         >>> len(store), store.species_ids.tolist(), [store.labels.row(i).tolist() for i in range(2)]
         (2, [7, 9], [[0, 1], [0]])
         """
-        lacking = [name for name in ("survey_id", "lon", "lat") if name not in surveys.columns]
-        if lacking:
-            raise StoreError(f"the table of surveys lacks columns {lacking}; it has {surveys.columns}")
+        surveys = _as_surveys(surveys)
         found = dict(arrays or {})
-        if covariates is not None:
+        if covariates is not None and covariates.width:
             if len(covariates) != len(surveys):
                 raise StoreError(
                     f"the table of covariates has {len(covariates)} rows",
                     expected=f"one for each of the {len(surveys)} surveys, in their order",
                 )
-            values = covariates.cast(pl.Float32).fill_null(float("nan")).to_numpy()
+            values = _cast(covariates, dict.fromkeys(covariates.columns, pl.Float32)).fill_null(float("nan")).to_numpy()
             present = np.asarray(np.isfinite(values).any(axis=1))
             if present.any():
                 spec = ArraySpec(
@@ -152,12 +150,9 @@ class Store:
                     categorical=categorical,
                 )
                 found["covariates"] = StoredArray(spec, values, np.where(present, np.arange(len(values)), -1))
-        if labels is None:
-            labels = pl.DataFrame(schema={"row": pl.Int64, "species_id": pl.Int64})
+        labels = _as_labels(labels, len(surveys))
         species = labels.group_by("species_id").agg(num_surveys=pl.len()).sort("species_id")
         index = np.searchsorted(species["species_id"].to_numpy(), labels["species_id"].to_numpy())
-        unknown = {name: kind for name, kind in SURVEY_SCHEMA.items() if name not in surveys.columns}
-        surveys = surveys.with_columns(pl.lit(None, kind).alias(name) for name, kind in unknown.items())
         if "fold" not in surveys.columns:
             surveys = surveys.with_columns(fold=pl.lit(-1, pl.Int8))
         manifest = Manifest(
@@ -238,6 +233,66 @@ class Store:
         if "trust" not in self.surveys.columns:
             return np.ones(len(self.surveys), np.float32)
         return np.where(self.is_plot, 1.0, self.surveys["trust"].fill_null(1.0).to_numpy()).astype(np.float32)
+
+
+def _as_surveys(table: pl.DataFrame) -> pl.DataFrame:
+    """Return a table with all columns of ``SURVEY_SCHEMA`` in their types, those that it lacks null.
+
+    Raises
+    ------
+    StoreError
+        If it lacks an id or a place, or a column holds what it cannot.
+    """
+    lacking = [name for name in ("survey_id", "lon", "lat") if name not in table.columns]
+    if lacking:
+        raise StoreError(f"the table of surveys lacks columns {lacking}; it has {table.columns}")
+    known = {name: kind for name, kind in SURVEY_SCHEMA.items() if name in table.columns}
+    table = _cast(table, known).with_columns(
+        pl.lit(None, kind).alias(name) for name, kind in SURVEY_SCHEMA.items() if name not in known
+    )
+    there = pl.col("survey_id").is_not_null() & pl.col("lon").is_between(-180, 180) & pl.col("lat").is_between(-90, 90)
+    nowhere = table.filter(~there.fill_null(False))
+    if len(nowhere):
+        raise StoreError(
+            f"{len(nowhere)} of {len(table)} surveys have no id or no place on Earth, such as "
+            f"{nowhere.select('survey_id', 'lon', 'lat').row(0)}",
+            expected="an id, lon in -180 to 180 and lat in -90 to 90",
+        )
+    return table
+
+
+def _as_labels(table: pl.DataFrame | None, num_surveys: int) -> pl.DataFrame:
+    """Return unique pairs of row and species, sorted.
+
+    Raises
+    ------
+    StoreError
+        If a column is missing, a value is null, or a row is none of the surveys'.
+    """
+    kinds = {"row": pl.Int64, "species_id": pl.Int64}
+    if table is None:
+        return pl.DataFrame(schema=kinds)
+    if lacking := [name for name in kinds if name not in table.columns]:
+        raise StoreError(f"the table of labels lacks columns {lacking}; it has {table.columns}")
+    pairs = _cast(table.select(*kinds), kinds).unique().sort("row", "species_id")
+    wrong = pairs.filter(
+        ~(pl.col("row").is_between(0, num_surveys - 1) & pl.col("species_id").is_not_null()).fill_null(False)
+    )
+    if len(wrong):
+        raise StoreError(
+            f"{len(wrong)} labels, such as {wrong.row(0)}, are of no survey or no species",
+            expected=f"a row from 0 to {num_surveys - 1} and the id of a species",
+        )
+    return pairs
+
+
+def _cast(table: pl.DataFrame, kinds: Mapping[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
+    try:
+        return table.cast(dict(kinds))  # type: ignore[arg-type]
+    except pl.exceptions.PolarsError as error:
+        raise StoreError(
+            f"a table in memory cannot be read: {str(error).splitlines()[0]}", expected=f"{kinds}"
+        ) from error
 
 
 def open_store(path: Path, *, verify: bool = False) -> Store:

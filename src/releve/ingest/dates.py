@@ -11,7 +11,7 @@ AMBIGUOUS = "date with day and month in doubt, year kept"
 NO_SUCH_DAY = "no such month or day, year kept"
 NO_SUCH_YEAR = f"no such year ({FIRST_YEAR} to {LAST_YEAR})"
 SEVERAL_YEARS = "interval over several years"
-DISAGREE = "year and date disagree, year kept"
+DISAGREE = "date disagrees with year, month or day, which are kept"
 BARE_NUMBER = "number that is no date, such as a spreadsheet's count of days"
 NOT_A_DATE = "text that is no date"
 FAULTS = (AMBIGUOUS, NO_SUCH_DAY, NO_SUCH_YEAR, SEVERAL_YEARS, DISAGREE, BARE_NUMBER, NOT_A_DATE)
@@ -72,9 +72,9 @@ def read_dates(column: pl.Series) -> pl.DataFrame:
 def date_parts(table: pl.DataFrame) -> pl.DataFrame:
     """Return ``year, month, day`` (Int32), ``date`` and ``fault`` from the columns of these names, as far as there.
 
-    The columns year, month and day come first; ``date`` tells what they leave open, if it is of the same year. A date
-    in the column year is read as one. A month or day of 0 is not known. ``fault`` tells what is wrong with the columns,
-    and with ``date`` where it is of another year or the day is not known otherwise.
+    The columns year, month and day come first; ``date`` tells what they leave open, a month or day only if it agrees
+    with all of them. A date in the column year is read as one. A month or day of 0 is not known. ``fault`` tells what
+    is wrong with the columns, and with ``date`` where it disagrees with them or the day is not known otherwise.
 
     Examples
     --------
@@ -92,23 +92,28 @@ def date_parts(table: pl.DataFrame) -> pl.DataFrame:
         ],
         how="horizontal",
     )
-    same_year = (
-        pl.col("own_year").is_null() | pl.col("date_year").is_null() | pl.col("own_year").eq(pl.col("date_year"))
+    in_year = _agree(("month", "own_month"), ("day", "own_day"))
+    parts = parts.with_columns(
+        *(pl.coalesce(name, pl.when(in_year).then(f"own_{name}")).alias(name) for name in ("month", "day")),
+        in_year=in_year,
     )
+    in_date = _agree(("own_year", "date_year"), ("month", "date_month"), ("day", "date_day"))
     known = parts.select(
         pl.coalesce("own_year", "date_year").alias("year"),
-        *(
-            pl.coalesce(name, f"own_{name}", pl.when(same_year).then(f"date_{name}")).alias(name)
-            for name in ("month", "day")
-        ),
+        *(pl.coalesce(name, pl.when(in_date).then(f"date_{name}")).alias(name) for name in ("month", "day")),
         "own_fault",
         "date_fault",
-        pl.when(~same_year).then(pl.lit(DISAGREE, _FAULT)).alias("apart"),
+        pl.when(~(in_date & pl.col("in_year"))).then(pl.lit(DISAGREE, _FAULT)).alias("apart"),
     )
     checked = pl.concat([known.select("own_fault", "date_fault", "apart"), known.select(*_checked())], how="horizontal")
     of_date = pl.when(pl.col("day").is_null()).then("date_fault")
     date = pl.when(pl.col("day").is_not_null() & pl.col("year").is_not_null()).then(pl.date("year", "month", "day"))
     return checked.select("year", "month", "day", date=date, fault=pl.coalesce("own_fault", "fault", "apart", of_date))
+
+
+def _agree(*pairs: tuple[str, str]) -> pl.Expr:
+    """Return where no two columns of a pair say different things."""
+    return pl.all_horizontal((pl.col(a) == pl.col(b)).fill_null(True) for a, b in pairs)
 
 
 def as_text(column: pl.Series) -> pl.Series:

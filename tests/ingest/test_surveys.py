@@ -169,3 +169,37 @@ def test_order_of_rows_does_not_change_the_labels(style: str, tmp_path: Path) ->
     write_text(path, "\n".join([header, *reversed(rows)]) + "\n")
     after = read_surveys(open_release(tmp_path), "po")
     assert after.labels.equals(before.labels) and after.table.equals(before.table)
+
+
+@pytest.mark.parametrize(("ids", "one"), [("759", "5"), (("A7", "A5", "A9"), "A5"), (("A7", "0009", "5"), "5")])
+def test_rows_of_one_place_and_day_are_one_survey_whatever_its_ids_are(
+    ids: tuple[str, ...], one: str, tmp_path: Path
+) -> None:
+    """The first id in order: numbers by size, then the others by their letters."""
+    rows = [f"{name};2.5;48.5;3;2019;120;{species}" for name, species in zip(ids, (11, 12, 13), strict=True)]
+    header = "glcID;lon;lat;patchID;year;dayOfYear;speciesId"
+    write_text(tmp_path / "Presences_Absences_train.csv", "\n".join([header, *rows, ""]))
+    surveys = read_surveys(open_release(tmp_path), "train")
+    assert surveys.table["survey_id"].to_list() == [one]
+    assert surveys.labels.rows() == [(0, 11), (0, 12), (0, 13)]
+
+
+@pytest.mark.parametrize(
+    ("separator", "cell", "species"),
+    [
+        (";", "3018575,0", [3018575]),
+        (";", "12,0 14,00", [12, 14]),
+        ("\t", "12,0|14", [12, 14]),
+        (";", "12,5,14", [5, 12, 14]),
+        (";", "12, 0", [0, 12]),
+        (",", '"12,0"', [0, 12]),  # where commas separate columns, none is decimal
+        (",", '"12.0,14.0"', [12, 14]),
+    ],
+)
+def test_a_decimal_comma_of_an_id_is_no_second_species(
+    separator: str, cell: str, species: list[int], tmp_path: Path
+) -> None:
+    columns = ["surveyId", "lon", "lat", "speciesId"]
+    rows = [columns, ["1", "2.5", "48.5", cell]]
+    write_text(tmp_path / "GLC24_PA_metadata_train.csv", "\n".join(separator.join(row) for row in rows) + "\n")
+    assert labels_of(read_surveys(open_release(tmp_path), "train")) == {1: species}

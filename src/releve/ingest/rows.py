@@ -58,6 +58,7 @@ BAD_AREA = "area infinite or not positive"
 
 _ONE_ID = r"\d+(?:\.0+)?"
 _SEVERAL_IDS = rf"^{_ONE_ID}(?:[\s,;|]+{_ONE_ID})+$"
+_WITH_DECIMAL_COMMAS = r"^\d+(?:,0+)?(?:[\s;|]+\d+(?:,0+)?)*$"
 MAX_SPECIES_ID = 2**53
 
 
@@ -91,7 +92,8 @@ def read_rows(release: Release, split: str) -> Rows:
     if rules.subset:
         table = table.filter(pl.col("subset").str.to_lowercase() == rules.subset)
     _refuse_swapped(table, columns, path, layout)
-    table = one_species_a_row(table, columns["species_id"], path) if "species_id" in columns else table
+    if "species_id" in columns:
+        table = one_species_a_row(table, columns["species_id"], path, decimal_comma=text.separator != ",")
     mended.note(BAD_AREA, table.filter(pl.col("area_m2").is_infinite() | (pl.col("area_m2") <= 0)))
     table = table.drop(name for name in DATES if name in table.columns).hstack(date_parts(table))
     for fault in FAULTS:
@@ -148,7 +150,7 @@ def _read_cells(text: TextTable, columns: dict[str, str], mended: Refused) -> pl
     return table
 
 
-def one_species_a_row(table: pl.DataFrame, column: str, path: str) -> pl.DataFrame:
+def one_species_a_row(table: pl.DataFrame, column: str, path: str, *, decimal_comma: bool) -> pl.DataFrame:
     """Return a table with ``species_id`` as Int64 ids, with a row for each one of a list in a cell.
 
     Parameters
@@ -157,12 +159,18 @@ def one_species_a_row(table: pl.DataFrame, column: str, path: str) -> pl.DataFra
         row (its number in the file) and species_id, as text.
     column, path
         What the species' column and the file are called, for a message.
+    decimal_comma
+        Whether ``12,0`` is species 12, or else species 12 and 0.
 
     Raises
     ------
     ReleaseError
         If some are no ids: a set of species without them would be half a set.
     """
+    if decimal_comma:
+        whole = pl.col("species_id").str.replace_all(r",0+($|[\s;|])", "$1")
+        has_decimals = pl.col("species_id").str.contains(_WITH_DECIMAL_COMMAS)
+        table = table.with_columns(species_id=pl.when(has_decimals).then(whole).otherwise("species_id"))
     several = pl.col("species_id").str.contains(_SEVERAL_IDS)
     if table.select(several.any()).item():
         lists = pl.when(several).then(pl.col("species_id").str.replace_all(r"[\s,;|]+", " "))
@@ -189,9 +197,10 @@ def _typed(table: pl.DataFrame, same_survey: tuple[str, ...]) -> pl.DataFrame:
     table = table.with_columns(why_no_presence(table.columns))
     same = [f"same_{at}" for at in range(len(same_survey))]
     if same and set(same) <= set(table.columns):
-        least = id_number("survey_id").min().over(same).cast(pl.String)
-        is_known = pl.all_horizontal(pl.col(same).is_not_null()) & least.is_not_null()
-        table = table.with_columns(survey_id=pl.when(is_known).then(least).otherwise("survey_id"))
+        # The first as of in_order: the least number, or, where there is none, the first by its letters.
+        first = pl.coalesce(id_number("survey_id").min().cast(pl.String), pl.col("survey_id").min()).over(same)
+        is_known = pl.all_horizontal(pl.col(same).is_not_null()) & first.is_not_null()
+        table = table.with_columns(survey_id=pl.when(is_known).then(first).otherwise("survey_id"))
     absent = [name for name in OCCURRENCE_SCHEMA if name not in table.columns]
     table = table.with_columns(
         pl.lit(None, OCCURRENCE_SCHEMA[name]).alias(name)

@@ -186,9 +186,10 @@ def _separate_labels(release: Release, split: str, table: pl.DataFrame) -> pl.Da
             f"{paths[0]} has columns {header}",
             expected=f"a survey and a species column as in {readable(rules.labels)}",
         )
-    cells = read_text_table(path, (survey, species), error=ReleaseError).cells.drop_nulls(survey)
+    text = read_text_table(path, (survey, species), error=ReleaseError)
+    cells = text.cells.drop_nulls(survey)
     listed = cells.select(survey_id=clean_ids(cells[survey]), species_id=species, row=pl.int_range(pl.len()))
-    listed = one_species_a_row(listed, species, paths[0])
+    listed = one_species_a_row(listed, species, paths[0], decimal_comma=text.separator != ",")
     surveys = table.select("survey_id").with_row_index("row")
     labelled = surveys.join(listed, on="survey_id", how="semi")
     if labelled["survey_id"].is_duplicated().any():

@@ -140,6 +140,22 @@ def test_impossible_values_are_masked_as_in_a_release_and_counted(tmp_path: Path
     assert f"impossible values in 6 covariates, taken as missing: {counts}" in table.notes[0]
 
 
+def test_an_impossible_area_or_uncertainty_is_missing_and_counted(tmp_path: Path) -> None:
+    """As in a release; a place that is known exactly has an uncertainty of 0."""
+    text = """surveyId,lon,lat,areaInM2,geoUncertaintyInM
+a,2,50,-9999,-1
+b,2,51,0,inf
+c,2,52,inf,0
+d,2,53,100,5
+"""
+    table = read(tmp_path, text)
+    assert table.surveys.select("area_m2", "uncertainty_m").rows() == [(None, None), (None, None), (None, 0), (100, 5)]
+    assert [note.partition(": ")[2] for note in table.notes] == [
+        "3 area infinite or not positive, taken as missing, such as 'a' (-9999.0)",
+        "2 uncertainty of the place infinite or negative, taken as missing, such as 'a' (-1.0)",
+    ]
+
+
 def test_countries_and_regions_are_spelt_as_in_training_or_noted(tmp_path: Path) -> None:
     names = [
         ("spain", "Alpine"),

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from releve.errors import ReleaseError
+from releve.ingest.places import BAD_SIZES
 from releve.ingest.release import open_release
 from releve.ingest.rows import OCCURRENCE_SCHEMA, SURVEY_SCHEMA
 from releve.ingest.surveys import read_occurrences, read_surveys
@@ -203,3 +204,13 @@ def test_a_decimal_comma_of_an_id_is_no_second_species(
     rows = [columns, ["1", "2.5", "48.5", cell]]
     write_text(tmp_path / "GLC24_PA_metadata_train.csv", "\n".join(separator.join(row) for row in rows) + "\n")
     assert labels_of(read_surveys(open_release(tmp_path), "train")) == {1: species}
+
+
+def test_an_impossible_uncertainty_is_counted_as_an_area_is(tmp_path: Path) -> None:
+    header = "surveyId,lon,lat,speciesId,areaInM2,geoUncertaintyInM"
+    rows = ["1,2.5,48.5,7,-9999,-1", "2,2.5,48.5,7,9,inf", "3,2.5,48.5,7,9,0"]
+    write_text(tmp_path / "GLC24_PA_metadata_train.csv", "\n".join([header, *rows, ""]))
+    surveys = read_surveys(open_release(tmp_path), "train")
+    assert surveys.table.select("area_m2", "uncertainty_m").rows() == [(None, None), (9, None), (9, 0)]
+    assert surveys.noted == {BAD_SIZES["area_m2"]: 1, BAD_SIZES["uncertainty_m"]: 2}
+    assert surveys.examples[BAD_SIZES["uncertainty_m"]] == ("row 1", "row 2")

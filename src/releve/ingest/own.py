@@ -14,7 +14,7 @@ from releve.ingest.columns import PLACE_COLUMNS, find_columns, match_covariates,
 from releve.ingest.covariates import mask_values
 from releve.ingest.dates import AMBIGUOUS, DISAGREE, FAULTS, SEVERAL_YEARS, as_text, date_parts
 from releve.ingest.ids import clean_ids
-from releve.ingest.places import is_swapped, read_degrees
+from releve.ingest.places import BAD_SIZES, can_be, is_swapped, read_degrees
 from releve.ingest.reference import country_code_of
 from releve.ingest.text import number, read_text_table
 from releve.ingest.units import notes_on_units
@@ -22,7 +22,6 @@ from releve.ingest.units import notes_on_units
 REQUIRED = {"survey_id": "surveyId", "lon": "lon", "lat": "lat"}
 DATES = ("year", "month", "day", "date")
 NAMES = ("country", "region")
-NUMBERS = ("area_m2", "uncertainty_m")
 DOUBTS = (AMBIGUOUS, SEVERAL_YEARS, DISAGREE)
 """What may be right with a date although not all of it is known; any other fault is one of the table."""
 NUM_EXAMPLES = 3
@@ -84,11 +83,10 @@ def read_own_table(file: Path, covariates: Sequence[str], training: Training | N
     columns += _dates(table, columns[0], file, notes)
     for name in NAMES:
         columns.append(_names(table, name, training.categories.get(name, ()), notes))
-    for name in NUMBERS:
+    for name in BAD_SIZES:
         known = name in found
-        columns.append(
-            _numbers(table[name], found[name], decimal_comma, file).alias(name) if known else _nothing(table, name)
-        )
+        size = _numbers(table[name], found[name], decimal_comma, file).alias(name) if known else _nothing(table, name)
+        columns.append(_possible(size, columns[0], notes))
     surveys = pl.DataFrame(columns)
     if training.bounds is not None:
         _refuse_swapped(surveys, file, training.bounds)
@@ -223,6 +221,15 @@ def _numbers(column: pl.Series, name: str, decimal_comma: bool, file: Path) -> p
     numbers = text.to_frame().select(number("x", decimal_comma=decimal_comma)).to_series()
     _refuse_words(column, numbers, name, file, "numbers, or nothing where a value is missing")
     return numbers
+
+
+def _possible(size: pl.Series, ids: pl.Series, notes: list[str]) -> pl.Series:
+    """Return areas or uncertainties without those that cannot be."""
+    bad = ~size.to_frame().select(can_be(size.name)).to_series().fill_null(True)
+    if bad.any():
+        example = f"such as {ids.filter(bad)[0]!r} ({size.filter(bad)[0]})"
+        notes.append(f"{int(bad.sum())} {BAD_SIZES[size.name]}, taken as missing, {example}")
+    return size.set(bad, None)
 
 
 def _refuse_words(column: pl.Series, numbers: pl.Series, name: str, file: Path, expected: str) -> None:

@@ -21,6 +21,11 @@ NEAR_COUNTRY_KM = 20.0
 LETTERS = {"lon": ("E", "W"), "lat": ("N", "S")}
 """Hemispheres, the positive one first. O is west in Spain and France and east in Germany: it is not read."""
 
+BAD_SIZES = {
+    "area_m2": "area infinite or not positive",
+    "uncertainty_m": "uncertainty of the place infinite or negative",
+}
+
 _NUMBER = r"\d{1,3}(?:[.,]\d+)?"
 _SECONDS = rf"(?:({_NUMBER}) *(?:[\"″”s]|'')? *)?"
 _DEGREES = rf"^([NSEW])? *([+-]?{_NUMBER}) *(?:[°ºd:] *)?(?:({_NUMBER}) *(?:['m:] *)?{_SECONDS})?([NSEW])?$"
@@ -70,6 +75,18 @@ def _with_minutes(text: pl.Series, axis: str) -> pl.Series:
     size = whole.abs() + minutes.fill_null(0) / 60 + seconds.fill_null(0) / 3600
     negative = pl.col("degrees").str.starts_with("-") | (letter == LETTERS[axis][1]).fill_null(False)
     return parts.select(pl.when(possible).then(pl.when(negative).then(-size).otherwise(size)).alias("x"))["x"]
+
+
+def can_be(size: str) -> pl.Expr:
+    """Return where a column of ``BAD_SIZES`` can be the size of a place; null where it is not known.
+
+    Examples
+    --------
+    >>> table = pl.DataFrame({"area_m2": [100.0, 0.0, float("inf"), None], "uncertainty_m": [0.0, -1.0, 5.0, None]})
+    >>> table.select(can_be("area_m2"), can_be("uncertainty_m")).rows()
+    [(True, True), (False, False), (False, True), (None, None)]
+    """
+    return pl.col(size).is_finite() & (pl.col(size) > 0 if size == "area_m2" else pl.col(size) >= 0)
 
 
 def is_inside(lon: ArrayLike, lat: ArrayLike, extent: Extent) -> Bools:

@@ -11,7 +11,7 @@ from releve.ingest.dates import FAULTS, date_parts
 from releve.ingest.ids import clean_ids, id_number
 from releve.ingest.layouts import Layout
 from releve.ingest.names import find_column
-from releve.ingest.places import is_swapped, is_zero, read_degrees
+from releve.ingest.places import BAD_SIZES, can_be, is_swapped, is_zero, read_degrees
 from releve.ingest.presence import why_no_presence
 from releve.ingest.refused import Refused
 from releve.ingest.release import Release
@@ -54,7 +54,6 @@ NO_NUMBER = {
 AT_ZERO = "plot at longitude 0, latitude 0"
 EQUAL = "plot whose longitude and latitude are the same number"
 SWAPPED = "plot with longitude and latitude exchanged"
-BAD_AREA = "area infinite or not positive"
 
 _ONE_ID = r"\d+(?:\.0+)?"
 _SEVERAL_IDS = rf"^{_ONE_ID}(?:[\s,;|]+{_ONE_ID})+$"
@@ -94,7 +93,8 @@ def read_rows(release: Release, split: str) -> Rows:
     _refuse_swapped(table, columns, path, layout)
     if "species_id" in columns:
         table = one_species_a_row(table, columns["species_id"], path, decimal_comma=text.separator != ",")
-    mended.note(BAD_AREA, table.filter(pl.col("area_m2").is_infinite() | (pl.col("area_m2") <= 0)))
+    for name, reason in BAD_SIZES.items():
+        mended.note(reason, table.filter(~can_be(name)))
     table = table.drop(name for name in DATES if name in table.columns).hstack(date_parts(table))
     for fault in FAULTS:
         mended.note(fault, table.filter(pl.col("fault") == fault))
@@ -210,10 +210,7 @@ def _typed(table: pl.DataFrame, same_survey: tuple[str, ...]) -> pl.DataFrame:
     )
     return table.with_columns(
         pl.when(pl.col("why_not").is_null()).then(pl.col("species_id").cast(pl.Int64)).alias("species_id"),
-        *(
-            pl.when(pl.col(name).is_finite() & (pl.col(name) >= low)).then(name).alias(name)
-            for name, low in (("area_m2", 1e-9), ("uncertainty_m", 0))
-        ),
+        *(pl.when(can_be(name)).then(name).alias(name) for name in BAD_SIZES),
     )
 
 

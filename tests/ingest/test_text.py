@@ -39,6 +39,18 @@ def test_what_is_not_utf8_is_windows_1252_and_said(tmp_path: Path) -> None:
     assert table.noted == {WINDOWS: 1} and table.examples[WINDOWS] == ("row 2",)
 
 
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r"])
+def test_one_line_that_is_not_utf8_leaves_the_others_as_they_are(newline: bytes, tmp_path: Path) -> None:
+    utf8 = ["id,Année,lon", "Süd-1,Pré,1", "2,Österreich,2"]
+    lines = [line.encode() for line in utf8] + ['é3,"España, ñ",3'.encode("cp1252"), b"4,Bois,4", b""]
+    table = read(tmp_path, newline.join(lines))
+    assert table.cells.columns == ["id", "Année", "lon"]
+    assert rows_of(table) == [
+        ("Süd-1", "Pré", "1"), ("2", "Österreich", "2"), ("é3", "España, ñ", "3"), ("4", "Bois", "4"),
+    ]  # fmt: skip
+    assert table.noted == {WINDOWS: 1} and table.examples[WINDOWS] == ("row 3",)
+
+
 def test_letters_that_were_lost_before_are_said(tmp_path: Path) -> None:
     assert read(tmp_path, PLAIN.replace("é", "\ufffd")).noted == {LOST: 1}
 

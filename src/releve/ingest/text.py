@@ -33,6 +33,8 @@ NUM_EXAMPLES = 3
 
 _BLOCK = 1 << 24
 _LOST = "\ufffd"
+_FOREIGN = "\x1e"
+"""Stands in a line that was Windows-1252 until the rows are counted."""
 _MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32-le",
@@ -119,10 +121,10 @@ def read_text_table(
 ) -> TextTable:
     """Return the rows of a table of text, and an account of what was mended or left out.
 
-    The encoding is that of the byte order mark, else UTF-8, else Windows-1252; the separator is that of ``, ; tab |``
-    which the header holds most often. Rows with too many cells are left out, as nobody knows which one is too many;
-    those with too few are kept. A quote that never closes is a letter. Files without such habits, however large, are
-    read by polars as they are; all others are mended in memory first.
+    The encoding is that of the byte order mark, else UTF-8, and Windows-1252 for lines that are not; the separator is
+    that of ``, ; tab |`` which the header holds most often. Rows with too many cells are left out, as nobody knows
+    which one is too many; those with too few are kept. A quote that never closes is a letter. Files without such
+    habits, however large, are read by polars as they are; all others are mended in memory first.
 
     Parameters
     ----------
@@ -236,11 +238,26 @@ def _encoding(head: bytes) -> str:
 
 
 def _decode(content: bytes, encoding: str) -> str:
-    """Return text whose last letter may be cut off; what is not UTF-8 is Windows-1252."""
+    """Return text whose last letter may be cut off; lines that are not UTF-8 are Windows-1252."""
     try:
         return codecs.getincrementaldecoder(encoding)().decode(content)
     except UnicodeDecodeError:
-        return content.decode("cp1252", errors="replace")
+        if encoding == "utf-8":
+            return _decode_lines(content).replace(_FOREIGN, "")
+        return content.decode(encoding, errors="replace")
+
+
+def _decode_lines(content: bytes) -> str:
+    """Return lines of UTF-8 and of Windows-1252, the latter with a ``_FOREIGN`` after their first such letter."""
+    content = content.removeprefix(codecs.BOM_UTF8)
+    return "\n".join(map(_decode_line, content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")))
+
+
+def _decode_line(line: bytes) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        return re.sub(r"[^\0-\x7f]", rf"\g<0>{_FOREIGN}", line.decode("cp1252", errors="replace"), count=1)
 
 
 def _unix_lines(text: str) -> str:
@@ -335,7 +352,7 @@ def _parse(
 def _read_mended(form: TextForm, columns: Collection[str] | None, error: type[ReleveError]) -> TextTable:
     """Return the table of a file whose encoding, quotes or rows are not as they should be."""
     account = _Account(form)
-    text, is_windows = _read_utf8(form)
+    text = _read_utf8(form)
     if b'"' in text:
         try:
             text = take_off_quotes(text, form.separator, len(form.header))
@@ -348,6 +365,8 @@ def _read_mended(form: TextForm, columns: Collection[str] | None, error: type[Re
                 action="Remove the quote that stands alone, or double it",
             ) from broken
     lines = np.array(text.split(b"\n")[1:], dtype=object)
+    is_windows = np.array([_FOREIGN.encode() in line for line in lines], dtype=bool)
+    text = text.replace(_FOREIGN.encode(), b"")
     is_blank = np.array([not line.strip() for line in lines], dtype=bool)
     if is_blank.all():
         raise error(f"{form.path} has a header and no row", expected="at least one row below the header")
@@ -366,8 +385,7 @@ def _read_mended(form: TextForm, columns: Collection[str] | None, error: type[Re
     for at in np.flatnonzero(is_long):
         is_long[at] = any(cell.strip() for cell in lines[at].split(separator)[num_columns:])
     account.note(SHORT, (num_cells < num_columns) & ~is_blank)
-    if is_windows:
-        account.note(WINDOWS, np.array([not line.isascii() for line in lines], dtype=bool))
+    account.note(WINDOWS, is_windows)
     account.note(LOST, np.array([_LOST.encode() in line for line in lines], dtype=bool))
     account.note(LONG, is_long, dropped=True)
     return account.table(cells, ~is_long)
@@ -380,14 +398,13 @@ def _has_row_names(lines: NDArray[np.object_], separator: bytes, num_names: int)
     return all(line.partition(separator)[0].strip() == b"%d" % (at + 1) for at, line in enumerate(lines))
 
 
-def _read_utf8(form: TextForm) -> tuple[bytes, bool]:
-    r"""Return a file in UTF-8 from its header on, its lines ended by ``\n``, and whether it was Windows-1252."""
+def _read_utf8(form: TextForm) -> bytes:
+    r"""Return a file in UTF-8 from its header on, its lines ended by ``\n``; ``_FOREIGN`` is in those that were not."""
     content = form.path.read_bytes()
-    is_windows = False
     try:
         text = content.decode(form.encoding)
     except UnicodeDecodeError:
-        is_windows = form.encoding == "utf-8"
-        text = content.decode("cp1252" if is_windows else form.encoding, errors="replace")
+        is_utf8 = form.encoding == "utf-8"
+        text = _decode_lines(content) if is_utf8 else content.decode(form.encoding, errors="replace")
     _, text, _ = _without_preface(_unix_lines(text.removeprefix("\ufeff")))
-    return text.rstrip("\n").encode(), is_windows
+    return text.rstrip("\n").encode()

@@ -70,6 +70,18 @@ def test_a_name_of_its_own_comes_before_one_that_is_understood_and_two_of_those_
         match_covariates(["bio_1", "BIO1"], ["Bio1"], origin="t")
 
 
+def test_the_same_name_comes_before_names_that_differ_in_brackets_or_case() -> None:
+    depths = ["clay (0-5cm)", "clay (5-15cm)"]
+    assert match_covariates(depths, depths, origin="t") == Matched(dict(zip(depths, depths, strict=True)), {})
+    assert match_covariates(["N_tot", "n_tot"], ["N_tot"], origin="t").columns == {"N_tot": "N_tot"}
+    # Nobody knows which of two depths a third one could be.
+    found = match_covariates(["clay (5-15cm)", "clay (15-30cm)"], depths, origin="t")
+    assert found == Matched({"clay (5-15cm)": "clay (5-15cm)"}, {"clay (0-5cm)": "clay (15-30cm)"})
+    assert match_covariates(["altitude"], ["elev", "Elevation"], origin="t").columns == {}
+    with pytest.raises(TableError, match=r"covariate N_tot: \['n_tot', 'N.TOT'\]"):
+        match_covariates(["n_tot", "N.TOT"], ["N_tot"], origin="t")
+
+
 def test_names_are_spelt_as_the_known_ones() -> None:
     known = ["Spain", "ALPINE", "BLACKSEA"]
     assert match_names(["Spain", "SPAIN", "alpine", "Black Sea", "Mars"], known) == {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -115,14 +116,21 @@ def match_covariates(header: Sequence[str], covariates: Iterable[str], *, origin
     """
     named: dict[str, list[str]] = {}
     meant: dict[str, list[str]] = {}
+    covariates = list(covariates)
+    columns = {name: name for name in covariates if name in header}
     for column in header:
-        named.setdefault(fold(column), []).append(column)
-        meant.setdefault(_meaning(column), []).append(column)
-    columns: dict[str, str] = {}
+        if column not in columns:
+            named.setdefault(fold(column), []).append(column)
+            meant.setdefault(_meaning(column), []).append(column)
+    # What stands for two covariates of the model stands for neither.
+    num_folded, num_meant = Counter(map(fold, covariates)), Counter(map(_meaning, covariates))
     missing: list[str] = []
     for name in covariates:
+        if name in columns:
+            continue
         # A name of its own comes before one that is only understood: "bio12" before "wc2.1_bio_12".
-        candidates = named.get(fold(name)) or meant.get(_meaning(name), [])
+        candidates = named.get(fold(name), []) if num_folded[fold(name)] == 1 else []
+        candidates = candidates or (meant.get(_meaning(name), []) if num_meant[_meaning(name)] == 1 else [])
         if len(candidates) > 1:
             raise TableError(
                 f"{origin} has several columns for covariate {name}: {candidates}",

@@ -211,6 +211,20 @@ def test_another_continent_is_not_taken_for_an_exchange(tmp_path: Path) -> None:
     assert len(read(tmp_path, text, (), Training(bounds=bounds)).surveys) == 4
 
 
+def test_another_continent_whose_mirror_is_on_land_is_not_taken_for_an_exchange(tmp_path: Path) -> None:
+    """Somalia and France, on land both: the other places decide, and none of them is exchanged for sure."""
+    text = "id,lon,lat\na,45.3,3.1\nb,46.0,4.9\nc,44.5,2.6\n"
+    france = Training(bounds={"west": -5.0, "south": 42.0, "east": 8.0, "north": 51.0})
+    assert len(read(tmp_path, text, (), france).surveys) == 3
+
+
+@pytest.mark.parametrize("rows", ["1,2,3,4,5\n", ",,\n,,\n"])
+def test_a_table_of_which_no_row_is_left_is_refused_with_the_reasons(rows: str, tmp_path: Path) -> None:
+    reason = "more cells than the header has, left out" if "5" in rows else "row without any value"
+    with pytest.raises(TableError, match=f"no row that can be used: [12] {reason} \\(row 1"):
+        read(tmp_path, "id,lon,lat\n" + rows)
+
+
 @pytest.mark.skipif(not CASES.is_dir(), reason="the shared cases are not here")
 @pytest.mark.parametrize(
     "name",

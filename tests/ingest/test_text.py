@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from releve.errors import ReleaseError, TableError
-from releve.ingest.text import BLANK, LONG, LOST, SHORT, WINDOWS, TextTable, read_header, read_text_table
+from releve.ingest.text import BLANK, LONG, LOST, ROW_NAMES, SHORT, WINDOWS, TextTable, read_header, read_text_table
 
 CASES = Path(__file__).parents[2].parent / "shared" / "cases"
 PLAIN = "id,place,lon\n1,Bois,2.5\n2,Pré,3.5\n"
@@ -125,6 +125,19 @@ def test_a_table_as_r_writes_it_has_no_row_numbers(tmp_path: Path) -> None:
     assert read(tmp_path, write_csv).cells.to_dicts() == expected
     assert read(tmp_path, write_csv.replace('"",', "", 1)).cells.to_dicts() == expected
     assert read(tmp_path, write_csv.replace('"",', "Unnamed: 0,", 1)).cells.to_dicts() == expected
+
+
+def test_rows_may_have_names_of_any_kind_if_all_of_them_have_one(tmp_path: Path) -> None:
+    """R's ``write.table`` after a filter or a split: 3, 7 or France.1; one name alone is no such table."""
+    expected = [{"id": "a", "lon": "5"}, {"id": "b", "lon": "6"}]
+    for first, second in (("3", "7"), ('"France.1"', '"Spain.1"')):
+        table = read(tmp_path, f"id,lon\n{first},a,5\n{second},b,6\n")
+        assert table.cells.to_dicts() == expected and table.dropped == {} and table.noted == {ROW_NAMES: 2}
+    assert read(tmp_path, "id,lon\n3,a,5\nb,6\n").dropped == {LONG: 1}
+    # A separator that ends every row is no cell more, and a name twice is no name.
+    assert read(tmp_path, "id,lon\na,5,\nb,6,\n").cells.to_dicts() == expected
+    assert read(tmp_path, "id,lon\n1,5,\n2,6,\n").cells.rows() == [("1", "5"), ("2", "6")]
+    assert read(tmp_path, "id,lon\nx,a,5\nx,b,6\n").dropped == {LONG: 2}
 
 
 # ---- rows ------------------------------------------------------------------------------------------------

@@ -117,11 +117,10 @@ def _read(file: Path) -> tuple[pl.DataFrame, bool, list[str]]:
         said = [f"{n} {reason}, left out" for reason, n in text.dropped.items()]
         said += [f"{n} {reason}" for reason, n in text.noted.items()]
         examples = [text.examples.get(reason, ()) for reason in (*text.dropped, *text.noted)]
-        return (
-            text.cells,
-            text.separator != ",",
-            [f"{note} ({', '.join(some)})" if some else note for note, some in zip(said, examples, strict=True)],
-        )
+        notes = [f"{note} ({', '.join(some)})" if some else note for note, some in zip(said, examples, strict=True)]
+        if not len(text.cells):
+            raise TableError(f"{file} has no row that can be used: {'; '.join(notes)}", expected="one row a place")
+        return text.cells, text.separator != ",", notes
     try:
         raw = pl.read_parquet(file, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -247,9 +246,7 @@ def _nothing(table: pl.DataFrame, name: str, kind: type[pl.DataType] = pl.Float6
 
 def _refuse_swapped(surveys: pl.DataFrame, file: Path, bounds: Mapping[str, float]) -> None:
     """Raise if most places lie outside the bounds but inside them with lon and lat exchanged."""
-    swapped = is_swapped(
-        surveys["lon"].to_numpy(), surveys["lat"].to_numpy(), bounds, surveys["country"], in_doubt=True
-    )
+    swapped = is_swapped(surveys["lon"].to_numpy(), surveys["lat"].to_numpy(), bounds, surveys["country"])
     if swapped.sum() > len(surveys) / 2:
         raise TableError(
             f"{file}: {swapped.sum()} of {len(surveys)} places lie outside the region that the run was trained on, but "

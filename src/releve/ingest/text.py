@@ -29,6 +29,7 @@ LOST = "letters that were lost before (U+FFFD)"
 SHORT = "fewer cells than the header has, the last ones taken as missing"
 LONG = "more cells than the header has"
 BLANK = "row without any value"
+ROW_NAMES = "one cell more than the header has in every row, the first taken as the row's name"
 NUM_EXAMPLES = 3
 
 _BLOCK = 1 << 24
@@ -373,6 +374,7 @@ def _read_mended(form: TextForm, columns: Collection[str] | None, error: type[Re
     separator = form.separator.encode()
     if _has_row_names(lines[~is_blank], separator, len(form.header)):
         form = replace(form, header=["", *form.header])
+        account.note(ROW_NAMES, ~is_blank)
     num_columns = len(form.header)
     numbered = form.separator.join(_numbered(form.header)).encode()
     source = io.BytesIO(b"\n".join([numbered, text.partition(b"\n")[2], b""]))
@@ -392,10 +394,16 @@ def _read_mended(form: TextForm, columns: Collection[str] | None, error: type[Re
 
 
 def _has_row_names(lines: NDArray[np.object_], separator: bytes, num_names: int) -> bool:
-    """Return whether every row has one cell more than there are names, the first numbered: R's ``write.table``."""
+    """Return whether every row has one cell more than there are names, the first unique: R's ``write.table``.
+
+    A last cell that is empty in every row is that of a separator which ends the rows.
+    """
     if len(lines) < 2 or not all(line.count(separator) == num_names for line in lines):
         return False
-    return all(line.partition(separator)[0].strip() == b"%d" % (at + 1) for at, line in enumerate(lines))
+    first = {line.partition(separator)[0].strip() for line in lines}
+    return (
+        len(first) == len(lines) and b"" not in first and any(line.rpartition(separator)[2].strip() for line in lines)
+    )
 
 
 def _read_utf8(form: TextForm) -> bytes:

@@ -33,6 +33,9 @@ WRITTEN: list[tuple[str | None, tuple[int | None, int | None, int | None], str |
     ("2019-05-03Z", (2019, 5, 3), None),
     ("2019-05-03T23:30:00.123+02:00", (2019, 5, 3), None),  # the day of the place, not that of Greenwich
     ("2019-05-03 23:30", (2019, 5, 3), None),
+    ("2019-05-03 10:11:12+02", (2019, 5, 3), None),  # as PostgreSQL writes it
+    ("2019-05-03 10:11:12.5-03", (2019, 5, 3), None),
+    ("24.2.2020 10:11+02", (2020, 2, 24), None),
     (" 2019-05-03 ", (2019, 5, 3), None),
     ("2019-05-00", (2019, 5, None), None),
     ("2019-00-00", (2019, None, None), None),
@@ -51,6 +54,14 @@ WRITTEN: list[tuple[str | None, tuple[int | None, int | None, int | None], str |
     ("2019-05-01/06-30", (2019, None, None), None),
     ("2019-05-03/2019-05-03", (2019, 5, 3), None),
     ("2019-05-03/2019-02-30", (2019, None, None), dates.NO_SUCH_DAY),
+    ("2019-05-01 / 2019-06-30", (2019, None, None), None),
+    ("2019-05-01 /2019-05-30", (2019, 5, None), None),
+    ("2019-05 / 2019-06", (2019, None, None), None),
+    ("2007-11-13T09:00:00Z/15:30:00Z", (2007, 11, 13), None),  # the second end is a time of the same day
+    ("2007-11-13T09:00/15:30", (2007, 11, 13), None),
+    ("2007-11-13 09:00:00+01:00 / 15:30:00+01:00", (2007, 11, 13), None),
+    ("2019-05-03T10/31", (2019, 5, None), None),  # a day: a time has minutes
+    ("2007-11-13/15:30", (None, None, None), dates.NOT_A_DATE),  # no time from which on
     ("2018-12-30/2019-01-02", (None, None, None), dates.SEVERAL_YEARS),
     ("1950/1993", (None, None, None), dates.SEVERAL_YEARS),
     ("1950-1993", (None, None, None), dates.SEVERAL_YEARS),

@@ -21,12 +21,12 @@ MISSING = ("", "na", "nan", "null", "none", "nat", "n/a")
 
 _FAULT = pl.Enum(FAULTS)
 _PARTS = ("year", "month", "day", "fault")
-_TIME = r"(?:[T ]+\d{1,2}(?::?\d{2}(?::?\d{2}(?:[.,]\d+)?)?)? *(?:[AaPp][Mm])? *(?:[+-]\d{2}:?\d{2})?)?(?:Z|UTC)?$"
+_TIME = r"(?:[T ]+\d{1,2}(?::?\d{2}(?::?\d{2}(?:[.,]\d+)?)?)? *(?:[AaPp][Mm])? *(?:[+-]\d{2}(?::?\d{2})?)?)?(?:Z|UTC)?$"
 _ISO_DAY = rf"^\d{{4}}-\d{{2}}-\d{{2}}{_TIME}"
 _COMPACT = r"^\d{8}T\d{4,6}Z?$"
 _NUMBER = r"^-?\d+(?:[.,]\d+)?$"
 _YEARS = r"^\d{4}[-/]\d{4}$"
-_INTERVAL = r"^(\d{4}(?:-[^/]*)?)/(\d[^/]*)$"
+_INTERVAL = r"^(\d{4}(?:-[^/]*?)?) */ *(\d[^/]*)$"
 _THREE = rf"^(\d{{1,4}})([-/.])(\d{{1,4}})(?:[-/.](\d{{1,4}}))?{_TIME}"
 _PER_SECOND = {10: 1, 13: 10**3, 16: 10**6, 19: 10**9}
 """Digits of a time since 1970, which from 1973 to 2001 had one less: its units in a second."""
@@ -162,7 +162,7 @@ def _checked() -> list[pl.Expr]:
 
 def _read_texts(text: pl.Series) -> pl.DataFrame:
     """Return the parts of each text."""
-    interval = text.str.contains(_INTERVAL) & ~text.str.contains(r"^\d{4}/\d{1,4}$")
+    interval = text.str.contains(_INTERVAL) & ~text.str.contains(r"^\d{4}(?:/\d{1,4}| */ *\d{1,2})$")
     rows = text.to_frame("text").with_row_index("row").with_columns(is_interval=interval.fill_null(False))
     intervals, others = rows.filter("is_interval"), rows.filter(~pl.col("is_interval"))
     read = [(intervals, _shared_parts(intervals["text"])), (others, _read_points(others["text"]))]
@@ -182,10 +182,14 @@ def _read_points(text: pl.Series) -> pl.DataFrame:
 
 
 def _shared_parts(text: pl.Series) -> pl.DataFrame:
-    """Return what both ends of intervals share; the second may leave out the year, or year and month, of the first."""
+    """Return what both ends of intervals share; the second may leave out year, month and day of the first."""
     ends = text.to_frame("text").select(pl.col("text").str.extract_groups(_INTERVAL).struct.rename_fields(["a", "b"]))
     lacks_year, has_day = pl.col("b").str.contains(r"^\d{1,2}(-\d{1,2})?$"), pl.col("a").str.contains(r"^\d{4}-\d{2}-")
-    lent = pl.when(~lacks_year).then(0).when(pl.col("b").str.contains("-") | ~has_day).then(5).otherwise(8)
+    is_time = pl.col("b").str.contains(r"^\d{1,2}:\d{2}") & pl.col("a").str.contains(r"^\d{4}-\d{2}-\d{2}[T ]\d")
+    lent = (
+        pl.when(is_time).then(11).when(~lacks_year).then(0)
+        .when(pl.col("b").str.contains("-") | ~has_day).then(5).otherwise(8)
+    )  # fmt: skip
     ends = ends.unnest("text").with_columns(b=pl.concat_str(pl.col("a").str.slice(0, lent), "b"))
     first, last = _read_points(ends["a"]), _read_points(ends["b"])
     both = pl.concat([first, last.rename(lambda name: f"last_{name}")], how="horizontal")

@@ -9,8 +9,8 @@ import pytest
 from releve.errors import ReleaseError
 from releve.ingest.places import BAD_SIZES
 from releve.ingest.release import open_release
-from releve.ingest.rows import OCCURRENCE_SCHEMA, SURVEY_SCHEMA
-from releve.ingest.surveys import read_occurrences, read_surveys
+from releve.ingest.rows import NO_ID, OCCURRENCE_SCHEMA, SURVEY_SCHEMA
+from releve.ingest.surveys import UNKNOWN_SURVEY, read_occurrences, read_surveys
 from releve.ingest.text import LONG, SHORT
 
 from .fakes import LABELS, PA_COLUMNS, STYLES, labels_of, write_release, write_text
@@ -214,3 +214,14 @@ def test_an_impossible_uncertainty_is_counted_as_an_area_is(tmp_path: Path) -> N
     assert surveys.table.select("area_m2", "uncertainty_m").rows() == [(None, None), (9, None), (9, 0)]
     assert surveys.noted == {BAD_SIZES["area_m2"]: 1, BAD_SIZES["uncertainty_m"]: 2}
     assert surveys.examples[BAD_SIZES["uncertainty_m"]] == ("row 1", "row 2")
+
+
+def test_what_is_left_out_of_a_table_of_labels_is_counted(tmp_path: Path) -> None:
+    write_release(tmp_path, "geoplant26")
+    content = "surveyId,speciesId\n642,5\n1,7,8\n642,4\n99,1\n99,2\n,3\n1,7\n"
+    write_text(tmp_path / "PresenceAbsenceSurveys" / "test_labels_iid.csv", content)
+    surveys = read_surveys(open_release(tmp_path), "test_iid")
+    assert labels_of(surveys) == {1: [7], 642: [4, 5]}
+    assert surveys.dropped == {f"labels, {LONG}": 1, f"labels, {NO_ID}": 1, UNKNOWN_SURVEY: 2}
+    assert surveys.examples[UNKNOWN_SURVEY] == ("row 4: 99", "row 5: 99")
+    assert surveys.examples[f"labels, {LONG}"] == ("row 2",)

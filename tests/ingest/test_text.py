@@ -9,7 +9,19 @@ import polars as pl
 import pytest
 
 from releve.errors import ReleaseError, TableError
-from releve.ingest.text import BLANK, LONG, LOST, ROW_NAMES, SHORT, WINDOWS, TextTable, read_header, read_text_table
+from releve.ingest.dates import as_text
+from releve.ingest.text import (
+    BLANK,
+    LONG,
+    LOST,
+    MISSING_WORDS,
+    ROW_NAMES,
+    SHORT,
+    WINDOWS,
+    TextTable,
+    read_header,
+    read_text_table,
+)
 
 CASES = Path(__file__).parents[2].parent / "shared" / "cases"
 PLAIN = "id,place,lon\n1,Bois,2.5\n2,Pré,3.5\n"
@@ -77,6 +89,12 @@ def test_what_stands_for_missing_is_null_in_any_case(tmp_path: Path) -> None:
     words = ["", "NA", "na", "N/A", "n/a", "NaN", "nan", "null", "NULL", "None", "-", " ", " NA ", '""', '"NA"']
     table = read(tmp_path, "id,x\n" + "".join(f"{at},{word}\n" for at, word in enumerate(words)))
     assert len(table.cells) == len(words) and table.cells["x"].null_count() == len(words)
+
+
+@pytest.mark.parametrize("word", [*MISSING_WORDS, "NaT", "NULL", "Missing", "#N/A"])
+def test_what_stands_for_missing_is_the_same_in_tables_of_text_and_of_parquet(word: str, tmp_path: Path) -> None:
+    assert read(tmp_path, f"id,x\n1,{word}\n").cells["x"].to_list() == [None]
+    assert as_text(pl.Series([word, "0"])).to_list() == [None, "0"]
 
 
 # ---- quotes ----------------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from releve.ingest.text import MISSING_WORDS
+
 FIRST_YEAR, LAST_YEAR = 1600, 2199
 """Years that a survey, or a place to predict, can be of."""
 
@@ -15,9 +17,6 @@ DISAGREE = "date disagrees with year, month or day, which are kept"
 BARE_NUMBER = "number that is no date, such as a spreadsheet's count of days"
 NOT_A_DATE = "text that is no date"
 FAULTS = (AMBIGUOUS, NO_SUCH_DAY, NO_SUCH_YEAR, SEVERAL_YEARS, DISAGREE, BARE_NUMBER, NOT_A_DATE)
-
-MISSING = ("", "na", "nan", "null", "none", "nat", "n/a")
-"""What stands for nothing, in lower case."""
 
 _FAULT = pl.Enum(FAULTS)
 _PARTS = ("year", "month", "day", "fault")
@@ -125,7 +124,7 @@ def as_text(column: pl.Series) -> pl.Series:
     (['2019', None], ['0012', None, '7'])
     """
     text = column.cast(pl.String).str.strip_chars().str.replace(r"^(-?\d+)\.0+$", "$1")
-    return text.set(text.str.to_lowercase().is_in(MISSING), None)
+    return text.set(text.str.to_lowercase().is_in(MISSING_WORDS), None)
 
 
 def _whole_numbers(column: pl.Series) -> pl.Series:

@@ -12,13 +12,14 @@ from releve.ingest.names import find_column
 from releve.ingest.presence import REASONS
 from releve.ingest.refused import NUM_EXAMPLES, Refused
 from releve.ingest.release import Release, readable
-from releve.ingest.rows import SURVEY_SCHEMA, one_species_a_row, read_rows
+from releve.ingest.rows import NO_ID, SURVEY_SCHEMA, one_species_a_row, read_rows
 from releve.ingest.text import read_header, read_text_table
 
 OTHER_PLACE = "survey id used at another place"
 NO_SPECIES = "no species id"
 NO_LABELS = "survey without species, kept as an empty list"
 DUPLICATE = "duplicate survey-species pair"
+UNKNOWN_SURVEY = "label of a survey that the split does not have"
 SEVERAL_AREAS = "several areas in one survey, first kept"
 SEVERAL_VISITS = "survey id used on several dates, a survey each"
 
@@ -84,7 +85,7 @@ def read_surveys(release: Release, split: str) -> Surveys:
     noted.note(SEVERAL_AREAS, several_areas, "survey")
     pairs = records.select(row="survey", species_id="species_id").drop_nulls()
     if not len(pairs):
-        pairs = _separate_labels(release, split, table)
+        pairs = _separate_labels(release, split, table, refused, noted)
     labels = _unique_pairs(pairs, table["survey_id"], refused)
     return Surveys(table, labels, refused.counts, noted.counts, refused.examples | noted.examples)
 
@@ -171,7 +172,9 @@ def _unique_pairs(pairs: pl.DataFrame, ids: pl.Series, refused: Refused) -> pl.D
     return labels
 
 
-def _separate_labels(release: Release, split: str, table: pl.DataFrame) -> pl.DataFrame:
+def _separate_labels(
+    release: Release, split: str, table: pl.DataFrame, refused: Refused, noted: Refused
+) -> pl.DataFrame:
     """Return the labels of a table of their own: one pair per row, or a list of species per survey."""
     rules = release.split_rules(split)
     paths = release.tables(split, rules.labels) if rules.labels else []
@@ -187,8 +190,11 @@ def _separate_labels(release: Release, split: str, table: pl.DataFrame) -> pl.Da
             expected=f"a survey and a species column as in {readable(rules.labels)}",
         )
     text = read_text_table(path, (survey, species), error=ReleaseError)
-    cells = text.cells.drop_nulls(survey)
-    listed = cells.select(survey_id=clean_ids(cells[survey]), species_id=species, row=pl.int_range(pl.len()))
+    for counts, account in ((text.dropped, refused), (text.noted, noted)):
+        account.counts.update({f"labels, {reason}": count for reason, count in counts.items()})
+        account.examples.update({f"labels, {reason}": text.examples[reason] for reason in counts})
+    listed = text.cells.select(survey_id=clean_ids(text.cells[survey]), species_id=species, row=text.rows)
+    listed = refused.keep(listed, pl.col("survey_id").is_not_null(), f"labels, {NO_ID}")
     listed = one_species_a_row(listed, species, paths[0], decimal_comma=text.separator != ",")
     surveys = table.select("survey_id").with_row_index("row")
     labelled = surveys.join(listed, on="survey_id", how="semi")
@@ -198,5 +204,6 @@ def _separate_labels(release: Release, split: str, table: pl.DataFrame) -> pl.Da
             f"{paths[0]} names surveys by ids of which {len(twice)} stand for several dates, such as {twice[0]!r}",
             expected="an id of its own for each survey",
         )
+    refused.note(UNKNOWN_SURVEY, listed.join(surveys, on="survey_id", how="anti").with_columns(cell="survey_id"))
     pairs = listed.drop("row").join(surveys, on="survey_id").drop_nulls()
     return pairs.select(pl.col("row").cast(pl.Int64), "species_id")

@@ -19,9 +19,11 @@ from releve.errors import ReleaseError, ReleveError, TableError
 from releve.ingest.names import find_column
 from releve.ingest.quotes import SEPARATOR_INSIDE, BrokenQuote, separators_within_quotes, take_off_quotes
 
-_WORDS = ("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "-", "--", "?", r"\n")
-MISSING = tuple(sorted({spelt for word in _WORDS for spelt in (word, word.upper(), word.capitalize())} | {"NaN"}))
-"""What people and programs write where a value is missing."""
+MISSING_WORDS = ("", "na", "n/a", "#n/a", "nan", "nat", "null", "none", "nil", "missing", "-", "--", "?", r"\n")
+"""What people and programs write where a value is missing, in lower case."""
+_IN_CASES = {spelt for word in MISSING_WORDS for spelt in (word, word.upper(), word.capitalize())}
+MISSING = tuple(sorted(_IN_CASES | {"NaN", "NaT"}))
+"""The same as they are spelt in tables of text."""
 SEPARATORS = (",", ";", "\t", "|")
 
 WINDOWS = "read as Windows-1252, as it is not UTF-8"

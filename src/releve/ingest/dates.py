@@ -18,6 +18,9 @@ BARE_NUMBER = "number that is no date, such as a spreadsheet's count of days"
 NOT_A_DATE = "text that is no date"
 FAULTS = (AMBIGUOUS, NO_SUCH_DAY, NO_SUCH_YEAR, SEVERAL_YEARS, DISAGREE, BARE_NUMBER, NOT_A_DATE)
 
+NO_DATE = "0000-00-00"
+"""What databases write for a date that is not known."""
+
 _FAULT = pl.Enum(FAULTS)
 _PARTS = ("year", "month", "day", "fault")
 _TIME = r"(?:[T ]+\d{1,2}(?::?\d{2}(?::?\d{2}(?:[.,]\d+)?)?)? *(?:[AaPp][Mm])? *(?:[+-]\d{2}(?::?\d{2})?)?)?(?:Z|UTC)?$"
@@ -124,7 +127,7 @@ def as_text(column: pl.Series) -> pl.Series:
     (['2019', None], ['0012', None, '7'])
     """
     text = column.cast(pl.String).str.strip_chars().str.replace(r"^(-?\d+)\.0+$", "$1")
-    return text.set(text.str.to_lowercase().is_in(MISSING_WORDS), None)
+    return text.set(text.str.to_lowercase().is_in(MISSING_WORDS) | (text == NO_DATE), None)
 
 
 def _whole_numbers(column: pl.Series) -> pl.Series:
@@ -213,10 +216,12 @@ def _read_others(table: pl.DataFrame) -> pl.DataFrame:
     table = table.select(
         "text", three.alias("three"), day=pl.from_epoch(seconds, time_unit="s"), is_digits=digits, size=size
     ).unnest("three")
-    read = table.select("text", doubt=_is_in_doubt().fill_null(False), **_first_way(_ways()))
+    doubts = {"doubt": _is_in_doubt().fill_null(False), "season": _is_season().fill_null(False)}
+    read = table.select("text", **doubts, **_first_way(_ways()))
+    years = text.str.contains(_YEARS) | pl.col("season")
     unread = (
-        pl.when(text.str.contains(_YEARS)).then(pl.lit(SEVERAL_YEARS)).when(text.str.contains(_NUMBER))
-        .then(pl.lit(BARE_NUMBER)).otherwise(pl.lit(NOT_A_DATE))
+        pl.when(years).then(pl.lit(SEVERAL_YEARS)).when(text.str.contains(_NUMBER)).then(pl.lit(BARE_NUMBER))
+        .otherwise(pl.lit(NOT_A_DATE))
     )  # fmt: skip
     why = pl.when(pl.col("year").is_null()).then(unread).when("doubt").then(pl.lit(AMBIGUOUS)).cast(_FAULT)
     checked = pl.concat([read.select(why=why), read.select(*_checked())], how="horizontal")
@@ -242,6 +247,7 @@ def _ways() -> list[_Way]:
         (pl.col("is_digits") & (pl.col("size") == 4), year, None, None),
         (compact, year, month, day_of_month),
         (day.is_not_null(), day.dt.year(), day.dt.month(), day.dt.day()),
+        (_is_season(), pl.lit(None, pl.Int32), None, None),
         ((long_a == 4) & short & ((pair & ~dots) | (long_c <= 2)), a, b, c),
         (_is_in_doubt(), c, None, None),
         (year_last & (a <= 12) & (b > 12), c, a, b),
@@ -249,6 +255,13 @@ def _ways() -> list[_Way]:
         ((long_a <= 2) & (long_b == 4) & pair, b, a, None),
         (text.str.contains(_YEARS) & (a == b), a, None, None),
     ]
+
+
+def _is_season() -> pl.Expr:
+    """Return where ``a/b`` is a year and the next one, such as 2018/19, and no month."""
+    a, b = pl.col("a").cast(pl.Int32), pl.col("b").cast(pl.Int32)
+    two = (pl.col("a").str.len_chars() == 4) & (pl.col("b").str.len_chars() == 2) & pl.col("c").is_null()
+    return two & (pl.col("sep") == "/") & (b > 12) & (b == (a + 1) % 100)
 
 
 def _is_in_doubt() -> pl.Expr:

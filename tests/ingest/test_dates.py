@@ -66,7 +66,6 @@ WRITTEN: list[tuple[str | None, tuple[int | None, int | None, int | None], str |
     ("1950/1993", (None, None, None), dates.SEVERAL_YEARS),
     ("2018/19", (None, None, None), dates.SEVERAL_YEARS),  # a season
     ("2018/12", (2018, 12, None), None),
-    ("0000-00-00", (None, None, None), None),
     ("1950-1993", (None, None, None), dates.SEVERAL_YEARS),
     ("1950-1950", (1950, None, None), None),
     ("1587859200", (2020, 4, 26), None),  # seconds since 1970

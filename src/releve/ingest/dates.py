@@ -18,9 +18,6 @@ BARE_NUMBER = "number that is no date, such as a spreadsheet's count of days"
 NOT_A_DATE = "text that is no date"
 FAULTS = (AMBIGUOUS, NO_SUCH_DAY, NO_SUCH_YEAR, SEVERAL_YEARS, DISAGREE, BARE_NUMBER, NOT_A_DATE)
 
-NO_DATE = "0000-00-00"
-"""What databases write for a date that is not known."""
-
 _FAULT = pl.Enum(FAULTS)
 _PARTS = ("year", "month", "day", "fault")
 _TIME = r"(?:[T ]+\d{1,2}(?::?\d{2}(?::?\d{2}(?:[.,]\d+)?)?)? *(?:[AaPp][Mm])? *(?:[+-]\d{2}(?::?\d{2})?)?)?(?:Z|UTC)?$"
@@ -127,7 +124,7 @@ def as_text(column: pl.Series) -> pl.Series:
     (['2019', None], ['0012', None, '7'])
     """
     text = column.cast(pl.String).str.strip_chars().str.replace(r"^(-?\d+)\.0+$", "$1")
-    return text.set(text.str.to_lowercase().is_in(MISSING_WORDS) | (text == NO_DATE), None)
+    return text.set(text.str.to_lowercase().is_in(MISSING_WORDS), None)
 
 
 def _whole_numbers(column: pl.Series) -> pl.Series:

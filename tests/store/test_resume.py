@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import random
-import shutil
 import time
 from pathlib import Path
 
@@ -38,27 +37,26 @@ def test_a_killed_prepare_ends_with_the_same_bytes(
     storage: str, commands: Commands, labelled_release: Path, tmp_path: Path
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "store"
-    commands.run(*prepare(labelled_release, tmp_path / "first", storage), chunk_size=CHUNK_SIZE)
-    started = time.monotonic()
     assert commands.run(*prepare(labelled_release, whole, storage), chunk_size=CHUNK_SIZE).code == 0
-    unbroken_s = time.monotonic() - started
-    rng = random.Random(storage)
+    journal = tmp_path / "store.part" / "journal.jsonl"
+
+    def num_entries() -> int:
+        return journal.read_bytes().count(b"\n") if journal.is_file() else 0
+
     num_kills = num_resumed = 0
-    for _ in range(60):
+    for goal in sorted(random.Random(storage).sample(range(2, 36), 10)):  # of 45 chunks: two series and patches
         pid = commands.start(*prepare(labelled_release, out, storage), chunk_size=CHUNK_SIZE)
-        if num_kills < 10:
-            time.sleep(rng.uniform(0.2, 0.9) * unbroken_s)
-            done = commands.kill(pid)
-        else:
-            done = commands.wait(pid)
-        num_kills += done.code == -9
-        num_resumed += "going on with the unfinished store" in done.stderr
-        assert done.code == -9 or (done.code == 0 and out.exists()), done.stderr
-        if done.code == 0 and num_kills >= 10:
+        while num_entries() < goal and not out.exists():  # whatever it is at then
+            time.sleep(0.0005)
+        done = commands.kill(pid)
+        if out.exists():  # it was done before the kill
             break
-        if done.code == 0:  # it was done before the kill: start again
-            shutil.rmtree(out)
-    assert num_kills == 10 and num_resumed >= 2
+        assert done.code == -9, done.stderr
+        num_kills += 1
+        num_resumed += "going on with the unfinished store" in done.stderr
+    assert num_kills >= 5 and num_resumed >= 2
+    done = commands.run(*prepare(labelled_release, out, storage), chunk_size=CHUNK_SIZE)
+    assert done.code == 0, done.stderr
     assert contents(out) == contents(whole)
     assert not list(tmp_path.glob("*.part"))
 

@@ -309,9 +309,6 @@ def test_predict_writes_lists_and_probabilities_that_agree(
     assert done.code == 2 and ".parquet" in done.stderr
 
 
-SWAPPED = ("swapped.csv", "surveyId,lon,lat\n5,46,7.5\n")
-
-
 def test_predict_takes_a_table_of_places(made: tuple[Path, str, str], commands: Commands, tmp_path: Path) -> None:
     write_text(tmp_path / "places.csv", "surveyId,lon,lat,year,Bio1\n5,7.5,46,2020,2701\n9,8,47.5,2021,NA\n")
     command = ["predict", made[0], "--out", tmp_path / "p.csv", "--data"]
@@ -319,10 +316,14 @@ def test_predict_takes_a_table_of_places(made: tuple[Path, str, str], commands: 
     assert done.code == 0, done.stderr
     assert "19 of 20 covariates are not there" in " ".join(done.stderr.split())
     assert pl.read_csv(tmp_path / "p.csv")["surveyId"].to_list() == [5, 9]
-    for name, text in (("bad.csv", "plant,lon,lat\n1,2,50\n"), ("worse.csv", "surveyId,lon,lat\n1,2,500\n"), SWAPPED):
+    at_sea = ("swapped.csv", "surveyId,lon,lat\n5,49.5,6\n6,49.6,5.8\n")  # Lorraine, exchanged: in the Indian Ocean
+    for name, text in (("bad.csv", "plant,lon,lat\n1,2,50\n"), ("worse.csv", "surveyId,lon,lat\n1,2,500\n"), at_sea):
         write_text(tmp_path / name, text)
         done = commands.run(*command, tmp_path / name, "--overwrite")
         assert done.code == 2 and done.stderr.startswith("error: ")
+    write_text(tmp_path / "somalia.csv", "surveyId,lon,lat\n5,46,7.5\n")  # on land both ways: it may be meant
+    done = commands.run(*command, tmp_path / "somalia.csv", "--overwrite")
+    assert done.code == 0 and "lon and lat exchanged" in pl.read_csv(tmp_path / "p.places.csv")["remark"][0]
     done = commands.run(*command, tmp_path / "none.csv", "--overwrite")
     assert done.code == 2 and "does not exist" in done.stderr
 

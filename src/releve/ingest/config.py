@@ -12,10 +12,31 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Files = Annotated[str | tuple[str, ...], Field(description="file, pattern of files, or several")]
 Role = Literal[
-    *("survey_id", "lon", "lat", "x", "y", "geometry", "species", "abundance", "occurrence_status", "count", "basis"),
-    *("year", "month", "day", "date", "country", "region", "publisher", "taxon_rank", "area_m2", "uncertainty_m"),
-    *("establishment", "degree"),
+    "survey_id",
+    "lon",
+    "lat",
+    "x",
+    "y",
+    "geometry",
+    "species",
+    "abundance",
+    "occurrence_status",
+    "count",
+    "basis",
+    "year",
+    "month",
+    "day",
+    "date",
+    "country",
+    "region",
+    "publisher",
+    "taxon_rank",
+    "area_m2",
+    "uncertainty_m",
+    "establishment",
+    "degree",
 ]
+"""What a column of a table may mean; ``x, y`` are coordinates in a projection, ``geometry`` of a file that has one."""
 
 
 class Part(BaseModel):

@@ -38,6 +38,82 @@ PLACE_COLUMNS: dict[str, tuple[str, ...]] = {
 }
 """What a column of a table of places means -> its names, the best first; compared as :func:`fold` leaves them."""
 
+STUDY_COLUMNS: dict[str, tuple[str, ...]] = {
+    "survey_id": (
+        *PLACE_COLUMNS["survey_id"][:-2],
+        *("relevenumber", "surveyPoint", "quadrat", "quadratId", "quadratNr", "plotNo", "plotNumber", "sitePlot"),
+        *("aufnahme", "aufnahmeNr", "aufnahmenummer", "placette", "idPlacette", "parcelle", "parcela", "inventario"),
+        *("opname", "opnameNr", "rilievo", "vlak", "station", "stationId", "eventId", "parentEventId", "locationId"),
+        *("sampleId", "sample", "transect", "transectId", "stand", "standId"),
+    ),
+    "lon": (*PLACE_COLUMNS["lon"][:-1], "longitud", "longitudine", "laengengrad", "laenge", "gpsLon", "longDec"),
+    "lat": (*PLACE_COLUMNS["lat"][:-1], "latitud", "latitudine", "breitengrad", "breite", "gpsLat", "latDec"),
+    "x": (
+        *("x", "xM", "xCoord", "xCoordinate", "coordX", "pointX", "easting", "eastings", "east", "utmX", "utmE"),
+        *("utmEasting", "xUtm", "xL93", "l93X", "xLambert", "xLambert93", "rechtswert", "xEtrs", "xLaea"),
+        *("coordenadaX", "este", "xKm", "xkoord", "ostwert"),
+    ),
+    "y": (
+        *("y", "yM", "yCoord", "yCoordinate", "coordY", "pointY", "northing", "northings", "north", "utmY", "utmN"),
+        *("utmNorthing", "yUtm", "yL93", "l93Y", "yLambert", "yLambert93", "hochwert", "yEtrs", "yLaea"),
+        *("coordenadaY", "norte", "yKm", "ykoord", "nordwert"),
+    ),
+    "species": (
+        *("acceptedName", "acceptedScientificName", "acceptedSpecies", "species", "speciesName", "scientificName"),
+        *("taxon", "taxonName", "latinName", "binomial", "speciesId", "speciesCode", "speciesKey", "taxonKey", "spid"),
+        *("nomScientifique", "nomComplet", "espece", "especie", "nombreCientifico", "nomeCientifico", "specie", "art"),
+        *("artname", "wissName", "wissenschaftlicherName", "soort", "soortnaam", "wetenschappelijkeNaam", "sp", "spp"),
+    ),
+    "abundance": (
+        *("abundance", "cover", "coverPercent", "percentCover", "coverPct", "coverPerc", "coverClass", "coverCode"),
+        *(
+            "braunBlanquet",
+            "bb",
+            "bbCover",
+            "dominance",
+            "organismQuantity",
+            "deckung",
+            "deckungsgrad",
+            "artmaechtigkeit",
+        ),
+        *("recouvrement", "abondance", "abondanceDominance", "cobertura", "abundancia", "copertura", "abbondanza"),
+        *("bedekking", "density", "basalArea", "biomass"),
+    ),
+    "occurrence_status": (
+        *("occurrenceStatus", "presenceAbsence", "presence", "present", "pres", "pa", "occurrence", "occ", "presabs"),
+        *("detected", "detection", "observed", "presencia", "vorkommen", "aanwezig"),
+    ),
+    "count": ("individualCount", "count", "numIndividuals", "nInd", "individuals", "anzahl", "effectif", "aantal"),
+    "basis": ("basisOfRecord",),
+    "year": (*PLACE_COLUMNS["year"], "yearCollected", "collectionYear", "eventYear", "yearStart", "yr"),
+    "month": (*PLACE_COLUMNS["month"], "monthCollected", "collectionMonth"),
+    "day": (*PLACE_COLUMNS["day"], "dayCollected", "collectionDay"),
+    "date": (
+        *PLACE_COLUMNS["date"],
+        *("dateCollected", "collectionDate", "earliestDateCollected", "dateStart", "startDate", "dateObs"),
+    ),
+    "country": PLACE_COLUMNS["country"],
+    "region": PLACE_COLUMNS["region"],
+    "publisher": ("publishingOrgKey", "publisher", "datasetKey", "datasetName", "institutionCode", "institution"),
+    "taxon_rank": ("taxonRank",),
+    "area_m2": (
+        *PLACE_COLUMNS["area_m2"],
+        "plotArea",
+        "plotSize",
+        "releveArea",
+        "surfaceM2",
+        "flaeche",
+        "sampleSizeValue",
+    ),
+    "uncertainty_m": (
+        *PLACE_COLUMNS["uncertainty_m"],
+        *("coordUncertaintyM", "positionalUncertainty", "accuracyM", "gpsAccuracyM", "uncertaintyInMeters"),
+    ),
+    "establishment": ("establishmentMeans",),
+    "degree": ("degreeOfEstablishment",),
+}
+"""The same of a table of a study: of plots or records, in degrees or in a projection."""
+
 OTHER_NAMES = {
     "elevation": ("elev", "altitude", "alt", "dem", "elevationm", "heightabovesealevel"),
 }

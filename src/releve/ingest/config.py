@@ -35,8 +35,11 @@ Role = Literal[
     "uncertainty_m",
     "establishment",
     "degree",
+    "split",
 ]
-"""What a column of a table may mean; ``x, y`` are coordinates in a projection, ``geometry`` of a file that has one."""
+"""What a column of a table may mean; ``x, y`` are coordinates in a projection, ``geometry`` of a file that has one.
+
+``split`` says of each plot of a table whether it is ``train`` or ``test``, in place of the whole table's ``split``."""
 
 
 class Part(BaseModel):

@@ -45,7 +45,7 @@ PARTS: dict[str, tuple[int, list[str]]] = {
     "recipe": (0, []),
     "seed": (1, []),
     "blind": (2, ["model.modalities=['covariates','survey']"]),
-    "rare": (3, ["train.class_weight=0.3", "train.forests_per_fold=0"]),
+    "rare": (3, ["train.class_weight=0.3", "train.kinds=['network']"]),
 }
 """By name of the run, its seed and what differs from the recipe."""
 EVERY_REFERENCE = (

@@ -110,7 +110,7 @@ def test_a_dry_run_says_what_training_takes_and_writes_nothing(
     before = sorted(made[0].rglob("*"))
     done = commands.run("train", recipe, "--store", made[0] / "store", "--out", tmp_path / "x", "--dry-run")
     assert done.code == 0, done.stderr
-    for words in ("rows trained on", "landsat", "mapped file", "parameters", "time an epoch", "networks, forests"):
+    for words in ("rows trained on", "landsat", "mapped file", "parameters", "time an epoch", "members: network"):
         assert words in done.stdout
     assert not (tmp_path / "x").exists() and sorted(made[0].rglob("*")) == before
 

@@ -1,4 +1,4 @@
-"""Whole runs in one process: networks and forests together, other releases at prediction, unseen species."""
+"""Whole runs in one process: all kinds of member together, other releases at prediction, unseen species."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONTENT = {
     "data": {"modalities": ["covariates", "landsat"]},
     "split": {"num_folds": 3},
     "model": {"modalities": ["covariates", "location", "landsat"], "embedding_dim": 16, "hidden_dim": 16},
-    "train": {"num_folds": 2, "forests_per_fold": 1, "epochs": 2, "batch_size": 64},
+    "train": {"num_folds": 2, "kinds": ["network", "forest", "booster"], "epochs": 2, "batch_size": 64},
     "forest": {"num_trees": 10},
     "evaluate": {"references": ["frequency"]},
 }
@@ -43,15 +43,17 @@ def run(labelled_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
     return open_run(out)
 
 
-def test_both_kinds_are_trained_on_each_fold_and_share_the_prediction(run: Run) -> None:
+def test_all_kinds_are_trained_on_each_fold_and_share_the_prediction(run: Run) -> None:
     assert [(member.fold, member.kind) for member in run.members] == [
         (0, "network"),
         (0, "forest"),
+        (0, "booster"),
         (1, "network"),
         (1, "forest"),
+        (1, "booster"),
     ]
     shares = [kind.share for kind in run.decision.kinds.values()]
-    assert set(run.decision.kinds) == {"network", "forest"}
+    assert set(run.decision.kinds) == {"network", "forest", "booster"}
     assert sum(shares) == pytest.approx(1.0)
 
 
@@ -59,10 +61,9 @@ def test_held_out_rows_are_those_of_the_trained_folds_each_predicted_by_its_own_
     rows, logits = predict_held_out(run)
     assert sorted(rows.tolist()) == np.flatnonzero(run.store.folds < 2).tolist()
     fold_one = run.store.folds[rows] == 1
-    network, forest = run.models[2], run.models[3]
-    for kind, model in (("network", network), ("forest", forest)):
+    for member, model in zip(run.members[3:], run.models[3:], strict=True):
         expected = model(gatherer_for(model, run.store).batch(rows[fold_one]))
-        np.testing.assert_allclose(logits[kind][fold_one].numpy(), expected.detach().numpy(), atol=1e-4)
+        np.testing.assert_allclose(logits[member.kind][fold_one].numpy(), expected.detach().numpy(), atol=1e-4)
 
 
 def test_a_prediction_is_the_mean_over_members_by_share_of_their_kind(run: Run) -> None:
@@ -76,7 +77,7 @@ def test_a_prediction_is_the_mean_over_members_by_share_of_their_kind(run: Run) 
 
 
 def test_a_place_is_predicted_alone_as_among_others(run: Run) -> None:
-    """By networks and forests of all modalities, calibrated, averaged and stretched; and so is its list."""
+    """By all kinds of member and all modalities, calibrated, averaged and stretched; and so is its list."""
     together = torch.cat([probs for _, probs in predict_probs(run, run.store)])
     for row in (0, 7, 101, len(run.store) - 1):
         ((_, alone),) = predict_probs(run, run.store.take(np.array([row])))
@@ -96,7 +97,7 @@ def test_the_mean_over_folds_is_judged_on_surveys_that_two_folds_predict_untrain
     monkeypatch.setattr(predict, "fit_stretch", watched)
     rows, logits = predict_held_out(run)
     stretches = predict.fit_stretches(run, run.decision, rows, logits)
-    assert stretches == {"network": FoldStretch(slope_of_two=1.1)}  # a forest selects nothing
+    assert stretches == {"network": FoldStretch(slope_of_two=1.1)}  # other kinds select nothing
     ((first, second, truth),) = asked
     shared, theirs = [], []
     for member, model in zip(run.members, run.models, strict=True):
@@ -174,7 +175,7 @@ def test_a_store_that_was_prepared_again_is_not_evaluated_on(run: Run, labelled_
 def test_several_seeds_of_a_fold_are_averaged_the_same_way_for_scores_and_for_lists(
     labelled_release: Path, tmp_path: Path
 ) -> None:
-    content = CONTENT | {"train": {"num_folds": 1, "seeds_per_fold": 2, "epochs": 1}}
+    content = CONTENT | {"train": {"num_folds": 1, "kinds": ["network", "network"], "epochs": 1}}
     config = make_config(content, origin="test")
     store = pipeline.prepare(config, labelled_release, tmp_path / "store")
     run = pipeline.train(config, store, tmp_path / "run")

@@ -14,6 +14,7 @@ from releve.decide.decision import fit_decision
 from releve.errors import RunError
 from releve.files import atomic_path, file_sha256, make_way, write_json, write_parquet, write_text
 from releve.ingest.release import open_release
+from releve.models.kinds import TABLE_KINDS
 from releve.predict.places import describe_places, places_file, say_places
 from releve.predict.tables import Predicted, store_for_prediction, write_predictions
 from releve.prepare.records import prepare_records
@@ -26,7 +27,7 @@ from releve.store.build import build_store
 from releve.store.contents import read_release
 from releve.store.read import Store
 from releve.train.loop import train_member
-from releve.train.members import Member, plan_members, train_forest
+from releve.train.members import Member, fit_member, plan_members
 from releve.train.processes import processes
 from releve.train.trouble import out_of_memory_explained
 
@@ -121,7 +122,7 @@ def train(
     """
     started = time.monotonic()
     check_store_matches(config, store)
-    plan = plan_members(config.train, store.manifest.num_folds, seed)
+    plan = plan_members(config, store, seed)
     inputs = {"store": file_sha256(store.path / "manifest.json"), "release": store.manifest.fingerprint}
     identity = {"recipe": identity_of(config), "seed": seed, "inputs": inputs}
     processes().on_first(lambda: claim_folder(out, identity, resume=resume, overwrite=overwrite))
@@ -137,18 +138,16 @@ def train(
         task = bar.add_task("train", total=len(plan) * num_epochs)
         for member in plan:
             member_started = time.monotonic()
-            place = (config.split, out / member.name)
-            if member.kind == "forest":
-                grow = partial(train_forest, store, member, config.model, config.forest, *place, resume=resume)
-                processes().on_first(grow)
+            if member.kind in TABLE_KINDS:
+                processes().on_first(partial(fit_member, store, member, config, out / member.name, resume=resume))
                 bar.advance(task, num_epochs)
             else:
                 advance = partial(bar.advance, task)
-                settings = (config.model, config.train)
+                settings = (config.model, config.train, config.split, out / member.name)
                 options: dict[str, Any] = {"records": config.records, "resume": resume, "advance": advance}
                 stop_after = None if member.fold is not None else mean_best_epochs(out, plan, config)
                 with out_of_memory_explained(config.train):
-                    train_member(store, member, *settings, *place, **options, stop_after=stop_after)
+                    train_member(store, member, *settings, **options, stop_after=stop_after)
             timings[member.name] = round(time.monotonic() - member_started, 1)
     processes().on_first(lambda: decide(Run(out, config, seed, tuple(plan))))
     processes().on_first(lambda: write_provenance(out, "train", started, **facts, timings=timings))

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-import scipy.sparse
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
@@ -19,17 +18,18 @@ from releve.evaluate.facts import standardised_covariates
 from releve.evaluate.references import (
     REFERENCE_MODELS,
     SAMPLED_REFERENCE_MODELS,
-    boosting,
-    forest,
     logistic,
     maxent,
     shares,
+    trees,
 )
 from releve.evaluate.references.design import Design, make_design
 from releve.evaluate.references.shares import PRIOR_WEIGHT
 from releve.geo import unit_vectors
 from releve.lists import Lists
 from releve.metrics.ranks import rank_scores
+from releve.models import boosting
+from releve.models.boosting import fit_boosted_trees
 from releve.models.config import TABLES, ForestConfig
 from releve.models.forest import fit_forest
 from releve.store.read import Store
@@ -160,17 +160,6 @@ def test_columns_are_normal_scores_of_ranks_among_training_rows_and_missing_valu
     assert (alone.filled(-4.0)[0][without] == -4).all()
 
 
-def test_a_category_as_one_column_holds_the_place_of_its_code(store: Store) -> None:
-    design = design_of(store, modalities=("survey",))
-    known, _ = design.coded()
-    assert known.shape == (90, 5)  # area, uncertainty, year, country, region
-    countries = store.surveys["country"].to_numpy()[TRAIN]
-    np.testing.assert_array_equal(known[:, 3], np.where(countries == "France", 1, 2))
-    regions = (store.surveys["region"] == "ALPINE").fill_null(False).to_numpy()[TRAIN]
-    np.testing.assert_array_equal(known[:, 4], regions)
-    np.testing.assert_array_equal(known[:, :3], design.filled(0.0)[0][:, :3])
-
-
 @pytest.mark.parametrize("name", ["extra trees", "boosted trees", "logistic", "nearest environments"])
 def test_what_only_the_facts_of_the_survey_tell_is_found_where_the_run_looks_at_them(
     store: Store, name: str, monkeypatch: pytest.MonkeyPatch
@@ -232,26 +221,16 @@ def test_shares_by_region_are_drawn_to_the_country_and_the_country_to_all(store:
     np.testing.assert_allclose(by_country[:2, 0], country, rtol=1e-6)
 
 
-def test_extra_trees_are_the_forest_on_the_tables_of_the_run(store: Store) -> None:
-    found = REFERENCE_MODELS["extra trees"](design_of(store, seed=4), 4)
-    statistics = measure_statistics(store, TRAIN, TABLES, rng=np.random.default_rng(4))
-    gatherer = Gatherer(store, statistics.modalities, statistics.categories)
-    grown = fit_forest(gatherer, TRAIN, statistics, ForestConfig(num_trees=200, min_rows=3), seed=4)
-    np.testing.assert_allclose(found, torch.sigmoid(grown(gatherer.batch(ROWS))).numpy(), atol=1e-6)
-
-
-def test_a_leafs_newton_step_by_hand() -> None:
-    """Leaf 1 holds two rows at p = 1/2: errors 1/2 + 1/2 and -1/2 - 1/2, curvature 1/4 + 1/4 + the penalty 2."""
-    observed = scipy.sparse.csr_matrix(np.array([[1, 0], [1, 0], [0, 0]], np.float32))
-    steps = boosting._newton_steps(observed, np.zeros((3, 2), np.float32), np.array([1, 1, 2]), 3)
-    np.testing.assert_allclose(steps, [[0, 0], [1 / 2.5, -1 / 2.5], [-0.5 / 2.25, -0.5 / 2.25]], rtol=1e-6)
-
-
-def test_blocks_of_rows_do_not_change_boosted_trees(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boosting, "NUM_ROUNDS", 3)
-    whole = REFERENCE_MODELS["boosted trees"](design_of(store), 0)
-    monkeypatch.setattr(boosting, "BLOCK_ROWS", 7)
-    np.testing.assert_allclose(REFERENCE_MODELS["boosted trees"](design_of(store), 0), whole, atol=1e-5)
+@pytest.mark.parametrize("name", ["extra trees", "boosted trees"])
+def test_trees_are_the_kind_of_member_on_the_tables_of_the_run(store: Store, name: str) -> None:
+    found = REFERENCE_MODELS[name](design_of(store, seed=4), 4)
+    known = measure_statistics(store, TRAIN, TABLES, rng=np.random.default_rng(4))
+    gatherer = Gatherer(store, known.modalities, known.categories)
+    if name == "extra trees":
+        model = fit_forest(gatherer, TRAIN, known, config=ForestConfig(num_trees=200, min_rows=3), seed=4)
+    else:
+        model = fit_boosted_trees(gatherer, TRAIN, known, seed=4)
+    np.testing.assert_allclose(found, torch.sigmoid(model(gatherer.batch(ROWS))).numpy(), atol=1e-6)
 
 
 def test_logistic_finds_the_penalised_maximum_that_scikit_learn_finds(
@@ -307,7 +286,7 @@ def test_no_reference_model_looks_at_the_rows_it_predicts(store: Store, name: st
 def test_few_rows_and_no_covariates_still_give_probabilities(
     store: Store, name: str, train: np.ndarray, covariates: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forest, "CONFIG", ForestConfig(num_trees=5, min_rows=3))
+    monkeypatch.setattr(trees, "CONFIG", ForestConfig(num_trees=5, min_rows=3))
     monkeypatch.setattr(boosting, "NUM_ROUNDS", 5)
     monkeypatch.setattr(logistic, "EPOCHS", 2)
     kind = store if covariates else replace(store, arrays={})

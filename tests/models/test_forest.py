@@ -11,10 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from releve.data.gather import Gatherer
 from releve.data.statistics import Statistics, measure_statistics
-from releve.errors import ConfigError
 from releve.metrics.ranks import rank_scores
 from releve.models.config import ForestConfig
-from releve.models.forest import MISSING_SCORE, PRIOR_ROWS, ForestModel, fit_forest, load_forest
+from releve.models.forest import PRIOR_ROWS, ForestModel, fit_forest
 from releve.store.read import Store
 from stores import make_store
 
@@ -27,7 +26,7 @@ def grow(
 ) -> tuple[ForestModel, Gatherer, Statistics]:
     statistics = measure_statistics(store, rows, modalities, rng=np.random.default_rng(0))
     gatherer = Gatherer(store, statistics.modalities, statistics.categories)
-    return fit_forest(gatherer, rows, statistics, config, seed=1), gatherer, statistics
+    return fit_forest(gatherer, rows, statistics, config=config, seed=1), gatherer, statistics
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +38,8 @@ def test_probabilities_are_the_mean_labels_of_leaf_mates_worked_out_row_by_row(s
     train, val = np.arange(80), np.arange(80, 120)
     model, gatherer, statistics = grow(store, train)
     logits = model(gatherer.batch(val))
-    ours = model.leaves(model.table_features(gatherer.batch(train))).numpy()
-    theirs = model.leaves(model.table_features(gatherer.batch(val))).numpy()
+    ours = model.leaves(gatherer.batch(train)).numpy()
+    theirs = model.leaves(gatherer.batch(val)).numpy()
     labels = store.labels.take(train).to_csr(8).toarray().astype(float)
     for i in range(len(val)):
         means = [labels[ours[t] == theirs[t, i]].mean(axis=0) for t in range(TREES.num_trees)]
@@ -51,11 +50,15 @@ def test_probabilities_are_the_mean_labels_of_leaf_mates_worked_out_row_by_row(s
 def test_a_species_that_no_leaf_mate_has_is_given_its_overall_share_as_one_row_in_31(store: Store) -> None:
     """Two training rows of three have species 0, a leaf mate none: (30 x 0 + 2 / 3) / 31 = .0215."""
     _, gatherer, statistics = grow(store, np.arange(80))
-    model = ForestModel(statistics, num_trees=1, num_nodes=3, num_rows=3, num_labels=2)
-    model.children_TJ2[0] = torch.tensor([[1, 2], [-1, -1], [-1, -1]])
-    model.threshold_TJ[0] = torch.tensor([1e9, 0.0, 0.0])  # every row goes to node 1
-    model.leaf_TN[0] = torch.tensor([2, 2, 1])
-    model.indptr.copy_(torch.tensor([0, 1, 2, 2]))  # rows 0 and 1 have species 0, row 2 has none
+    tensors = {
+        "children_TJ2": torch.tensor([[[1, 2], [-1, -1], [-1, -1]]]),
+        "feature_TJ": torch.zeros(1, 3),
+        "threshold_TJ": torch.tensor([[1e9, 0.0, 0.0]]),  # every row goes to node 1
+        "leaf_TN": torch.tensor([[2, 2, 1]]),
+        "indptr": torch.tensor([0, 1, 2, 2]),  # rows 0 and 1 have species 0, row 2 has none
+        "indices": torch.tensor([0, 0]),
+    }
+    model = ForestModel(statistics, tensors)
     probs = torch.sigmoid(model(gatherer.batch(np.arange(4))))
     np.testing.assert_allclose(probs[:, 0], 2 / 3 / 31, rtol=1e-4)
     np.testing.assert_allclose(probs[:, 1:], 0.0, atol=2e-6)
@@ -66,13 +69,14 @@ def test_a_row_lies_in_the_leaf_that_scikit_learn_puts_it_in(store: Store) -> No
 
     train = np.arange(80)
     model, gatherer, _ = grow(store, train, ForestConfig(num_trees=5, num_components=3))
-    features = model.table_features(gatherer.batch(np.arange(120)))
+    batch = gatherer.batch(np.arange(120))
+    features = model.features.of(batch)
     from sklearn.decomposition import TruncatedSVD
 
     targets = TruncatedSVD(3, random_state=1).fit_transform(store.labels.take(train).to_csr(8).astype(np.float32))
     reference = ExtraTreesRegressor(5, min_samples_leaf=4, max_features=0.3, random_state=1)
     reference.fit(features[:80].numpy(), targets)
-    np.testing.assert_array_equal(model.leaves(features).numpy().T, reference.apply(features.numpy()))
+    np.testing.assert_array_equal(model.leaves(batch).numpy().T, reference.apply(features.numpy()))
 
 
 def test_a_planted_signal_is_found_on_rows_not_trained_on() -> None:
@@ -85,7 +89,7 @@ def test_a_planted_signal_is_found_on_rows_not_trained_on() -> None:
 def test_a_forest_that_was_written_and_read_gives_the_same_logits(store: Store, tmp_path: Path) -> None:
     model, gatherer, statistics = grow(store, np.arange(80))
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, tmp_path / "w.safetensors")
-    again = load_forest(load_file(tmp_path / "w.safetensors"), statistics)
+    again = ForestModel(statistics, load_file(tmp_path / "w.safetensors"))
     batch = gatherer.batch(np.arange(120))
     assert torch.equal(model(batch), again(batch))
 
@@ -96,15 +100,7 @@ def test_the_same_seed_grows_the_same_forest(store: Store) -> None:
     assert torch.equal(first, second)
 
 
-def test_a_survey_without_covariates_has_missing_scores_and_still_a_prediction(store: Store) -> None:
-    model, gatherer, statistics = grow(store, np.arange(80))
+def test_a_survey_without_covariates_still_has_a_prediction(store: Store) -> None:
+    model, gatherer, _ = grow(store, np.arange(80))
     lacking = np.flatnonzero(store.arrays["covariates"].row_of < 0)[:3]
-    batch = gatherer.batch(lacking)
-    numeric = len(statistics.tables["covariates"].quantiles)
-    assert (model.table_features(batch)[:, :numeric] == MISSING_SCORE).all()
-    assert torch.isfinite(model(batch)).all()
-
-
-def test_a_forest_without_a_table_is_refused(store: Store) -> None:
-    with pytest.raises(ConfigError, match="a forest needs tables"):
-        grow(store, np.arange(80), modalities=("patch",))
+    assert torch.isfinite(model(gatherer.batch(lacking))).all()

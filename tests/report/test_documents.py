@@ -135,7 +135,7 @@ def test_every_regime_is_told_as_it_is(tmp_path: Path, regime: str, has: list[st
         ({"split": {"method": "country"}}, "Countries were dealt to 3 folds"),
         ({"train": {"selection_share": 0.0}}, "Of the last epoch, a running average of the weights was kept."),
         ({"train": {"selection_share": 0.0, "ema_decay": 0.0}}, "The last epoch's weights were kept."),
-        ({"train": {"seeds_per_fold": 2}}, "held out, 2 networks a fold with seeds of their own (seed 42)"),
+        ({"train": {"kinds": ["network", "network"]}}, "held out, 2 networks a fold with seeds of their own (seed 42)"),
         ({"train": {"class_weight": 0.5}}, "Presences of rare species weighed more (power 0.5 of their rarity)."),
         ({"model": {"fusion": "direct", "modalities": ["patch"]}}, "passed patch straight to a linear head"),
         ({}, "calibrated by Platt scaling, a slope and an intercept of the logits"),
@@ -172,6 +172,20 @@ def test_members_of_two_kinds_and_those_refitted_are_counted_apart(tmp_path: Pat
     text = words.describe_members(gather_facts(run))
     assert "2 networks and 2 forests were trained, each with one of 2 folds held out" in text
     assert "1 network more learned from all rows" in text and "0.55 (network) and 0.45 (forest)" in text
+
+
+def test_boosted_trees_are_described_and_cited(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    first = run.members[0]
+    run = _with_members(run, [type(first)(2 + fold, fold, 7, "booster") for fold in (0, 1)])
+    write_tables(tmp_path / "evaluation", make_tables())
+    facts = gather_facts(run)
+    assert "2 networks and 2 boosters were trained" in words.describe_members(facts)
+    assert "Each booster had" in words.describe_network(facts)
+    assert values_of(facts)["o_algorithms_1"] == "multi-label neural network; boosted trees"
+    cited = write_bibtex(list_works(facts))
+    assert "friedman2001boosting" in cited and "iosipoi2022sketchboost" in cited
+    assert "friedman2001boosting" not in write_bibtex(list_works(make_facts(tmp_path / "without")))
 
 
 def _with_members(run: Any, more: list[Any]) -> Any:

@@ -56,7 +56,9 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(release: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A run with forests and refitted members, and one of another seed that sees no coordinates."""
     folder = tmp_path_factory.mktemp("runs")
-    both = make_config(RECIPE | {"train": RECIPE["train"] | {"forests_per_fold": 1, "refit": True}}, origin="test")
+    both = make_config(
+        RECIPE | {"train": RECIPE["train"] | {"kinds": ["network", "forest"], "refit": True}}, origin="test"
+    )
     with quiet_progress():
         store = pipeline.prepare(both, release, folder / "store")
         pipeline.train(both, store, folder / "both")

@@ -26,7 +26,7 @@ CONFIG = make_config(
         "data": {"records": "po"},
         "model": {"modalities": ["covariates", "landsat"], "embedding_dim": 8, "hidden_dim": 16, "series_width": 4},
         "records": {"pretrain_epochs": 3},
-        "train": {"regime": "classes", "num_folds": 2, "forests_per_fold": 1, "epochs": 4, "batch_size": 20},
+        "train": {"regime": "classes", "num_folds": 2, "kinds": ["network", "forest"], "epochs": 4, "batch_size": 20},
     },
     origin="test",
 )
@@ -53,7 +53,7 @@ def test_rows_memory_steps_and_time_are_told() -> None:
     assert facts["landsat"] == "9 kB, mapped file"  # 225 rows of 2 x 5 x 4 bytes
     assert facts["phase 1: steps an epoch, seconds a step"].startswith(f"{-(-records // 20)}, ")
     assert facts["phase 2: steps an epoch, seconds a step"].startswith(f"{-(-plots // 20)}, ")
-    assert facts["networks, forests"] == "2, 2"
+    assert (facts["members: network"], facts["members: forest"]) == ("2", "2")
     number = int(facts["parameters"].replace(",", ""))
     assert number > 500 and facts["weights, average, gradients, AdamW"] == readable(20 * number)
     assert facts["time of all networks, at most"].endswith((" s", " min"))

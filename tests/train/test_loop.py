@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
+from releve.config import make_config
 from releve.data.gather import Gatherer
 from releve.errors import RunError
 from releve.models.config import ModelConfig
@@ -272,7 +273,7 @@ def test_folds_that_the_store_lacks_are_refused(store: Store, tmp_path: Path) ->
     with pytest.raises(RunError, match="fold 3 has 135 plots .* 0 rows to validate on"):
         fit(store, tmp_path, member=Member(0, 3, 1))
     with pytest.raises(RunError, match=r"num_folds is 4.*at most the 3 folds"):
-        plan_members(TrainConfig(num_folds=4), 3, seed=0)
+        plan_members(make_config({"train": {"num_folds": 4}}, origin="test"), store, seed=0)
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:9", "cuda:x", ""])

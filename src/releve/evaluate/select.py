@@ -37,7 +37,7 @@ from releve.train.validate import predict_logits
 CHOSEN = ("model", "records", "train")
 BETWEEN_VALUES = re.compile(r",(?![^\[]*\])")
 """A comma that is not inside brackets."""
-MEMBERS = ("train.regime", "train.num_folds", "train.seeds_per_fold", "train.forests_per_fold")
+MEMBERS = ("train.regime", "train.num_folds", "train.kinds")
 """Fields that say what is trained; a candidate is one network a fold."""
 
 

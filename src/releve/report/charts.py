@@ -46,7 +46,7 @@ def draw_members(facts: Facts) -> Markup | None:
     members = []
     for part, member, logs in facts.curves:
         label = "all rows" if member.fold is None else f"fold {member.fold}"
-        label += f", seed {member.seed}" if part.config.train.seeds_per_fold > 1 else ""
+        label += f", seed {member.seed}" if part.config.train.kinds.count("network") > 1 else ""
         kept = read_kept_epoch(part.run.path / member.name)
         members.append({"label": part.name if facts.parts else label, "logs": logs, "kept": kept})
     return draw_curves(members, "curves", f"Learning curves of {len(members)} networks") if members else None

@@ -152,6 +152,8 @@ WORKS: dict[str, dict[str, Callable[[Facts], bool]]] = {
     },
     "methods": {
         "geurts2006trees": lambda facts: facts.num_members["forest"] > 0,
+        "friedman2001boosting": lambda facts: facts.num_members["booster"] > 0,
+        "iosipoi2022sketchboost": lambda facts: facts.num_members["booster"] > 0,
         "he2016resnet": _resnet,
         "ye2012f": _expected_f1,
         "dembczynski2013f": _expected_f1,

@@ -66,7 +66,7 @@ def _rare(facts: Facts) -> str:
 
 
 def _intervals(facts: Facts) -> str:
-    seeds = sum(part.config.train.seeds_per_fold for part in facts.trained)
+    seeds = sum(part.config.train.kinds.count("network") for part in facts.trained)
     return (
         f"Intervals say how the scores would vary with other plots of the same region (blocks of "
         f"{BOOTSTRAP_BLOCK_KM:g} km are drawn anew). They do not hold what would change with another seed of training"

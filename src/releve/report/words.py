@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from releve.decide.config import RULES_IN_WORDS
 from releve.evaluate.facts import BOOTSTRAP_BLOCK_KM
+from releve.models.boosting import MAX_LEAVES, NUM_ROUNDS
 from releve.prepare.config import GROUPINGS_IN_WORDS, HELD_OUT_IN_WORDS
 from releve.report.facts import Facts
 from releve.report.page import format_count, format_interval, format_score, is_number
@@ -190,7 +191,7 @@ def name_units(facts: Facts) -> str:
 
 
 def describe_network(facts: Facts) -> str:
-    """Return what the networks, and the forests, are made of."""
+    """Return what the members of each kind are made of."""
     return tell_runs(facts, _network)
 
 
@@ -219,6 +220,11 @@ def _network(facts: Facts) -> str:
             f"Each forest had {counted(forest.num_trees, 'extremely randomised tree')} (Geurts et al. 2006) with at "
             f"least {counted(forest.min_rows, 'row')} a leaf and {100 * forest.feature_share:g} % of the features "
             "tried at a split; they saw the tables only."
+        )
+    if facts.num_members["booster"]:
+        parts.append(
+            f"Each booster had {NUM_ROUNDS} trees of at most {MAX_LEAVES} leaves, grown one after the other on random "
+            "projections of all species' errors (Iosipoi & Vakhrushev 2022); they saw the tables only."
         )
     return " ".join(parts)
 
@@ -287,7 +293,7 @@ def _members(facts: Facts, *, told: bool = False) -> str:
     several = facts.num_members.total() > 1
     if not facts.is_part:
         text += f" {'were' if several else 'was'} trained"
-    seeds = facts.config.train.seeds_per_fold
+    seeds = facts.config.train.kinds.count("network")
     if not told:
         text += f", {'each ' if several else ''}{_held_out(facts)}"
     text += f", {seeds} networks a fold with seeds of their own" if seeds > 1 else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from itertools import islice
 from typing import Any
 
@@ -28,7 +29,7 @@ def estimate_training(config: Config, store: Store, *, seed: int = 0) -> dict[st
     """Return what the training of a recipe will take, by name; nothing is written.
 
     The first network is built and takes a few steps on the store's rows, so that what fails for lack of memory fails
-    here. The time of validation and of forests is not in the estimate.
+    here. The time of validation and of other kinds of member is not in the estimate.
 
     Parameters
     ----------
@@ -47,9 +48,9 @@ def estimate_training(config: Config, store: Store, *, seed: int = 0) -> dict[st
         If a fold lacks rows, or memory runs out in a step.
     """
     check_store_matches(config, store)
-    plan = plan_members(config.train, store.manifest.num_folds, seed)
+    plan = plan_members(config, store, seed)
     networks = [member for member in plan if member.kind == "network"]
-    member, train, phases = networks[0], config.train, config.phases()
+    member, train, phases = (networks or plan)[0], config.train, config.phases()
     share = {"selection_share": train.selection_share, "seed": member.seed}
     rows = fold_rows(store, member.fold, config.split, train.regime, **share)  # type: ignore[arg-type]
     facts: dict[str, Any] = {
@@ -58,6 +59,9 @@ def estimate_training(config: Config, store: Store, *, seed: int = 0) -> dict[st
         "rows to select the epoch on, held out": f"{len(rows.selection):,}, {len(rows.held_out):,}",
         "species": f"{len(store.species_ids):,}",
     }
+    facts |= {f"members: {kind}": f"{number:,}" for kind, number in Counter(m.kind for m in plan).items()}
+    if not networks:
+        return facts
     samplers = [Sampler(store, rows.of_phase(phase), config.records, train.batch_size) for phase in phases]
     check_parts(min(sampler.smallest_step for sampler in samplers), train, config.records)
     with out_of_memory_explained(train):
@@ -77,7 +81,6 @@ def estimate_training(config: Config, store: Store, *, seed: int = 0) -> dict[st
         facts[f"{which}steps an epoch, seconds a step"] = f"{num_steps:,}, {seconds:.3g}"
         facts[f"{which}time an epoch"] = duration(num_steps * seconds)
         total += num_steps * seconds * phase.epochs
-    facts["networks, forests"] = f"{len(networks)}, {len(plan) - len(networks)}"
     facts["time of all networks, at most"] = duration(total * len(networks))
     if training.device.type == "cuda":
         facts["highest memory of the device"] = readable(torch.cuda.max_memory_allocated(training.device))

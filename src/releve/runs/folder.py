@@ -15,8 +15,7 @@ from releve.config import Config, make_config
 from releve.decide.decision import Decision
 from releve.errors import RunError, StoreError
 from releve.files import file_sha256
-from releve.models.forest import ForestModel
-from releve.models.model import SpeciesModel
+from releve.models.kinds import MemberModel
 from releve.store.read import Store, open_store
 from releve.train.checkpoint import load_member
 from releve.train.device import choose_device
@@ -60,7 +59,7 @@ class Run:
         return choose_device(self.config.train.device)
 
     @cached_property
-    def models(self) -> tuple[SpeciesModel | ForestModel, ...]:
+    def models(self) -> tuple[MemberModel, ...]:
         """The trained models, in the order of the members; of an ensemble, those of all its runs."""
         if self.parts:
             return tuple(model for part in self.placed_parts for model in part.models)

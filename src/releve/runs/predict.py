@@ -18,7 +18,7 @@ from releve.decide.decision import Decision
 from releve.decide.stretch import FoldStretch, fit_stretch
 from releve.errors import RunError
 from releve.ingest.rows import VISIT
-from releve.models.forest import ForestModel
+from releve.models.kinds import MemberModel
 from releve.models.model import SpeciesModel
 from releve.progress import say
 from releve.runs.folder import Run
@@ -89,9 +89,9 @@ def _join_held_out(ensemble: Run) -> tuple[NDArray[np.int64], dict[str, torch.Te
     return rows, joined
 
 
-def models_of(run: Run) -> dict[tuple[int | None, str], list[SpeciesModel | ForestModel]]:
+def models_of(run: Run) -> dict[tuple[int | None, str], list[MemberModel]]:
     """Return the models by (fold, kind); those that held out nothing have no fold."""
-    groups: dict[tuple[int | None, str], list[SpeciesModel | ForestModel]] = {}
+    groups: dict[tuple[int | None, str], list[MemberModel]] = {}
     for part in run.placed_parts:
         groups |= {(fold, f"{part.path.name}/{kind}"): models for (fold, kind), models in models_of(part).items()}
     for member, model in zip(run.members, () if run.parts else run.models, strict=True):
@@ -100,7 +100,7 @@ def models_of(run: Run) -> dict[tuple[int | None, str], list[SpeciesModel | Fore
 
 
 def mean_logits(
-    run: Run, models: list[SpeciesModel | ForestModel], gatherers: list[Gatherer], rows: NDArray[np.int64]
+    run: Run, models: list[MemberModel], gatherers: list[Gatherer], rows: NDArray[np.int64]
 ) -> torch.Tensor:
     """Return the (B, S) mean logits of the models of one fold and kind: what a calibration is fitted on and used on.
 
@@ -116,16 +116,14 @@ def sum_of(parts: Iterable[torch.Tensor]) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def predict_batch(
-    run: Run, model: SpeciesModel | ForestModel, gatherer: Gatherer, rows: NDArray[np.int64]
-) -> torch.Tensor:
+def predict_batch(run: Run, model: MemberModel, gatherer: Gatherer, rows: NDArray[np.int64]) -> torch.Tensor:
     """Return one model's (B, S) float32 logits on the run's device, in the precision that the run was trained with."""
     with autocast_for(run.config.train, run.device):
         logits_BS = model(gatherer.batch(rows).to(run.device))
     return logits_BS.to(run.device, torch.float32)
 
 
-def gatherer_for(model: SpeciesModel | ForestModel, store: Store) -> Gatherer:
+def gatherer_for(model: MemberModel, store: Store) -> Gatherer:
     """Return what gathers a store's batches as the model wants them, covariates in its own order.
 
     Patches or series of another shape or type than those the model was trained on, with other channels or another
@@ -213,7 +211,7 @@ def fit_stretches(
     """Return, for each kind of network, how far the mean over folds is to be stretched.
 
     It is fitted on surveys that two folds' members predict untrained: one held them out, the other selected its epoch
-    on them. Forests select nothing, and their mean is left as it is.
+    on them. Other kinds select nothing, and their mean is left as it is.
 
     Parameters
     ----------
@@ -227,7 +225,7 @@ def fit_stretches(
     found: dict[str, list[NDArray[np.int64]]] = {}
     order = np.argsort(rows)
     for (fold, kind), models in models_of(run).items():
-        if fold is None or kind == "forest" or not run.config.train.selection_share:
+        if fold is None or kind != "network" or not run.config.train.selection_share:
             continue
         shared = rows  # by all seeds of the fold
         for member in (member for member in run.members if (member.fold, member.kind) == (fold, kind)):

@@ -14,13 +14,13 @@ from releve.data.statistics import Statistics
 from releve.errors import RunError
 from releve.files import atomic_path, json_text, write_json, write_text
 from releve.models.config import ModelConfig
-from releve.models.forest import ForestModel, load_forest
-from releve.models.model import SpeciesModel, build_model
+from releve.models.kinds import TABLE_KINDS, MemberModel
+from releve.models.model import build_model
 from releve.train.epochs import EpochLog
 from releve.train.step import Training
 
 
-def save_weights(folder: Path, model: SpeciesModel | ForestModel) -> None:
+def save_weights(folder: Path, model: MemberModel) -> None:
     """Write the weights and the statistics that go with them."""
     with atomic_path(folder / "weights.safetensors") as partial:
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial)
@@ -68,7 +68,7 @@ def finished_logs(folder: Path) -> list[EpochLog]:
     return [EpochLog(**json.loads(line)) for line in lines]
 
 
-def load_member(folder: Path, config: ModelConfig, device: torch.device) -> SpeciesModel | ForestModel:
+def load_member(folder: Path, config: ModelConfig, device: torch.device) -> MemberModel:
     """Return a trained member, ready to predict.
 
     Raises
@@ -80,8 +80,9 @@ def load_member(folder: Path, config: ModelConfig, device: torch.device) -> Spec
         raise RunError(f"{folder} is not trained to its end", action="Run releve train again with --resume")
     statistics = Statistics.model_validate_json((folder / "statistics.json").read_text(encoding="utf-8"))
     weights = load_file(folder / "weights.safetensors")
-    if json.loads((folder / "member.json").read_text(encoding="utf-8")).get("kind") == "forest":
-        return load_forest(weights, statistics)
+    kind = json.loads((folder / "member.json").read_text(encoding="utf-8"))["kind"]
+    if kind in TABLE_KINDS:
+        return TABLE_KINDS[kind].restore(statistics, weights)
     model = build_model(statistics, config.model_copy(update={"pretrained": None}), seed=0)
     model.load_state_dict(weights)
     return model.to(device).eval()

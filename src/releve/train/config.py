@@ -21,10 +21,9 @@ class TrainConfig(BaseModel):
     """Presences weigh more where a species is rare: its share of the plots to the power of minus this, mean 1."""
     num_folds: int = Field(1, ge=1)
     """Folds that are held out in turn, each from members of its own; all members' predictions are averaged."""
-    seeds_per_fold: int = Field(1, ge=1)
-    """Networks trained for each fold, with different seeds."""
-    forests_per_fold: int = Field(0, ge=0)
-    """Forests of random trees on the tables of the plots, trained for each fold beside the networks."""
+    kinds: tuple[Kind, ...] = Field(("network",), min_length=1)
+    """Kinds of member trained for each fold: ``network``, and of the tables of the plots ``forest`` and ``booster``
+    (boosted trees). A kind that is named twice gets two members with seeds of their own."""
     refit: bool = False
     """Then train as many more members of each kind on all rows, nothing held out, for the folds' mean best epochs."""
     selection_share: float = Field(0.1, ge=0, le=0.5)
@@ -56,6 +55,7 @@ class TrainConfig(BaseModel):
 
 
 Regime = Literal["pa", "po", "presence", "classes"]
+Kind = Literal["network", "forest", "booster"]
 
 
 class RecordsConfig(BaseModel):

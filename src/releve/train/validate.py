@@ -4,16 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from releve.data.gather import Gatherer
+from releve.data.gather import Batch, Gatherer
 from releve.decide.calibration import Calibration, fit_calibration
 from releve.decide.expected_f1 import expected_f1_sets
 from releve.metrics.sets import score_sets
@@ -34,7 +34,11 @@ class Selected:
 
 @torch.inference_mode()
 def predict_logits(
-    model: nn.Module, gatherer: Gatherer, rows: NDArray[np.int64], device: torch.device, batch_size: int = 512
+    model: Callable[[Batch], Tensor],
+    gatherer: Gatherer,
+    rows: NDArray[np.int64],
+    device: torch.device,
+    batch_size: int = 512,
 ) -> Iterator[Tensor]:
     """Yield (B, S) float32 logits of the surveys on the CPU, batch by batch."""
     for start in range(0, len(rows), batch_size):

@@ -1,8 +1,6 @@
 """Reference models that every network is shown beside: same folds, same rows, same lists."""
 
-from releve.evaluate.references.boosting import predict_boosted_trees
 from releve.evaluate.references.design import ReferenceModel
-from releve.evaluate.references.forest import predict_extra_trees
 from releve.evaluate.references.logistic import predict_logistic
 from releve.evaluate.references.maxent import predict_maxent
 from releve.evaluate.references.shares import (
@@ -11,6 +9,7 @@ from releve.evaluate.references.shares import (
     predict_nearest_environments,
     predict_nearest_places,
 )
+from releve.evaluate.references.trees import predict_boosted_trees, predict_extra_trees
 
 REFERENCE_MODELS: dict[str, ReferenceModel] = {
     "frequency": predict_frequency,

@@ -84,22 +84,6 @@ class Design:
         known, asked = (np.nan_to_num(table, nan=missing) for table in (self.known, self.asked))
         return known, asked
 
-    def coded(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return ``filled(0.0)`` with each category as one column, the place of its code from 1 on; 0 where unknown.
-
-        Trees that try few columns at a split find a category in one column sooner than in many.
-        """
-        names = [name.partition("=")[0] for name in self.columns]
-        known, asked = self.filled(0.0)
-        for name in dict.fromkeys(name for name, whole in zip(names, self.columns, strict=True) if "=" in whole):
-            inside = np.array([other == name for other in names])
-            known, asked = (
-                np.column_stack([table[:, ~inside], (table[:, inside] * np.arange(1, inside.sum() + 1)).sum(axis=1)])
-                for table in (known, asked)
-            )
-            names = [other for other in names if other != name] + [name]
-        return known.astype(np.float32), asked.astype(np.float32)
-
     def gatherer(self, store: Store) -> Gatherer:
         """Return what gathers the tables of a store, with the covariates of the training rows, in their order."""
         assert self.statistics

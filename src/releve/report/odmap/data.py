@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from releve.geo import in_europe
+from releve.models.boosting import MIN_ROWS
 from releve.prepare.config import UNCERTAINTY_IN_WORDS
 from releve.report import words
 from releve.report.citations import OFFICIAL, list_works
@@ -103,7 +104,11 @@ def _assumptions(facts: Facts) -> str:
 
 
 def _algorithms(facts: Facts) -> str:
-    kinds = {"network": "multi-label neural network", "forest": "extremely randomised trees"}
+    kinds = {
+        "network": "multi-label neural network",
+        "forest": "extremely randomised trees",
+        "booster": "boosted trees",
+    }
     return "; ".join(kinds.get(kind, kind) for kind in facts.num_members)
 
 
@@ -121,6 +126,8 @@ def _restraints(facts: Facts) -> str:
         )
     if facts.num_members["forest"]:
         parts.append(f"Leaves of the forests hold at least {facts.config.forest.min_rows} rows.")
+    if facts.num_members["booster"]:
+        parts.append(f"Leaves of the boosted trees hold at least {MIN_ROWS} rows, and their steps are shrunk.")
     return " ".join(parts)
 
 

@@ -46,7 +46,7 @@ def _epoch(facts: Facts) -> str:
 def _ensemble(facts: Facts) -> str:
     seeds = {part.run.seed for part in facts.trained}
     parts = ["training folds"] if len(facts.folds) > 1 else []
-    parts += ["seeds"] if len(seeds) > 1 or facts.config.train.seeds_per_fold > 1 else []
+    parts += ["seeds"] if len(seeds) > 1 or facts.config.train.kinds.count("network") > 1 else []
     parts += ["kinds of model"] if len(facts.num_members) > 1 else []
     fields = list_differences(facts)
     parts += [f"settings ({', '.join(fields)})"] if fields else []

@@ -13,7 +13,20 @@ import pytest
 import releve
 
 ORDER = [
-    *("errors", "config", "files", "progress", "geo", "lists", "metrics", "ingest", "prepare", "store", "data"),
+    *(
+        "errors",
+        "config",
+        "files",
+        "progress",
+        "geo",
+        "lists",
+        "metrics",
+        "ingest",
+        "discover",
+        "prepare",
+        "store",
+        "data",
+    ),
     *("models", "decide", "train", "runs", "evaluate", "predict", "report", "pipeline", "nceas", "simulate", "demo"),
     *("cli", "__main__"),
 ]
@@ -82,6 +95,7 @@ def modules_after(code: str) -> set[str]:
         ["compare", "missing", "missing"],
         ["score", "missing.csv", "missing.csv"],
         ["check", "missing"],
+        ["init", "missing"],
     ],
 )
 def test_help_and_what_is_missing_are_said_before_anything_heavy_is_imported(arguments: list[str]) -> None:
@@ -141,6 +155,7 @@ for arguments in (
     ["select", recipe, "--store", missing, "--try", "train.epochs=1,2"],
     ["group", missing, "--out", out],
     ["check", missing],
+    ["init", missing],
     ["evaluate", missing],
     ["report", missing],
     ["predict", missing, "--data", sys.argv[2], "--out", out],

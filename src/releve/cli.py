@@ -152,6 +152,39 @@ def simulate(
 
 
 @app.command()
+def init(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder with your plots, records and rasters, at any depth",
+            callback=_found("the folder of your plots, records and rasters"),
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Study file to write")] = Path("study.toml"),
+    overwrite: Overwrite = False,
+) -> None:
+    """Look through a folder and write study.toml: which table holds plots and which records, columns, rasters.
+
+    Every guess stands in the file with its reason, and what could be instead as a comment. Nothing is asked, and
+    nothing but OUT is written.
+    """
+    if out.exists() and not overwrite:
+        raise RunError(f"{out} exists", action="Give another file with --out, or --overwrite")
+    if not folder.is_dir():
+        raise RunError(f"{folder} is no folder", expected="the folder that holds plots, records and rasters")
+    from releve.discover.document import study_text
+    from releve.discover.render import found_table, told_lines
+    from releve.discover.study import look_through
+    from releve.files import write_text
+
+    found = look_through(folder)
+    write_text(out, study_text(found, out.parent))
+    _print_titled(f"Found in {folder}", found_table(found))
+    for title, lines in told_lines(found, out).items():
+        _print_lines(title, lines)
+
+
+@app.command()
 def check(
     release: Annotated[Path, typer.Argument(help="Folder of an official release", callback=_found(A_RELEASE))],
     as_json: AsJson = False,
@@ -598,6 +631,12 @@ def _print_titled(title: str, table: Table) -> None:
     console.print(Text(title, style="italic"), soft_wrap=True)
     width = max(console.width, Measurement.get(console, console.options.update(width=9999), table).maximum)
     Console(width=width).print(table)
+
+
+def _print_lines(title: str, lines: list[str]) -> None:
+    """Print sentences as they are: the terminal breaks them, no name of a file is broken by us."""
+    for line in (Text(title, style="italic"), *map(Text, lines), Text("")):
+        Console().print(line, soft_wrap=True)
 
 
 def _told(value: Any, digits: int = 3) -> str:

@@ -111,6 +111,7 @@ STUDY_COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "establishment": ("establishmentMeans",),
     "degree": ("degreeOfEstablishment",),
+    "split": ("split",),
 }
 """The same of a table of a study: of plots or records, in degrees or in a projection."""
 

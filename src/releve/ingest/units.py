@@ -25,6 +25,13 @@ CONVERSIONS: dict[str, tuple[float, float]] = {
     "divided by 0.3048, as from m to feet": (1 / 0.3048, 0),
 }
 """What would change one unit into another -> factor, offset added after it."""
+PAIRED = CONVERSIONS | {
+    "divided by 10 and plus 273.15, as from °C x 10 to K": (0.1, 273.15),
+    "minus 273.15 and times 10, as from K to °C x 10": (10, -2731.5),
+    "times 1.8 and plus 32, as from °C to °F": (1.8, 32),
+    "minus 32 and divided by 1.8, as from °F to °C": (1 / 1.8, -32 / 1.8),
+}
+"""The same, and those that only pairs of values can tell from others."""
 FEW, MOST = 0.1, 0.9
 """A column is elsewhere if at most the first share of its values lies in the range of training, and explained by a
 conversion after which at least the second does."""
@@ -76,6 +83,47 @@ def find_elsewhere(values: ArrayLike, quantiles: Sequence[float]) -> Elsewhere |
         if np.mean((changed >= low) & (changed <= high)) >= MOST and off < distance:
             best, distance = name, off
     return Elsewhere(float(known.min()), float(known.max()), float(low), float(high), best)
+
+
+NEAR, FAR = 0.5, 5.0
+"""Pairs of values are explained by a conversion after which they differ by less than the first, in spreads of the
+values, and the second times less than before it."""
+FEWEST = 5
+
+
+def compare_units(values: ArrayLike, others: ArrayLike) -> str | None:
+    """Return the conversion that turns one column into another of the same quantity at the same places.
+
+    That of ``PAIRED`` after which the two differ least, in the median; None if they agree as they are, if none
+    brings them together, or if fewer than five places have both.
+
+    Parameters
+    ----------
+    values, others
+        A number for each place; NaN where it is not known.
+
+    Examples
+    --------
+    The highest temperature of a site in °C in a table, and in °C x 10 in a raster:
+
+    >>> compare_units([31.4, 33.1, 27.7, 29.0, 35.2, 30.1], [312, 333, 275, 290, 355, 299])
+    'times 10'
+    >>> compare_units([31.4, 33.1, 27.7, 29.0, 35.2, 30.1], [31, 33, 28, 29, 36, 30]) is None
+    True
+    """
+    first, second = np.asarray(values, np.float64), np.asarray(others, np.float64)
+    known = np.isfinite(first) & np.isfinite(second)
+    first, second = first[known], second[known]
+    if len(first) < FEWEST:
+        return None
+    low, high = np.quantile(second, [0.25, 0.75])
+    spread = max(high - low, 1e-3 * abs(np.median(second)), 1e-12)
+    apart = {
+        name: np.median(np.abs(first * factor + offset - second)) for name, (factor, offset) in CONVERSIONS.items()
+    }
+    best = min(apart, key=lambda name: apart[name])
+    before = np.median(np.abs(first - second))
+    return best if apart[best] < NEAR * spread and apart[best] * FAR < before else None
 
 
 def notes_on_units(values: Mapping[str, ArrayLike], quantiles: Mapping[str, Sequence[float]]) -> list[str]:

@@ -13,21 +13,9 @@ import pytest
 import releve
 
 ORDER = [
-    *(
-        "errors",
-        "config",
-        "files",
-        "progress",
-        "geo",
-        "lists",
-        "metrics",
-        "ingest",
-        "discover",
-        "prepare",
-        "store",
-        "data",
-    ),
-    *("models", "decide", "train", "runs", "evaluate", "predict", "report", "pipeline", "nceas", "simulate", "demo"),
+    *("errors", "config", "files", "progress", "geo", "lists", "metrics", "ingest", "rasters", "discover"),
+    *("prepare", "store", "data", "models", "decide", "train", "runs", "evaluate", "predict", "report", "pipeline"),
+    *("nceas", "simulate", "demo"),
     *("cli", "__main__"),
 ]
 NOT_OURS = {"sitecustomize", "usercustomize", "google", "mpl_toolkits"}

@@ -35,6 +35,10 @@ class ReleaseError(ReleveError):
     """A release, or a file of one, that cannot be read."""
 
 
+class RasterError(ReleveError):
+    """A raster that cannot be read, or does not say where on Earth its cells lie."""
+
+
 class StoreError(ReleveError):
     """A store that is stale, truncated, incomplete or not a store."""
 

@@ -1,0 +1,171 @@
+"""Which cells are read together for which places: windows along the file's own blocks, so that each is read once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from releve.rasters.cells import Cells, margin, values_at
+from releve.rasters.files import local_path, open_raster
+from releve.rasters.grid import Grid, Located
+from releve.rasters.layer import Layer
+
+WINDOW_BYTES = 2**24
+"""Cells read at a time, of all bands together; one block at least."""
+UNIT_BYTES, UNIT_PLACES = 2**26, 2**17
+"""What one unit of work reads, and how many values it returns for each of its columns, at most about."""
+FORMAT = 1
+"""Raised when values change for the same layers and places."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Some places, sorted by block, and the layers of one file to be read there; sent to threads or other machines."""
+
+    layers: tuple[Layer, ...]
+    at: Located
+    ends: tuple[int, ...]
+    """Where, among the places, each window's end."""
+
+    @property
+    def num_columns(self) -> int:
+        """Of the values."""
+        return sum(len(layer.columns) for layer in self.layers)
+
+    def key(self) -> str:
+        """Return a name for what the unit's values depend on: layers, their file as it is now, and places."""
+        digest = hashlib.sha256(f"{FORMAT} {self.layers} {self.ends} {_state(self.layers[0].source)}".encode())
+        for part in (self.at.rows, self.at.columns, self.at.row_positions, self.at.column_positions):
+            digest.update(np.ascontiguousarray(part).data)
+        return digest.hexdigest()[:32]
+
+    def read(self) -> NDArray[np.float32]:
+        """Return (places, columns) values.
+
+        Raises
+        ------
+        RasterError
+            If the file cannot be read.
+        """
+        values = np.empty((len(self.at.rows), self.num_columns), np.float32)
+        bands = sorted({layer.band for layer in self.layers})
+        masked = sorted({layer.band for layer in self.layers if layer.masked})
+        with open_raster(self.layers[0].source) as dataset:
+            for first, end in zip((0, *self.ends[:-1]), self.ends, strict=True):
+                at = _part(self.at, slice(first, end))
+                window = _window(self.layers, at)
+                raw = dict(zip(bands, dataset.read(bands, window=window), strict=True))
+                hidden = {band: dataset.read_masks(band, window=window) == 0 for band in masked}
+                column = 0
+                for layer in self.layers:
+                    cells = Cells(window.row_off, window.col_off, raw[layer.band], hidden.get(layer.band))
+                    here = values_at(layer, cells, at)
+                    values[first:end, column : column + here.shape[1]] = here
+                    column += here.shape[1]
+        return values
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A unit, and where its values belong."""
+
+    unit: Unit
+    places: NDArray[np.int64]
+    """Positions among all places."""
+    columns: NDArray[np.int64]
+    """Positions among all columns."""
+
+
+def sort_by_block(at: Located, grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the places that lie on a grid in the order of its blocks, and the block of each."""
+    inside = np.flatnonzero(at.inside)
+    block = at.rows[inside] // grid.block_height * np.int64(grid.blocks_across)
+    block += at.columns[inside] // grid.block_width
+    order = np.argsort(block, kind="stable")
+    return inside[order], block[order]
+
+
+def plan_units(
+    layers: Sequence[Layer],
+    columns: NDArray[np.int64],
+    at: Located,
+    places: NDArray[np.int64],
+    block: NDArray[np.int64],
+) -> list[Planned]:
+    """Return the units of the layers of one file.
+
+    Parameters
+    ----------
+    layers
+        All of one file and grid.
+    columns
+        Where their values belong.
+    at
+        All places on their grid.
+    places, block
+        What :func:`sort_by_block` returns.
+    """
+    if not len(places):
+        return []
+    grid = layers[0].grid
+    cell_bytes = sum(np.dtype(dtype).itemsize for dtype in dict((layer.band, layer.dtype) for layer in layers).values())
+    block_bytes = cell_bytes * grid.block_height * grid.block_width
+    first = np.flatnonzero(np.diff(block, prepend=-1))
+    windows = _windows(block[first], np.append(first[1:], len(block)), grid.blocks_across, block_bytes)
+    result, start, ends, num_bytes = [], 0, [], 0
+    for at_window, (end, num_blocks) in enumerate(windows):
+        ends.append(end - start)
+        num_bytes += num_blocks * block_bytes
+        if num_bytes >= UNIT_BYTES or end - start >= UNIT_PLACES or at_window == len(windows) - 1:
+            here = places[start:end]
+            result.append(Planned(Unit(tuple(layers), _part(at, here), tuple(ends)), here, columns))
+            start, ends, num_bytes = end, [], 0
+    return result
+
+
+def _windows(
+    blocks: NDArray[np.int64], ends: NDArray[np.int64], blocks_across: int, block_bytes: int
+) -> list[tuple[int, int]]:
+    """Return windows as (end among the places, number of blocks): neighbours in a row, or strips on strips."""
+    most = max(1, WINDOW_BYTES // block_bytes)
+    windows: list[tuple[int, int]] = []
+    previous, count = -2, 0
+    for block, end in zip(blocks.tolist(), ends.tolist(), strict=True):
+        row_begins = blocks_across > 1 and block % blocks_across == 0
+        if block == previous + 1 and not row_begins and count < most:
+            count += 1
+            windows[-1] = end, count
+        else:
+            count = 1
+            windows.append((end, count))
+        previous = block
+    return windows
+
+
+def _window(layers: tuple[Layer, ...], at: Located) -> Window:
+    """Return the cells that the values at some places depend on."""
+    margins = [margin(layer, at.rows) for layer in layers]
+    down, across = max(each[0] for each in margins), max(each[1] for each in margins)
+    grid = layers[0].grid
+    top, left = max(0, int(at.rows.min()) - down), max(0, int(at.columns.min()) - across)
+    bottom = min(grid.height, int(at.rows.max()) + down + 1)
+    right = min(grid.width, int(at.columns.max()) + across + 1)
+    return Window(left, top, right - left, bottom - top)
+
+
+def _part(at: Located, which: NDArray[np.int64] | slice) -> Located:
+    return Located(at.rows[which], at.columns[which], at.row_positions[which], at.column_positions[which])
+
+
+def _state(source: str) -> str:
+    """Return what tells a file from an earlier one of its name."""
+    path = local_path(source)
+    if path is None:
+        return ""
+    facts = path.stat()
+    return f"{facts.st_size} {facts.st_mtime_ns}"

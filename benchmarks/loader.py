@@ -29,7 +29,7 @@ from releve.simulate.write import simulate_release
 from releve.store.build import build_store
 from releve.store.chunks import num_cores
 from releve.store.config import DataConfig
-from releve.store.contents import read_release
+from releve.store.contents import read_contents
 from releve.store.read import Store
 
 BATCH_SIZE = 128
@@ -112,7 +112,7 @@ def measure(release: Release, folder: Path, repeats: int) -> dict[str, float]:
                 path.read_bytes()
 
     def build(name: str) -> Store:
-        return build_store(read_release(release, DataConfig()), None, folder / name)
+        return build_store(read_contents(release, DataConfig()), None, folder / name)
 
     read_bytes()
     work = {"bytes": read_bytes, "official": read_all, "tables": partial(read_tables, release)}

@@ -38,7 +38,7 @@ from releve.simulate.config import SimulateConfig
 from releve.simulate.write import simulate_release
 from releve.store.build import build_store
 from releve.store.chunks import num_cores
-from releve.store.contents import read_release
+from releve.store.contents import read_contents
 
 FIRST_WORLD = 10  # worlds 0 and 1 were looked at while the settings were chosen
 WORLD = {
@@ -138,7 +138,7 @@ def score_model(folder: Path, release: Path, seed: int, change: dict[str, dict[s
     with quiet_progress():
         store = pipeline.prepare(config, release, folder / f"store-{seed}-{kind}", seed=0)
         settings = config.data.model_copy(update={"splits": ("test",), "records": None})
-        test = build_store(read_release(open_release(release), settings), None, folder / f"store-{seed}-test")
+        test = build_store(read_contents(open_release(release), settings), None, folder / f"store-{seed}-test")
         out = folder / f"run-{seed}"
         run = pipeline.train(config, store, out, seed=seed, overwrite=out.exists())
         probs = torch.cat([block.cpu() for _, block in predict_probs(run, test)])

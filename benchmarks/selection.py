@@ -38,7 +38,7 @@ from releve.simulate.config import SimulateConfig
 from releve.simulate.write import simulate_release
 from releve.store.build import build_store
 from releve.store.chunks import num_cores
-from releve.store.contents import read_release
+from releve.store.contents import read_contents
 from releve.store.read import Store
 
 FIRST_WORLD = 100
@@ -103,7 +103,7 @@ def score_regime(folder: Path, release: Path, seed: int, regime: str) -> list[di
     config = make_config(BASE | {"train": BASE["train"] | train}, origin="benchmark")
     store = pipeline.prepare(config, release, folder / f"store-{seed}", seed=0)
     settings = config.data.model_copy(update={"splits": ("test",), "records": None})
-    test = build_store(read_release(open_release(release), settings), None, folder / f"store-{seed}-test")
+    test = build_store(read_contents(open_release(release), settings), None, folder / f"store-{seed}-test")
     table = select_settings(config, store, trials, num_folds=FOLDS, seed=seed)
     scored = {json.dumps(varied(row, trials)): row for row in table.to_dicts()}
     rows = []

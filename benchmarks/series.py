@@ -37,7 +37,7 @@ from releve.runs.predict import predict_probs
 from releve.simulate.config import SimulateConfig
 from releve.simulate.write import simulate_release
 from releve.store.build import build_store
-from releve.store.contents import read_release
+from releve.store.contents import read_contents
 from releve.store.read import Store
 
 SERIES = {
@@ -104,7 +104,7 @@ def train_world(seed: int, num_seeds: int, folder: Path) -> Iterator[dict[str, o
         simulate_release(world, folder / "release")
         store = pipeline.prepare(config, folder / "release", folder / "store", seed=seed)
         settings = config.data.model_copy(update={"splits": ("test",)})
-        test = build_store(read_release(open_release(folder / "release"), settings), None, folder / "test")
+        test = build_store(read_contents(open_release(folder / "release"), settings), None, folder / "test")
     truth = read_truth(folder / "release", test, store)
     for model_seed in range(num_seeds):
         for name, modalities in MODALITIES.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -77,11 +77,22 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     ConfigError
         If the file is missing or is no TOML, a key is unknown, or a value is impossible.
     """
+    return make_config(read_toml(path, overrides), origin=str(path))
+
+
+def read_toml(path: Path, overrides: list[str] | None = None, *, what: str = "recipe") -> dict[str, Any]:
+    """Return what a TOML file holds, with ``section.field=value`` overrides applied.
+
+    Raises
+    ------
+    ConfigError
+        If the file, a ``what``, is missing or is no TOML.
+    """
     path = Path(path)
     if not path.is_file():
         there = sorted(p.name for p in path.parent.glob("*.toml")) if path.parent.is_dir() else []
         raise ConfigError(
-            f"no recipe at {path}", expected="a .toml file", action=nearest(path.name, there) if there else ""
+            f"no {what} at {path}", expected="a .toml file", action=nearest(path.name, there) if there else ""
         )
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -92,7 +103,7 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
         raise _not_toml(path, text, error) from error
     for text in overrides or []:
         apply_override(content, text)
-    return make_config(content, origin=str(path))
+    return content
 
 
 def _not_toml(path: Path, text: str, error: tomllib.TOMLDecodeError) -> ConfigError:
@@ -164,10 +175,18 @@ def explain(item: Any, model: type[BaseModel]) -> str:
     where = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         *sections, key = item["loc"]
-        section: Any = model
+        section = model
         for name in sections:
-            section = section.model_fields[name].annotation
+            section = section if isinstance(name, int) else _model_in(section.model_fields[name].annotation)
         return f"unknown key {where!r}, {nearest(str(key), section.model_fields)}"
     comma = isinstance(item["input"], str) and re.fullmatch(r"[+-]?\d+,\d+", item["input"])
     point = f"; write a decimal point, {item['input'].replace(',', '.')}" if comma else ""
-    return f"{where} is {item['input']!r}: {item['msg'][0].lower()}{item['msg'][1:]}{point}"
+    what = f"{item['msg'][0].lower()}{item['msg'][1:]}{point}"
+    return f"{where} is {item['input']!r}: {what}" if where else what.removeprefix("value error, ")
+
+
+def _model_in(annotation: Any) -> Any:
+    """Return the model that a field is, or is made of: that of ``tuple[Model, ...]``, ``Model | None`` and the like."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)

@@ -36,7 +36,7 @@ from releve.simulate.config import SimulateConfig
 from releve.simulate.write import simulate_release
 from releve.store.build import build_store
 from releve.store.chunks import num_cores
-from releve.store.contents import read_release
+from releve.store.contents import read_contents
 from releve.store.read import Store, open_store
 from releve.train.rows import fold_rows
 
@@ -121,7 +121,7 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False, world: Simula
     config = make_config(RECIPE, origin="the demo's recipe")
     store = pipeline.prepare(config, out / "release", out / "store", seed=seed)
     settings = config.data.model_copy(update={"splits": ("test",)})
-    test = build_store(read_release(open_release(out / "release"), settings), None, out / "test-store")
+    test = build_store(read_contents(open_release(out / "release"), settings), None, out / "test-store")
     truth = read_truth(out / "release", test, store)
     board = Scoreboard(truth)
     timed("prepare the stores", since)

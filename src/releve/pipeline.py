@@ -13,7 +13,7 @@ from releve.config import Config
 from releve.decide.decision import fit_decision
 from releve.errors import RunError
 from releve.files import atomic_path, file_sha256, make_way, write_json, write_parquet, write_text
-from releve.ingest.release import open_release
+from releve.ingest.study import open_source
 from releve.models.kinds import TABLE_KINDS
 from releve.predict.places import describe_places, places_file, say_places
 from releve.predict.tables import Predicted, store_for_prediction, write_predictions
@@ -24,7 +24,7 @@ from releve.runs.folder import Run, open_run
 from releve.runs.predict import fit_stretches, predict_held_out
 from releve.runs.provenance import add_step, write_provenance
 from releve.store.build import build_store
-from releve.store.contents import read_release
+from releve.store.contents import read_contents
 from releve.store.read import Store
 from releve.train.loop import train_member
 from releve.train.members import Member, fit_member, plan_members
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def prepare(config: Config, data: Path, out: Path, *, seed: int = 0, overwrite: bool = False) -> Store:
     """Build the store of a recipe from a release, and its ``run.json``."""
     started = time.monotonic()
-    contents = read_release(open_release(data), config.data, clean=config.clean, pseudoplots=config.pseudoplots)
+    contents = read_contents(open_source(data), config.data, clean=config.clean, pseudoplots=config.pseudoplots)
     workers = config.data.num_workers
     store = build_store(contents, config.split, out, seed=seed, num_workers=workers, overwrite=overwrite)
     if not (out / "run.json").is_file():
@@ -65,7 +65,7 @@ def group(config: Config, data: Path, split: str, out: Path, *, overwrite: bool 
 
     started = time.monotonic()
     make_way(out, "group", overwrite=overwrite)
-    made = prepare_records(open_release(data), split, config.clean, config.pseudoplots)
+    made = prepare_records(open_source(data), split, config.clean, config.pseudoplots)
     out.mkdir(parents=True, exist_ok=True)
     kept, grouped = made.cleaned.table, made.pseudoplots
     members = grouped.members.with_columns(
@@ -227,7 +227,7 @@ def run(
     store = prepare(config, data, out / "store", seed=seed, overwrite=overwrite)
     trained = train(config, store, out, seed=seed, resume=resume, overwrite=overwrite)
     evaluation = evaluate(trained)
-    splits = [split for split in open_release(data).splits if split.startswith("test")]
+    splits = [split for split in open_source(data).splits if split.startswith("test")]
     for split in splits:
         started, file = time.monotonic(), out / f"predictions{split.removeprefix('test')}.csv"
         predict(trained, data, split, file, overwrite=True)

@@ -19,7 +19,7 @@ from releve.prepare.config import CleanConfig, PseudoplotConfig
 from releve.prepare.records import prepare_records
 from releve.store.build import build_store
 from releve.store.config import DataConfig
-from releve.store.contents import read_release
+from releve.store.contents import read_contents
 
 from .fakes import write_text
 
@@ -195,7 +195,7 @@ def test_what_cannot_be_used_at_all_is_told_with_its_reasons(tmp_path: Path) -> 
     write_text(tmp_path / "GLC24_PO_metadata_train.csv", f"{RECORDS}\n1,2.5,48.5,,2019-05-01\n")
     release = open_release(tmp_path)
     with pytest.raises(ReleaseError, match=r"1 no survey id \(row 2\), 1 coordinates out of range \(row 1\)"):
-        read_release(release, DataConfig(modalities=()))
+        read_contents(release, DataConfig(modalities=()))
     with pytest.raises(ReleaseError, match=r"can be used: 1 no species id \(row 1\)\. expected a survey id"):
         prepare_records(release, "po", CleanConfig(), PseudoplotConfig())
 
@@ -221,7 +221,7 @@ def test_what_was_mended_or_masked_reaches_the_store(tmp_path: Path) -> None:
     values = ["300", "12.4", *["7"] * (len(steps) - 2)]
     table = "\n".join([",".join(["surveyId", *steps]), ",".join(["101", *values]), ""])
     write_text(tmp_path / "GLC24-PA-train-landsat-time-series-red.csv", table)
-    contents = read_release(open_release(tmp_path), DataConfig(modalities=("covariates", "landsat")))
+    contents = read_contents(open_release(tmp_path), DataConfig(modalities=("covariates", "landsat")))
     dropped = build_store(contents, None, tmp_path / "store").manifest.dropped
     assert dropped["train, mended"] == {NO_LABELS: 1}
     assert dropped["train covariates"] == {"Elevation": 1, "Elevation is no number": 1}

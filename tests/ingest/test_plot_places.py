@@ -11,7 +11,7 @@ from releve.ingest.release import open_release
 from releve.ingest.rows import AT_ZERO, EQUAL, NO_NUMBER, SWAPPED
 from releve.ingest.surveys import Surveys, read_surveys
 from releve.store.config import DataConfig
-from releve.store.contents import read_release
+from releve.store.contents import read_contents
 
 from .fakes import PA_COLUMNS, SHARED, write_text
 
@@ -55,7 +55,7 @@ def test_a_study_of_another_continent_is_kept_and_said(tmp_path: Path, capsys: p
     places = ["43.1,31.1", "44.1,32.1", "46.0,33.0"]
     for country in ("Iraq", ""):
         assert len(read(tmp_path, places, country).table) == 3
-    read_release(open_release(tmp_path), DataConfig(modalities=()))
+    read_contents(open_release(tmp_path), DataConfig(modalities=()))
     said = capsys.readouterr().err
     assert "train: 3 of 3 plots lie outside the extent of GeoLifeCLEF 2024 (lon -32.26 to 35.59" in said
 

@@ -21,7 +21,7 @@ from releve.simulate.config import SimulateConfig
 from releve.simulate.write import simulate_release
 from releve.store.build import build_store
 from releve.store.config import DataConfig
-from releve.store.contents import read_release
+from releve.store.contents import read_contents
 from releve.store.read import open_store
 from stores import make_store
 
@@ -88,7 +88,7 @@ def runs(commands: Commands, release: Path, recipe: Path, tmp_path_factory: pyte
 
 def build(release: Path, out: Path, **changes: object):
     data = DataConfig(modalities=("covariates",), records="po", **changes)
-    return build_store(read_release(open_release(release), data), SplitConfig(num_folds=3), out)
+    return build_store(read_contents(open_release(release), data), SplitConfig(num_folds=3), out)
 
 
 def test_the_store_holds_plots_and_then_pseudo_plots_with_their_covariates(release: Path, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_the_store_holds_plots_and_then_pseudo_plots_with_their_covariates(relea
 
 def test_folds_of_plots_are_those_of_a_store_without_records(release: Path, tmp_path: Path) -> None:
     both = build(release, tmp_path / "both")
-    contents = read_release(open_release(release), DataConfig(modalities=("covariates",)))
+    contents = read_contents(open_release(release), DataConfig(modalities=("covariates",)))
     alone = build_store(contents, SplitConfig(num_folds=3), tmp_path / "alone")
     np.testing.assert_array_equal(both.folds[both.is_plot], alone.folds)
     far = both.folds == -1  # blocks without plots are never validated on, so their records always train
@@ -124,7 +124,7 @@ def test_folds_of_plots_are_those_of_a_store_without_records(release: Path, tmp_
 def test_every_record_its_own_row(release: Path, tmp_path: Path) -> None:
     data = DataConfig(modalities=("covariates",), records="po")
     single = PseudoplotConfig(method="single")
-    contents = read_release(open_release(release), data, pseudoplots=single)
+    contents = read_contents(open_release(release), data, pseudoplots=single)
     store = build_store(contents, SplitConfig(num_folds=3), tmp_path / "s")
     assert (store.labels.lengths()[~store.is_plot] == 1).all()
     assert open_store(tmp_path / "s").manifest.recipe["pseudoplots"]["method"] == "single"

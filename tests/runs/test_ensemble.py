@@ -27,7 +27,7 @@ from releve.runs.predict import models_of, predict_held_out, predict_probs
 from releve.simulate.config import SimulateConfig
 from releve.simulate.write import simulate_release
 from releve.store.build import build_store
-from releve.store.contents import read_release
+from releve.store.contents import read_contents
 from releve.store.read import Store
 from releve.train.members import Member
 
@@ -69,7 +69,7 @@ def runs(release: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def test_store(release: Path, runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Store:
     settings = open_run(runs[0]).config.data.model_copy(update={"splits": ("test",)})
-    return build_store(read_release(open_release(release), settings), None, tmp_path_factory.mktemp("test") / "store")
+    return build_store(read_contents(open_release(release), settings), None, tmp_path_factory.mktemp("test") / "store")
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from releve.ingest.release import open_release
 from releve.prepare.config import SplitConfig
 from releve.store.build import build_store
 from releve.store.config import DataConfig
-from releve.store.contents import read_release
+from releve.store.contents import read_contents
 from releve.store.read import Store, open_store
 from releve.store.write import check_alike
 
@@ -41,14 +41,14 @@ def one(store: Store, survey_id: int, name: str) -> np.ndarray:
 @pytest.fixture(scope="module")
 def store(labelled_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     return build_store(
-        read_release(open_release(labelled_release), DataConfig()), SPLIT, tmp_path_factory.mktemp("a") / "store"
+        read_contents(open_release(labelled_release), DataConfig()), SPLIT, tmp_path_factory.mktemp("a") / "store"
     )
 
 
 @pytest.mark.parametrize("style", ["glc24", "glc24-seafile", "glc25", "geoplant26"])
 def test_labels_are_the_sets_in_the_csv(style: str, tmp_path: Path) -> None:
     release = open_release(write_release(tmp_path / "release", style))
-    store = build_store(read_release(release, DataConfig(modalities=())), None, tmp_path / "store")
+    store = build_store(read_contents(release, DataConfig(modalities=())), None, tmp_path / "store")
     expected = {survey_id: set(species) for survey_id, species in LABELS.items()}
     assert sets_of(store) == expected
     assert len(store) == 4 and store.manifest.num_species == 6
@@ -73,7 +73,7 @@ def test_labels_of_many_surveys_are_those_of_an_independent_reader(store: Store,
 @pytest.mark.parametrize("storage", ["raw", "encoded"])
 def test_patches_are_the_files_pixels(storage: str, labelled_release: Path, tmp_path: Path) -> None:
     data = DataConfig(modalities=("patch",), patch_storage=storage)
-    store = build_store(read_release(open_release(labelled_release), data), None, tmp_path / "store")
+    store = build_store(read_contents(open_release(labelled_release), data), None, tmp_path / "store")
     array = store.arrays["patch"]
     assert array.spec.encoding == {"raw": "raw", "encoded": "jpeg"}[storage]
     assert (array.row_of >= 0).sum() == 60
@@ -87,7 +87,7 @@ def test_patches_are_the_files_pixels(storage: str, labelled_release: Path, tmp_
 
 def test_an_encoded_array_decodes_nothing_for_a_survey_without_a_patch(labelled_release: Path, tmp_path: Path) -> None:
     data = DataConfig(modalities=("patch",), patch_storage="encoded")
-    store = build_store(read_release(open_release(labelled_release), data), None, tmp_path / "store")
+    store = build_store(read_contents(open_release(labelled_release), data), None, tmp_path / "store")
     assert not store.arrays["patch"].gather(np.array([100, 101])).any()
 
 
@@ -95,7 +95,7 @@ def test_tiff_patches_are_stored_raw_and_encoded(tmp_path: Path) -> None:
     release = open_release(write_release(tmp_path / "release", "glc25"))
     for storage in ("raw", "encoded"):
         data = DataConfig(modalities=("patch",), patch_storage=storage)
-        store = build_store(read_release(release, data), None, tmp_path / storage)
+        store = build_store(read_contents(release, data), None, tmp_path / storage)
         for survey_id in IDS:
             np.testing.assert_array_equal(one(store, survey_id, "patch"), tiff_array(survey_id))
         assert store.arrays["patch"].spec.fill == -1
@@ -112,7 +112,7 @@ def test_cubes_are_the_files_values(modality: str, store: Store, labelled_releas
 
 def test_series_of_tables_are_the_rows_values(tmp_path: Path) -> None:
     release = open_release(write_release(tmp_path / "release", "glc24-seafile"))
-    store = build_store(read_release(release, DataConfig(modalities=("landsat", "climate"))), None, tmp_path / "store")
+    store = build_store(read_contents(release, DataConfig(modalities=("landsat", "climate"))), None, tmp_path / "store")
     for survey_id in IDS:
         landsat = landsat_array(survey_id)
         np.testing.assert_array_equal(one(store, survey_id, "landsat"), np.where(np.isnan(landsat), -1, landsat))
@@ -137,7 +137,7 @@ def test_covariates_are_the_cells_of_the_csv_and_fills_are_nan(store: Store, lab
 def test_a_modality_that_the_release_lacks_is_left_out(tmp_path: Path) -> None:
     release = open_release(write_release(tmp_path / "release", "geoplant26"))
     data = DataConfig(splits=("test_iid",))
-    store = build_store(read_release(release, data), None, tmp_path / "store")
+    store = build_store(read_contents(release, data), None, tmp_path / "store")
     assert set(store.arrays) == {"covariates", "landsat", "climate"}
     assert len(store) == 2 and store.labels.lengths().sum() == 0
 
@@ -148,7 +148,7 @@ def test_covariates_without_a_single_value_are_left_out(tmp_path: Path) -> None:
         header, *rows = path.read_text().splitlines()
         path.write_text(header + "\n" + "".join(row.split(",")[0] + "," * header.count(",") + "\n" for row in rows))
     store = build_store(
-        read_release(open_release(root), DataConfig(modalities=("covariates",))), None, tmp_path / "store"
+        read_contents(open_release(root), DataConfig(modalities=("covariates",))), None, tmp_path / "store"
     )
     assert store.arrays == {}
 
@@ -158,10 +158,12 @@ def test_a_split_may_lack_the_tables_that_another_has(without: str, tmp_path: Pa
     root = write_release(tmp_path / "release", "glc24")
     for path in (root / "EnvironmentalRasters").rglob(f"*PA-{without}*.csv"):
         path.unlink()
-    store = build_store(read_release(open_release(root), DataConfig(splits=("train", "test"))), None, tmp_path / "both")
+    store = build_store(
+        read_contents(open_release(root), DataConfig(splits=("train", "test"))), None, tmp_path / "both"
+    )
     has = (store.arrays["covariates"].row_of >= 0).tolist()
     assert has == {"train": [False] * 4 + [True] * 2, "test": [True, False, True, True] + [False] * 2}[without]
-    alone = build_store(read_release(open_release(root), DataConfig(splits=(without,))), None, tmp_path / "alone")
+    alone = build_store(read_contents(open_release(root), DataConfig(splits=(without,))), None, tmp_path / "alone")
     assert "covariates" not in alone.arrays and "patch" in alone.arrays
 
 
@@ -176,7 +178,7 @@ def corrupt(root: Path) -> None:
 def test_broken_files_are_listed_and_their_surveys_have_no_row(storage: str, tmp_path: Path) -> None:
     root = write_release(tmp_path / "release", "glc24")
     corrupt(root)
-    store = build_store(read_release(open_release(root), DataConfig(patch_storage=storage)), None, tmp_path / "store")
+    store = build_store(read_contents(open_release(root), DataConfig(patch_storage=storage)), None, tmp_path / "store")
     found = {(p["modality"], p["survey_id"]) for p in store.manifest.problems}
     assert found == {("patch", "1"), ("landsat", "642")}
     assert all(p["path"] and p["what"] for p in store.manifest.problems)
@@ -190,7 +192,7 @@ def test_broken_files_are_listed_and_their_surveys_have_no_row(storage: str, tmp
 
 def test_several_splits_lie_one_after_the_other(labelled_release: Path, tmp_path: Path) -> None:
     data = DataConfig(splits=("train", "test"))
-    store = build_store(read_release(open_release(labelled_release), data), None, tmp_path / "store")
+    store = build_store(read_contents(open_release(labelled_release), data), None, tmp_path / "store")
     assert store.surveys["split"].to_list() == ["train"] * 240 + ["test"] * 20
     assert not store.labels.lengths()[240:].any() and (store.labels.lengths()[:240] > 0).all()
     for split, survey_id in (("train", 1001), ("test", 500001)):
@@ -202,14 +204,14 @@ def test_several_splits_lie_one_after_the_other(labelled_release: Path, tmp_path
 
 def test_the_same_id_in_two_splits_is_two_surveys(tmp_path: Path) -> None:
     release = open_release(write_release(tmp_path / "release", "glc24"))
-    store = build_store(read_release(release, DataConfig(splits=("train", "test"))), None, tmp_path / "store")
+    store = build_store(read_contents(release, DataConfig(splits=("train", "test"))), None, tmp_path / "store")
     assert len(store) == 6
     assert store.labels.lengths().tolist() == [2, 1, 2, 3, 0, 0]
 
 
 def test_a_store_without_folds(labelled_release: Path, tmp_path: Path) -> None:
     store = build_store(
-        read_release(open_release(labelled_release), DataConfig(modalities=())), None, tmp_path / "store"
+        read_contents(open_release(labelled_release), DataConfig(modalities=())), None, tmp_path / "store"
     )
     assert store.manifest.num_folds == 0 and set(store.folds.tolist()) == {-1} and store.manifest.leakage == []
 
@@ -240,7 +242,7 @@ def test_leakage_is_the_haversine_distance(store: Store) -> None:
 def test_the_seed_decides_the_folds(store: Store, labelled_release: Path, tmp_path: Path) -> None:
     release = open_release(labelled_release)
     same, other = (
-        build_store(read_release(release, DataConfig(modalities=())), SPLIT, tmp_path / str(seed), seed=seed)
+        build_store(read_contents(release, DataConfig(modalities=())), SPLIT, tmp_path / str(seed), seed=seed)
         for seed in (0, 1)
     )
     assert (same.folds == store.folds).all() and (other.folds != store.folds).any()
@@ -259,7 +261,7 @@ def test_the_manifest_says_where_a_store_came_from(store: Store) -> None:
 
 def build(root: Path, out: Path, *, overwrite: bool = False, seed: int = 0, storage: str = "raw") -> Store:
     data = DataConfig(modalities=("covariates", "patch"), patch_storage=storage)
-    return build_store(read_release(open_release(root), data), None, out, seed=seed, overwrite=overwrite)
+    return build_store(read_contents(open_release(root), data), None, out, seed=seed, overwrite=overwrite)
 
 
 @pytest.fixture
@@ -414,24 +416,24 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_split_names_the_known_ones(made: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match=r"no split 'val'.*train.*test.*po"):
-        build_store(read_release(open_release(made[0]), DataConfig(splits=("val",))), None, tmp_path / "x")
+        build_store(read_contents(open_release(made[0]), DataConfig(splits=("val",))), None, tmp_path / "x")
 
 
 def test_too_few_blocks_are_met_before_anything_is_written(made: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(ReleveError, match="4 surveys lie in 4 blocks"):
-        build_store(read_release(open_release(made[0]), DataConfig()), SplitConfig(num_folds=5), tmp_path / "x")
+        build_store(read_contents(open_release(made[0]), DataConfig()), SplitConfig(num_folds=5), tmp_path / "x")
     assert not (tmp_path / "x.part").exists()
 
 
 def test_presence_only_records_are_surveys_too(tmp_path: Path) -> None:
     release = open_release(write_release(tmp_path / "release", "glc24"))
-    store = build_store(read_release(release, DataConfig(splits=("po",))), None, tmp_path / "store")
+    store = build_store(read_contents(release, DataConfig(splits=("po",))), None, tmp_path / "store")
     assert sets_of(store) == {1: {10, 11}, 642: {12}, 3018575: {13}}
     assert store.surveys.schema["fold"] == pl.Int8
 
 
 def test_tables_in_memory_make_the_store_that_the_release_makes(labelled_release: Path, tmp_path: Path) -> None:
-    contents = read_release(open_release(labelled_release), DataConfig(modalities=("covariates",)))
+    contents = read_contents(open_release(labelled_release), DataConfig(modalities=("covariates",)))
     written = build_store(contents, SPLIT, tmp_path / "store")
     read, covariates = contents.surveys["train"], contents.covariates["train"]
     names = list(covariates.groups)

@@ -13,12 +13,12 @@ from releve.lists import Lists
 from releve.prepare.config import SplitConfig
 from releve.store.build import build_store
 from releve.store.config import DataConfig
-from releve.store.contents import read_release
+from releve.store.contents import read_contents
 from releve.store.read import Store
 
 
 def build(release: Path, out: Path, split: SplitConfig, *modalities: str) -> Store:
-    return build_store(read_release(open_release(release), DataConfig(modalities=modalities)), split, out)  # type: ignore[arg-type]
+    return build_store(read_contents(open_release(release), DataConfig(modalities=modalities)), split, out)  # type: ignore[arg-type]
 
 
 def test_countries_are_held_out_whole_and_rows_without_one_are_counted(tmp_path: Path) -> None:

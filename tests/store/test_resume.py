@@ -16,7 +16,7 @@ from releve.errors import ReleveError, RunError
 from releve.ingest.release import open_release
 from releve.store.build import build_store
 from releve.store.config import DataConfig
-from releve.store.contents import read_release
+from releve.store.contents import read_contents
 from releve.store.journal import Journal
 
 CHUNK_SIZE = 4
@@ -95,9 +95,9 @@ def test_two_builders_do_not_meet(tmp_path: Path) -> None:
     release = open_release(write_release(tmp_path / "release", "glc24"))
     first = Journal(tmp_path / "store.part", {"seed": 0})
     with pytest.raises(RunError, match="another process"):
-        build_store(read_release(release, DataConfig()), None, tmp_path / "store")
+        build_store(read_contents(release, DataConfig()), None, tmp_path / "store")
     first.close()
-    assert len(build_store(read_release(release, DataConfig()), None, tmp_path / "store")) == 4
+    assert len(build_store(read_contents(release, DataConfig()), None, tmp_path / "store")) == 4
 
 
 @pytest.mark.parametrize("storage", ["raw", "encoded"])
@@ -127,20 +127,20 @@ def test_a_full_disk_is_met_when_space_is_claimed(tmp_path: Path, monkeypatch: p
     with monkeypatch.context() as patch:
         patch.setattr(os, "posix_fallocate", full)
         with pytest.raises(ReleveError, match=r"No space left on device, .* GB free there.*Free some space"):
-            build_store(read_release(release, DataConfig()), None, tmp_path / "store")
+            build_store(read_contents(release, DataConfig()), None, tmp_path / "store")
     assert not (tmp_path / "store").exists()
-    assert len(build_store(read_release(release, DataConfig()), None, tmp_path / "store")) == 4
+    assert len(build_store(read_contents(release, DataConfig()), None, tmp_path / "store")) == 4
 
 
 def test_an_output_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     release = open_release(write_release(tmp_path / "release", "glc24"))
     (tmp_path / "file").write_text("")
     with pytest.raises(ReleveError, match=r"cannot write .*Not a directory.*may write"):
-        build_store(read_release(release, DataConfig()), None, tmp_path / "file" / "store")
+        build_store(read_contents(release, DataConfig()), None, tmp_path / "file" / "store")
 
     def read_only(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(Path, "mkdir", read_only)
     with pytest.raises(ReleveError, match=r"cannot write .*Read-only file system.*may write"):
-        build_store(read_release(release, DataConfig()), None, tmp_path / "store")
+        build_store(read_contents(release, DataConfig()), None, tmp_path / "store")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
-from releve.errors import TableError
+import polars as pl
+
+from releve.errors import TableError, nearest
 from releve.ingest.names import fold
 
 PLACE_COLUMNS: dict[str, tuple[str, ...]] = {
@@ -155,6 +158,61 @@ def find_columns(header: Sequence[str], wanted: Mapping[str, Sequence[str]], *, 
         if columns:
             found[role] = columns[0]
     return found
+
+
+def exact_name(name: str, header: Sequence[str], where: str) -> str:
+    """Return the column that is called so, but for case, accents and separators.
+
+    Raises
+    ------
+    TableError
+        If there is none, or several.
+    """
+    if name in header:
+        return name
+    alike = [column for column in header if fold(column) == fold(name)]
+    if len(alike) == 1:
+        return alike[0]
+    raise TableError(f"{where}: there is no column {name!r}; it has {list(header[:15])}", action=nearest(name, header))
+
+
+def match_patterns(
+    cells: pl.DataFrame, patterns: Iterable[str], where: str, *, taken: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Return the columns of text that are named, or that a pattern such as ``soil_*`` matches.
+
+    By a pattern none is found that means something else (``taken``), nor one that only numbers the rows.
+
+    Raises
+    ------
+    TableError
+        If a name or pattern is that of no column.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        if pattern in cells.columns or not any(sign in pattern for sign in "*?["):
+            found[exact_name(pattern, cells.columns, where)] = None
+            continue
+        matched = [name for name in cells.columns if fnmatchcase(name, pattern) and name not in taken]
+        matched = [name for name in matched if not numbers_rows(cells[name])]
+        if not matched:
+            raise TableError(f"{where}: no column is like {pattern!r}; it has {cells.columns[:15]}")
+        found |= dict.fromkeys(matched)
+    return tuple(found)
+
+
+def numbers_rows(column: pl.Series) -> bool:
+    """Return whether a column of text says nothing but 1, 2, 3, ... or 0, 1, 2, ..., as R and pandas number rows.
+
+    Examples
+    --------
+    >>> numbers_rows(pl.Series(["1", "2", "3"])), numbers_rows(pl.Series(["2", "1", "3"]))
+    (True, False)
+    """
+    if len(column) < 3 or column[0] not in ("0", "1"):
+        return False
+    rows = pl.int_range(len(column), eager=True) + int(column[0])
+    return bool((column == rows.cast(pl.String)).fill_null(False).all())
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 
-from releve.errors import ReleaseError
-from releve.ingest.ids import clean_ids
-from releve.ingest.layouts import COVARIATES, CovariateLayout, ValueRange
-from releve.ingest.names import normalise
-from releve.ingest.release import Release
-from releve.ingest.text import key_column, read_header, read_text_table
-
-LARGEST = 1e38
-"""Rasters of floats have their least number, -3.4e38, where they have no data."""
-USUAL_FILLS = (-9999.0, -99999.0, -999999.0, -32768.0, -2147483648.0)
-"""What rasters and spreadsheets hold where there is no data."""
+from releve.ingest.layouts import ANY_VALUE, COVARIATES, CovariateLayout, ValueRange
+from releve.ingest.sheets import ValueTable
+from releve.ingest.study import Source
 
 
 @dataclass(frozen=True)
@@ -34,6 +25,8 @@ class TableFacts:
     """Rows of surveys that were not asked for."""
     num_duplicates: int
     """Rows whose survey has an earlier row, which is the one used."""
+    num_disagreeing: int
+    """Surveys whose rows say different things."""
     num_without_id: int
     not_numbers: dict[str, int]
     """Column -> number of cells that hold something else, such as ``5km``."""
@@ -55,6 +48,8 @@ class Covariates:
     missing: tuple[str, ...]
     """Groups without a table."""
     facts: tuple[TableFacts, ...]
+    classes: dict[str, dict[int, str]] = field(default_factory=dict)
+    """Column -> name of each code, where classes have names."""
 
     @property
     def not_numbers(self) -> dict[str, int]:
@@ -62,13 +57,19 @@ class Covariates:
         counts = {name: number for fact in self.facts for name, number in fact.not_numbers.items()}
         return {f"{name} is no number": count for name, count in counts.items()}
 
+    @property
+    def disagreeing(self) -> dict[str, int]:
+        """Surveys whose rows say different things of their covariates, the first of which is taken."""
+        counts = {fact.path: fact.num_disagreeing for fact in self.facts if fact.num_disagreeing}
+        return {f"survey whose rows in {path} disagree, first kept": count for path, count in counts.items()}
 
-def read_covariates(release: Release, split: str, survey_ids: pl.Series) -> Covariates:
+
+def read_covariates(source: Source, split: str, survey_ids: pl.Series) -> Covariates:
     """Return the covariates of some surveys of a split.
 
     Parameters
     ----------
-    release, split
+    source, split
         Where to read.
     survey_ids
         Text; the rows of the result follow their order. Surveys of one place on several dates have one id.
@@ -82,14 +83,14 @@ def read_covariates(release: Release, split: str, survey_ids: pl.Series) -> Cova
     columns: dict[str, pl.Series] = {"survey_id": wanted["survey_id"]}
     groups, masked, masked_rows, used = {}, {}, {}, {}
     missing, facts = [], []
-    for group in release.rules.covariates:
-        table, group_facts = _read_group(release, split, group, wanted)
+    for group in source.rules.covariates:
+        table, group_facts = _read_group(source, split, group, wanted)
         facts += group_facts
         if not group_facts:
             missing.append(group.group)
         bad_rows = np.zeros(len(wanted), dtype=bool)
         for name in table.columns:
-            rule = _range_of(name, group)
+            rule = group.range_of(name) or ANY_VALUE
             values, bad = _mask(table[name].to_numpy(), rule)
             columns[name], groups[name], used[name] = pl.Series(name, values), group.group, rule
             bad_rows |= bad
@@ -106,6 +107,7 @@ def read_covariates(release: Release, split: str, survey_ids: pl.Series) -> Cova
         masked_rows=masked_rows,
         missing=tuple(missing),
         facts=tuple(facts),
+        classes={name: codes for name, codes in source.classes.items() if name in used},
     )
 
 
@@ -119,28 +121,22 @@ def mask_values(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     >>> mask_values("Elevation", np.array([120.0, -9999.0, np.nan]))
     (array([120.,  nan,  nan], dtype=float32), array([False,  True, False]))
     """
-    rules = (rule for group in COVARIATES for rule in group.ranges if _matches(name, rule))
-    return _mask(values, next(rules, ValueRange("", -LARGEST, LARGEST, "", fills=USUAL_FILLS)))
+    rules = (rule for group in COVARIATES if (rule := group.range_of(name)) is not None)
+    return _mask(values, next(rules, ANY_VALUE))
 
 
 def _read_group(
-    release: Release, split: str, group: CovariateLayout, wanted: pl.DataFrame
+    source: Source, split: str, group: CovariateLayout, wanted: pl.DataFrame
 ) -> tuple[pl.DataFrame, list[TableFacts]]:
     """Return a group's columns aligned to ``wanted``, and the facts of each table used.
 
-    Tables with the same columns in the same folder are parts of one; of those in other folders (older
-    versions) the preferred one is used. Tables with other columns add theirs.
+    Tables with the same columns are parts of one; those with others add theirs.
     """
     parts: dict[tuple[str, ...], list[pl.DataFrame]] = {}
-    folders: dict[tuple[str, ...], str] = {}
     facts = []
-    for path in release.tables(split, group.table):
-        names = _value_columns(release, path, group)
-        folder = path.rpartition("/")[0]
-        if not names or folders.setdefault(names, folder) != folder:
-            continue
-        table, table_facts = _read_values(release, path, names, group, wanted)
-        parts.setdefault(names, []).append(table)
+    for table in source.value_tables(split, group):
+        found, table_facts = _read_values(table, group.group, wanted)
+        parts.setdefault(table.names, []).append(found)
         facts.append(table_facts)
     result = pl.DataFrame({"survey_id": wanted["survey_id"]})
     for tables in parts.values():
@@ -150,42 +146,30 @@ def _read_group(
     return result.drop("survey_id"), facts
 
 
-def _value_columns(release: Release, path: str, group: CovariateLayout) -> tuple[str, ...]:
-    """Return the columns of a table that are variables of its group; an unnamed index column is none."""
-    header = read_header(release.root / path, error=ReleaseError)
-    return tuple(name for name in header if any(_matches(name, rule) for rule in group.ranges))
-
-
-def _read_values(
-    release: Release, path: str, names: tuple[str, ...], group: CovariateLayout, wanted: pl.DataFrame
-) -> tuple[pl.DataFrame, TableFacts]:
-    full = release.root / path
-    key = key_column(full, release.rules.columns["survey_id"])
-    text = read_text_table(full, (key, *names), error=ReleaseError)
-    values = text.cells.select(clean_ids(text.cells[key]).alias("survey_id"), *(text.number(name) for name in names))
-    not_numbers = {name: len(text.not_numbers(name)) for name in names}
+def _read_values(table: ValueTable, group: str, wanted: pl.DataFrame) -> tuple[pl.DataFrame, TableFacts]:
+    text = table.text
+    values = text.cells.select(pl.col(table.key).alias("survey_id"), *(text.number(name) for name in table.names))
+    not_numbers = {name: len(text.not_numbers(name)) for name in table.names}
     valid = values.drop_nulls("survey_id")
     first = valid.unique("survey_id", keep="first", maintain_order=True)
     found = first.join(wanted, on="survey_id", how="semi")
     facts = TableFacts(
-        group=group.group,
-        path=path,
+        group=group,
+        path=table.origin,
         num_rows=len(values),
         num_found=len(found),
         num_extra=len(first) - len(found),
         num_duplicates=len(valid) - len(first),
+        num_disagreeing=_num_disagreeing(valid) if len(valid) > len(first) else 0,
         num_without_id=len(values) - len(valid),
         not_numbers={name: count for name, count in not_numbers.items() if count},
     )
     return found, facts
 
 
-def _range_of(name: str, group: CovariateLayout) -> ValueRange:
-    return next(rule for rule in group.ranges if _matches(name, rule))
-
-
-def _matches(name: str, rule: ValueRange) -> bool:
-    return re.fullmatch(rule.columns, normalise(name)) is not None
+def _num_disagreeing(values: pl.DataFrame) -> int:
+    different = values.unique()["survey_id"]
+    return different.filter(different.is_duplicated()).n_unique()
 
 
 def _mask(values: np.ndarray, rule: ValueRange) -> tuple[np.ndarray, np.ndarray]:

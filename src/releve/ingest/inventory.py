@@ -18,6 +18,7 @@ from releve.ingest.chunks import Chunk
 from releve.ingest.covariates import Covariates, TableFacts, read_covariates
 from releve.ingest.cubes import SeriesSource, read_series_chunk, series_source
 from releve.ingest.patches import PatchSource, patch_source, read_patch_chunk
+from releve.ingest.places import WORLD
 from releve.ingest.problems import Problem
 from releve.ingest.release import Release
 from releve.ingest.surveys import DUPLICATE, Surveys, read_surveys
@@ -142,7 +143,7 @@ def _survey_findings(release: Release, split: str, surveys: Surveys) -> Iterator
         yield Finding(severity, "dropped", reason, count, surveys.examples.get(reason, ()))
     for reason, count in surveys.noted.items():
         yield Finding("note", "mended", reason, count, surveys.examples.get(reason, ()))
-    extent = release.rules.extent
+    extent = release.rules.extent or WORLD
     inside = pl.col("lon").is_between(extent["west"], extent["east"])
     inside &= pl.col("lat").is_between(extent["south"], extent["north"])
     outside = surveys.table.filter(~inside)["survey_id"]

@@ -7,10 +7,13 @@ and ``{channel}`` for a band or variable. Single and doubled folders (as Kaggle 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+
+from releve.ingest.names import normalise
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,18 @@ class ValueRange:
     fills: tuple[float, ...] = ()
     """Impossible values that lie inside the range."""
 
+    def matches(self, name: str) -> bool:
+        """Return whether a column is one of these."""
+        return re.fullmatch(self.columns, normalise(name)) is not None
+
+
+LARGEST = 1e38
+"""Rasters of floats have their least number, -3.4e38, where they have no data."""
+USUAL_FILLS = (-9999.0, -99999.0, -999999.0, -32768.0, -2147483648.0)
+"""What rasters and spreadsheets hold where there is no data."""
+ANY_VALUE = ValueRange(".*", -LARGEST, LARGEST, "", fills=USUAL_FILLS)
+"""Of variables that no release has."""
+
 
 @dataclass(frozen=True)
 class CovariateLayout:
@@ -53,7 +68,12 @@ class CovariateLayout:
 
     group: str
     table: str
+    """Pattern of their paths."""
     ranges: tuple[ValueRange, ...]
+
+    def range_of(self, name: str) -> ValueRange | None:
+        """Return the possible values of a column, or None if it is none of the group."""
+        return next((rule for rule in self.ranges if rule.matches(name)), None)
 
 
 @dataclass(frozen=True)
@@ -121,9 +141,10 @@ class Layout:
     max_species_id: int | None = None
     last_year: int | None = None
     """Year of publication: no record can be later."""
-    extent: Mapping[str, float] = field(
+    extent: Mapping[str, float] | None = field(
         default_factory=lambda: {"west": -32.26, "south": 26.63, "east": 35.59, "north": 72.18}
     )
+    """west, south, east, north in degrees; None if nobody knows."""
 
 
 # ---- columns of the metadata, by what they mean ----------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike, NDArray
+from pyproj import Transformer
 
 from releve.ingest.dates import as_text
 from releve.ingest.reference import Cells, country_code_of
@@ -18,6 +19,8 @@ WORLD = {"west": -180.0, "south": -90.0, "east": 180.0, "north": 90.0}
 NEAR_ZERO_DEG = 0.5
 NEAR_COUNTRY_KM = 20.0
 """A place this near to a country may well name it."""
+NEAR_OTHERS, NEAR_OTHERS_DEG = 4.0, 4.0
+"""Places within this many quarter ranges of the middle one, and within this many degrees, belong to a study."""
 LETTERS = {"lon": ("E", "W"), "lat": ("N", "S")}
 """Hemispheres, the positive one first. O is west in Spain and France and east in Germany: it is not read."""
 
@@ -61,6 +64,21 @@ def read_degrees(column: pl.Series, axis: str, *, decimal_comma: bool = False) -
     if signed.any():
         degrees = degrees.set(signed, None).zip_with(~signed, _with_minutes(text, axis))
     return degrees.alias(column.name)
+
+
+def look_like_degrees(x: ArrayLike, y: ArrayLike) -> bool | None:
+    """Return whether most coordinates can be degrees, exchanged or not; None if there are none.
+
+    Examples
+    --------
+    >>> look_like_degrees([2.35, -3.7], [48.85, 40.4]), look_like_degrees([262750.0], [6557250.0])
+    (True, False)
+    """
+    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+    known = np.isfinite(x) & np.isfinite(y) & ~((x == 0) & (y == 0))
+    if not known.any():
+        return None
+    return bool(np.mean((np.abs(x[known]) <= 180) & (np.abs(y[known]) <= 180)) > 0.5)
 
 
 def _with_minutes(text: pl.Series, axis: str) -> pl.Series:
@@ -110,6 +128,54 @@ def is_zero(lon: ArrayLike, lat: ArrayLike) -> Bools:
     """Return which places lie within half a degree of longitude 0, latitude 0, in the sea: nothing was entered."""
     with np.errstate(invalid="ignore"):
         return (np.abs(np.asarray(lon)) <= NEAR_ZERO_DEG) & (np.abs(np.asarray(lat)) <= NEAR_ZERO_DEG)
+
+
+def to_degrees(
+    x: NDArray[np.float64], y: NDArray[np.float64], crs: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return coordinates of any CRS as longitude and latitude of EPSG:4326, NaN where they are none.
+
+    The origin of a projection, 0 and 0, stays 0 and 0: nothing was entered.
+
+    Examples
+    --------
+    >>> lon, lat = to_degrees(np.array([500000.0, 0.0]), np.array([5000000.0, 0.0]), "EPSG:32632")
+    >>> lon.round(3).tolist(), lat.round(3).tolist()
+    ([9.0, 0.0], [45.153, 0.0])
+    """
+    lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
+    nothing = (x == 0) & (y == 0)
+    there = np.isfinite(lon) & np.isfinite(lat)
+    return tuple(np.where(nothing, 0.0, np.where(there, axis, np.nan)) for axis in (lon, lat))  # type: ignore[return-value]
+
+
+def extent_of_most(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> Extent:
+    """Return a box around most of the places, wide enough for what belongs to them.
+
+    If most lie at sea or nowhere, and on land when longitude and latitude are exchanged, it is that of the exchanged
+    ones.
+
+    Examples
+    --------
+    Five plots around one place, and one whose coordinates are exchanged:
+
+    >>> lon, lat = np.array([9.0, 10.0, 10.0, 10.0, 11.0, 47.5]), np.array([47.0, 48.0, 48.0, 48.0, 48.5, 10.2])
+    >>> extent_of_most(lon, lat)
+    {'west': 6.0, 'south': 44.0, 'east': 14.0, 'north': 52.0}
+    """
+    known = np.isfinite(lon) & np.isfinite(lat) & ~is_zero(lon, lat)
+    lon, lat = lon[known], lat[known]
+    if not len(lon):
+        return WORLD
+    here, there = (np.mean(Cells(*place).country_codes() > 0) for place in ((lon, lat), (lat, lon)))
+    if here < 0.5 < there:
+        lon, lat = lat, lon
+    bounds: dict[str, float] = {}
+    for values, low, high in ((lon, "west", "east"), (lat, "south", "north")):
+        first, middle, third = np.quantile(values, (0.25, 0.5, 0.75))
+        wide = max(NEAR_OTHERS * float(third - first), NEAR_OTHERS_DEG)
+        bounds |= {low: max(float(middle) - wide, WORLD[low]), high: min(float(middle) + wide, WORLD[high])}
+    return {side: bounds[side] for side in WORLD}
 
 
 def extent_of_study(

@@ -8,7 +8,8 @@ ABSENT = "recorded as absent"
 NONE_COUNTED = "count of zero"
 CULTIVATED = "cultivated or in captivity"
 FOSSIL = "fossil"
-REASONS = (ABSENT, NONE_COUNTED, CULTIVATED, FOSSIL)
+BELOW = "less than the least abundance that is a presence"
+REASONS = (ABSENT, NONE_COUNTED, BELOW, CULTIVATED, FOSSIL)
 
 WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     "occurrence_status": {ABSENT: ("absent", "absence", "notdetected", "excluded")},
@@ -17,6 +18,7 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     "degree": {CULTIVATED: ("managed", "cultivated", "captive", "planted")},
 }
 """What a column may say (in small letters, without blanks and signs), and what that means."""
+_FALSE = ("false", "f", "no", "n", "a")
 
 
 def why_no_presence(columns: list[str]) -> pl.Expr:
@@ -27,7 +29,7 @@ def why_no_presence(columns: list[str]) -> pl.Expr:
     columns
         Those of the table; of them ``occurrence_status``, ``count``, ``basis``, ``establishment`` and ``degree`` are
         looked at, the terms ``occurrenceStatus``, ``individualCount``, ``basisOfRecord``, ``establishmentMeans`` and
-        ``degreeOfEstablishment`` of Darwin Core.
+        ``degreeOfEstablishment`` of Darwin Core, and ``abundance_why_not``, what ``judge_abundances`` found.
 
     Examples
     --------
@@ -35,6 +37,9 @@ def why_no_presence(columns: list[str]) -> pl.Expr:
     >>> rows = pl.DataFrame({"occurrence_status": ["PRESENT", "Absent", None], "count": ["2", None, "0"]})
     >>> rows.select(why_no_presence(rows.columns)).to_series().to_list()
     [None, 'recorded as absent', 'count of zero']
+    >>> rows = pl.DataFrame({"occurrence_status": ["1", "0", "TRUE", "FALSE"]})
+    >>> rows.select(why_no_presence(rows.columns)).to_series().to_list()
+    [None, 'recorded as absent', None, 'recorded as absent']
 
     References
     ----------
@@ -45,7 +50,13 @@ def why_no_presence(columns: list[str]) -> pl.Expr:
         reason: [said[name].is_in(words[reason]) for name, words in WORDS.items() if name in said and reason in words]
         for reason in REASONS
     }
+    if "occurrence_status" in columns:  # 0 and 1, FALSE and TRUE, as R has them
+        status = pl.col("occurrence_status")
+        found[ABSENT] += [status.cast(pl.Float64, strict=False) <= 0, said["occurrence_status"].is_in(_FALSE)]
     if "count" in columns:
         found[NONE_COUNTED].append(pl.col("count").cast(pl.Float64, strict=False) == 0)
+    if "abundance_why_not" in columns:
+        for reason in (NONE_COUNTED, BELOW):
+            found[reason].append(pl.col("abundance_why_not") == reason)
     reasons = [pl.when(pl.any_horizontal(tests)).then(pl.lit(reason)) for reason, tests in found.items() if tests]
     return pl.coalesce(*reasons, pl.lit(None, pl.String)).alias("why_not")

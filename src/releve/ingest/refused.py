@@ -16,10 +16,13 @@ class Refused:
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, counts: dict[str, int], examples: dict[str, tuple[str, ...]]) -> Refused:
-        """Return an account that goes on from counts, with those of the examples that belong to them."""
-        return cls(dict(counts), {reason: examples[reason] for reason in counts if reason in examples})
+    def add(self, counts: dict[str, int], examples: dict[str, tuple[str, ...]]) -> None:
+        """Add counts, with those of the examples that belong to them."""
+        for reason, count in counts.items():
+            self.counts[reason] = self.counts.get(reason, 0) + count
+            found = (*self.examples.get(reason, ()), *examples.get(reason, ()))[:NUM_EXAMPLES]
+            if found:
+                self.examples[reason] = found
 
     def note(self, reason: str, rows: pl.DataFrame, what: str = "row") -> None:
         """Count rows of a table under a reason, with the first of its column ``what`` as examples.

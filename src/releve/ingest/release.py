@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from releve.errors import ReleaseError
 from releve.ingest.files import Tree, scan_tree
-from releve.ingest.layouts import LAYOUTS, Layout, Split
+from releve.ingest.ids import clean_ids
+from releve.ingest.layouts import LAYOUTS, CovariateLayout, Layout, Split
 from releve.ingest.names import find_column, normalise
-from releve.ingest.text import read_header
+from releve.ingest.sheets import REQUIRED, Sheet, ValueTable, with_cells
+from releve.ingest.text import key_column, read_header, read_text_table
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,21 @@ class Release:
     files: tuple[Path, ...]
     """Every table that a reader uses: metadata, covariates and series."""
     tree: Tree
+
+    @property
+    def classes(self) -> dict[str, dict[int, str]]:
+        """Names of classes, by covariate: a release has codes only."""
+        return {}
+
+    @property
+    def species(self) -> None:
+        """No names of species: a release has numbers."""
+        return None
+
+    @property
+    def description(self) -> str:
+        """What is read beside files, as text: nothing."""
+        return ""
 
     @property
     def rules(self) -> Layout:
@@ -51,6 +69,68 @@ class Release:
     def tables(self, split: str, template: str, **names: str) -> list[str]:
         """Return the paths, relative to the root, of a split's tables, the preferred one first."""
         return self.tree.tables_like(self.pattern(split, template, **names))
+
+    def label_tables(self, split: str) -> list[str]:
+        """Return the paths of the tables of a split's species, where these are not in the table of surveys."""
+        rules = self.split_rules(split)
+        return self.tables(split, rules.labels) if rules.labels else []
+
+    def sheets(self, split: str) -> list[Sheet]:
+        """Return the table of a split's surveys, with the columns that form a survey as they are.
+
+        Raises
+        ------
+        ReleaseError
+            If it cannot be read or lacks a column.
+        """
+        rules, layout = self.split_rules(split), self.rules
+        path = self.tables(split, rules.metadata)[0]
+        header = read_header(self.root / path, error=ReleaseError)
+        found = {role: find_column(header, names) for role, names in layout.columns.items()}
+        required = [*REQUIRED, *(["species_id"] if rules.labelled else []), *(["subset"] if rules.subset else [])]
+        lacking = [layout.columns[role][0] for role in required if found.get(role) is None]
+        if lacking:
+            raise ReleaseError(f"{path} lacks columns {lacking}; it has {header}", action="Use the official table")
+        columns = {role: name for role, name in found.items() if name is not None}
+        same = [find_column(header, [name]) for name in rules.same_survey]
+        if all(same):
+            columns |= {f"same_{i}": str(name) for i, name in enumerate(same)}
+        text = read_text_table(self.root / path, columns.values(), error=ReleaseError)
+        return [Sheet(path, text, columns, columns)]
+
+    def value_tables(self, split: str, group: CovariateLayout) -> Iterator[ValueTable]:
+        """Yield the tables of a group's covariates.
+
+        Tables with the same columns in the same folder are parts of one; of those in other folders (older versions)
+        the preferred one is used.
+
+        Raises
+        ------
+        ReleaseError
+            If a table cannot be read, or has no column of survey ids.
+        """
+        folders: dict[tuple[str, ...], str] = {}
+        for path in self.tables(split, group.table):
+            full, folder = self.root / path, path.rpartition("/")[0]
+            header = read_header(full, error=ReleaseError)
+            names = tuple(name for name in header if group.range_of(name) is not None)
+            if not names or folders.setdefault(names, folder) != folder:
+                continue
+            key = key_column(full, self.rules.columns["survey_id"])
+            text = read_text_table(full, (key, *names), error=ReleaseError)
+            text = with_cells(text, text.cells.with_columns(clean_ids(text.cells[key])))
+            yield ValueTable(path, key, names, text)
+
+    def tables_read(self, splits: Sequence[str], *, covariates: bool) -> set[str]:
+        """Return the paths of the tables that the surveys of some splits, and if asked their covariates, are in."""
+        found: set[str] = set()
+        for split in splits:
+            rules = self.split_rules(split)
+            templates = [rules.metadata, rules.labels]
+            templates += [group.table for group in self.rules.covariates] if covariates else []
+            for template in filter(None, templates):
+                found.update(self.tables(split, template))
+        return found
 
 
 def open_release(path: Path) -> Release:

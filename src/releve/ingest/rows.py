@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import polars as pl
 
 from releve.errors import ReleaseError
 from releve.ingest.dates import FAULTS, date_parts
 from releve.ingest.ids import clean_ids, id_number
-from releve.ingest.layouts import Layout
-from releve.ingest.names import find_column
-from releve.ingest.places import BAD_SIZES, can_be, is_swapped, is_zero, read_degrees
+from releve.ingest.layouts import Layout, Split
+from releve.ingest.places import BAD_SIZES, WORLD, can_be, extent_of_most, is_swapped, is_zero, read_degrees, to_degrees
 from releve.ingest.presence import why_no_presence
 from releve.ingest.refused import Refused
-from releve.ingest.release import Release
-from releve.ingest.text import TextTable, read_header, read_text_table
+from releve.ingest.sheets import Sheet
+from releve.ingest.study import Source
 
 _SURVEY: dict[str, type[pl.DataType]] = {
     "survey_id": pl.String,
@@ -38,9 +39,7 @@ OCCURRENCE_SCHEMA = pl.Schema(
 )
 VISIT = ("survey_id", "lon", "lat", "year", "month", "day")
 """What tells a survey from all others: an id alone may be of another release, or have several dates."""
-REQUIRED = ("survey_id", "lon", "lat")
 IDS = ("survey_id", "series_id", "patch_id")
-NUMBERS = ("lon", "lat", "area_m2", "uncertainty_m")
 DATES = ("year", "month", "day", "date")
 
 NO_ID = "no survey id"
@@ -74,31 +73,29 @@ class Rows:
     mended: Refused
 
 
-def read_rows(release: Release, split: str) -> Rows:
-    """Return the rows of a split's table, what was left out and what was mended.
+def read_rows(source: Source, split: str) -> Rows:
+    """Return the rows of a split's tables, what was left out and what was mended.
 
     Raises
     ------
-    ReleaseError
-        If the table cannot be read, lacks a column, has longitude and latitude exchanged, or species that are no ids.
+    ReleveError
+        If a table cannot be read, lacks a column, has longitude and latitude exchanged, or species that are no ids.
     """
-    rules, layout = release.split_rules(split), release.rules
-    path = release.tables(split, rules.metadata)[0]
-    columns = _resolve_columns(release, split, path)
-    text = read_text_table(release.root / path, columns.values(), error=ReleaseError)
-    dropped, mended = Refused.of(text.dropped, text.examples), Refused.of(text.noted, text.examples)
-    table = _read_cells(text, columns, mended)
-    if rules.subset:
-        table = table.filter(pl.col("subset").str.to_lowercase() == rules.subset)
-    _refuse_swapped(table, columns, path, layout)
-    if "species_id" in columns:
-        table = one_species_a_row(table, columns["species_id"], path, decimal_comma=text.separator != ",")
+    rules, layout = source.split_rules(split), source.rules
+    dropped, mended, parts = Refused(), Refused(), []
+    sheets = source.sheets(split)
+    for sheet in sheets:
+        dropped.add(sheet.text.dropped, sheet.text.examples)
+        mended.add(sheet.text.noted, sheet.text.examples)
+        parts.append(_read_sheet(sheet, rules, mended))
+    table = pl.concat(parts, how="diagonal_relaxed") if len(parts) > 1 else parts[0]
+    if layout.extent is None:
+        layout = replace(layout, extent=extent_of_most(*(table[axis].to_numpy() for axis in ("lon", "lat"))))
+    _refuse_swapped(table, sheets, layout)
     for name, reason in BAD_SIZES.items():
         mended.note(reason, table.filter(~can_be(name)))
-    table = table.drop(name for name in DATES if name in table.columns).hstack(date_parts(table))
     for fault in FAULTS:
-        mended.note(fault, table.filter(pl.col("fault") == fault))
-    table = table.with_columns(date_fault=pl.col("fault").cast(pl.String))
+        mended.note(fault, table.filter(pl.col("date_fault") == fault))
     table = _typed(table, rules.same_survey)
     table = dropped.keep(table, pl.col("survey_id").is_not_null(), NO_ID)
     for axis in ("lon", "lat"):
@@ -112,40 +109,39 @@ def read_rows(release: Release, split: str) -> Rows:
     return Rows(table.select("row", *OCCURRENCE_SCHEMA, "why_not"), dropped, mended)
 
 
-def _resolve_columns(release: Release, split: str, path: str) -> dict[str, str]:
-    """Return what a column means -> its name in the file, with the columns that form a survey as they are."""
-    layout, rules = release.rules, release.split_rules(split)
-    header = read_header(release.root / path, error=ReleaseError)
-    found = {role: find_column(header, names) for role, names in layout.columns.items()}
-    required = [*REQUIRED, *(["species_id"] if rules.labelled else []), *(["subset"] if rules.subset else [])]
-    lacking = [layout.columns[role][0] for role in required if found.get(role) is None]
-    if lacking:
-        raise ReleaseError(f"{path} lacks columns {lacking}; it has {header}", action="Use the official table")
-    columns = {role: name for role, name in found.items() if name is not None}
-    same = [find_column(header, [name]) for name in rules.same_survey]
-    if all(same):
-        columns |= {f"same_{i}": str(name) for i, name in enumerate(same)}
-    return columns
+def _read_sheet(sheet: Sheet, rules: Split, mended: Refused) -> pl.DataFrame:
+    """Return the rows of a table, their places, dates and species in their types."""
+    table = _read_cells(sheet, mended)
+    if rules.subset:
+        table = table.filter(pl.col("subset").str.to_lowercase() == rules.subset)
+    if "species_id" in sheet.columns:
+        decimal_comma = sheet.text.separator != ","
+        table = one_species_a_row(table, sheet.called["species_id"], sheet.origin, decimal_comma=decimal_comma)
+    table = table.drop(name for name in DATES if name in table.columns).hstack(date_parts(table))
+    return table.with_columns(date_fault=pl.col("fault").cast(pl.String))
 
 
-def _read_cells(text: TextTable, columns: dict[str, str], mended: Refused) -> pl.DataFrame:
+def _read_cells(sheet: Sheet, mended: Refused) -> pl.DataFrame:
     """Return the columns by what they mean: numbers, ids, and all others as text; of places also what is no number."""
+    text, columns = sheet.text, sheet.columns
+    decimal_comma = text.separator != ","
     table = text.cells.select(pl.col(old).alias(new) for new, old in columns.items()).with_columns(row=text.rows)
     table = table.with_columns(clean_ids(table[name]).alias(name) for name in IDS if name in columns)
-    for name in NUMBERS:
+    for axis in ("lon", "lat"):
+        degrees = read_degrees(table[axis], axis, decimal_comma=decimal_comma)
+        words = table[axis].set(degrees.is_not_null(), None).cast(pl.String).alias(f"{axis}_word")
+        table = table.with_columns(degrees.alias(axis), words)
+    if sheet.crs is not None:
+        x, y = (table[axis].fill_null(np.nan).to_numpy() for axis in ("lon", "lat"))
+        lon, lat = to_degrees(x, y, sheet.crs)
+        table = table.with_columns(lon=pl.Series(lon).fill_nan(None), lat=pl.Series(lat).fill_nan(None))
+    for name in BAD_SIZES:
         if name not in columns:
             table = table.with_columns(pl.lit(None, pl.Float64).alias(name))
             continue
-        cells = text.cells[columns[name]]
-        if name in REQUIRED:
-            values = read_degrees(cells, name, decimal_comma=text.separator != ",")
-        else:
-            values = text.cells.select(text.number(columns[name])).to_series()
-        words = pl.DataFrame({"cell": cells.set(values.is_not_null(), None), "row": text.rows})
-        if name in REQUIRED:
-            table = table.with_columns(words["cell"].alias(f"{name}_word"))
-        else:
-            mended.note(NO_NUMBER[name], words.drop_nulls("cell"))
+        values = text.cells.select(text.number(columns[name])).to_series()
+        cells = table.select("row", cell=table[name].set(values.is_not_null(), None))
+        mended.note(NO_NUMBER[name], cells.drop_nulls("cell"))
         table = table.with_columns(values.alias(name))
     return table
 
@@ -175,9 +171,10 @@ def one_species_a_row(table: pl.DataFrame, column: str, path: str, *, decimal_co
     if table.select(several.any()).item():
         lists = pl.when(several).then(pl.col("species_id").str.replace_all(r"[\s,;|]+", " "))
         table = table.with_columns(lists.otherwise("species_id").str.split(" ").alias("several"), is_list=several)
+        table = table.with_row_index("at")
         listed = table.filter("is_list").drop("species_id").explode("several").rename({"several": "species_id"})
         others = table.filter(~pl.col("is_list").fill_null(False)).drop("several")
-        table = pl.concat([listed.select(others.columns), others]).sort("row", maintain_order=True).drop("is_list")
+        table = pl.concat([listed.select(others.columns), others]).sort("at", maintain_order=True).drop("at", "is_list")
     number = pl.col("species_id").cast(pl.Float64, strict=False)
     is_id = (number == number.floor()) & number.is_between(0, MAX_SPECIES_ID)
     words = table.filter(pl.col("species_id").is_not_null() & ~is_id.fill_null(False))
@@ -214,22 +211,24 @@ def _typed(table: pl.DataFrame, same_survey: tuple[str, ...]) -> pl.DataFrame:
     )
 
 
-def _refuse_swapped(table: pl.DataFrame, columns: dict[str, str], path: str, layout: Layout) -> None:
+def _refuse_swapped(table: pl.DataFrame, sheets: Sequence[Sheet], layout: Layout) -> None:
     """Raise if most places have longitude and latitude exchanged."""
     swapped = _is_swapped(table, layout)
     if swapped.sum() > len(table) / 2:
+        lon, lat = (sheets[0].called[axis] for axis in ("lon", "lat"))
+        files = ", ".join(sheet.origin for sheet in sheets)
         raise ReleaseError(
-            f"{path}: {int(swapped.sum())} of {len(table)} places lie outside the extent of {layout.title}, but "
-            f"inside when columns {columns['lon']!r} and {columns['lat']!r} are exchanged",
-            expected=f"longitude in {columns['lon']!r} and latitude in {columns['lat']!r}, in degrees",
-            action=f"Exchange the two column names in {path}",
+            f"{files}: {int(swapped.sum())} of {len(table)} places lie outside the extent of {layout.title}, but "
+            f"inside when columns {lon!r} and {lat!r} are exchanged",
+            expected=f"longitude in {lon!r} and latitude in {lat!r}, in degrees",
+            action=f"Exchange the two column names in {files}",
         )
 
 
 def _is_swapped(table: pl.DataFrame, layout: Layout) -> pl.Series:
     lon, lat = (table[axis].fill_null(float("nan")).to_numpy() for axis in ("lon", "lat"))
     country = table["country"] if "country" in table.columns else None
-    return pl.Series("swapped", is_swapped(lon, lat, layout.extent, country))
+    return pl.Series("swapped", is_swapped(lon, lat, layout.extent or WORLD, country))
 
 
 def _leave_out_misplaced(table: pl.DataFrame, layout: Layout, dropped: Refused) -> pl.DataFrame:

@@ -11,8 +11,9 @@ from releve.ingest.ids import clean_ids, id_codes
 from releve.ingest.names import find_column
 from releve.ingest.presence import REASONS
 from releve.ingest.refused import NUM_EXAMPLES, Refused
-from releve.ingest.release import Release, readable
+from releve.ingest.release import readable
 from releve.ingest.rows import NO_ID, SURVEY_SCHEMA, one_species_a_row, read_rows
+from releve.ingest.study import Source
 from releve.ingest.text import read_header, read_text_table
 
 OTHER_PLACE = "survey id used at another place"
@@ -55,7 +56,7 @@ class Occurrences:
     examples: dict[str, tuple[str, ...]]
 
 
-def read_surveys(release: Release, split: str) -> Surveys:
+def read_surveys(source: Source, split: str) -> Surveys:
     """Return the surveys of a split and their sets of species.
 
     Plots on which nothing grows are surveys with an empty list; of presence-only records only those with a species
@@ -66,7 +67,7 @@ def read_surveys(release: Release, split: str) -> Surveys:
     ReleaseError
         If the table cannot be read, lacks a column, has longitude and latitude exchanged, or species that are no ids.
     """
-    rows, rules = read_rows(release, split), release.split_rules(split)
+    rows, rules = read_rows(source, split), source.split_rules(split)
     refused, noted = rows.dropped, rows.mended
     records = _drop_absences(rows.table, refused)
     if rules.presence_only:
@@ -85,12 +86,12 @@ def read_surveys(release: Release, split: str) -> Surveys:
     noted.note(SEVERAL_AREAS, several_areas, "survey")
     pairs = records.select(row="survey", species_id="species_id").drop_nulls()
     if not len(pairs):
-        pairs = _separate_labels(release, split, table, refused, noted)
+        pairs = _separate_labels(source, split, table, refused, noted)
     labels = _unique_pairs(pairs, table["survey_id"], refused)
     return Surveys(table, labels, refused.counts, noted.counts, refused.examples | noted.examples)
 
 
-def read_occurrences(release: Release, split: str) -> Occurrences:
+def read_occurrences(source: Source, split: str) -> Occurrences:
     """Return the records of a split that have a species; duplicates are kept, absences are not.
 
     Raises
@@ -98,7 +99,7 @@ def read_occurrences(release: Release, split: str) -> Occurrences:
     ReleaseError
         If the table cannot be read, lacks a column, has longitude and latitude exchanged, or species that are no ids.
     """
-    rows = read_rows(release, split)
+    rows = read_rows(source, split)
     refused, noted = rows.dropped, rows.mended
     records = _drop_absences(rows.table, refused).filter(pl.col("why_not").is_null())
     records = refused.keep(records, pl.col("species_id").is_not_null(), NO_SPECIES)
@@ -172,18 +173,16 @@ def _unique_pairs(pairs: pl.DataFrame, ids: pl.Series, refused: Refused) -> pl.D
     return labels
 
 
-def _separate_labels(
-    release: Release, split: str, table: pl.DataFrame, refused: Refused, noted: Refused
-) -> pl.DataFrame:
+def _separate_labels(source: Source, split: str, table: pl.DataFrame, refused: Refused, noted: Refused) -> pl.DataFrame:
     """Return the labels of a table of their own: one pair per row, or a list of species per survey."""
-    rules = release.split_rules(split)
-    paths = release.tables(split, rules.labels) if rules.labels else []
+    rules, layout = source.split_rules(split), source.rules
+    paths = source.label_tables(split)
     if not paths:
         return pl.DataFrame(schema={"row": pl.Int64, "species_id": pl.Int64})
-    path = release.root / paths[0]
+    path = source.root / paths[0]
     header = read_header(path, error=ReleaseError)
-    survey = find_column(header, release.rules.columns["survey_id"])
-    species = find_column(header, (*release.rules.columns["species_id"], "predictions", "labels", "species"))
+    survey = find_column(header, layout.columns["survey_id"])
+    species = find_column(header, (*layout.columns["species_id"], "predictions", "labels", "species"))
     if survey is None or species is None:
         raise ReleaseError(
             f"{paths[0]} has columns {header}",

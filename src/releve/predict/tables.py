@@ -19,14 +19,14 @@ from releve.errors import TableError
 from releve.evaluate.submission import check_no_repeats, submission_writer
 from releve.files import atomic_path, scratch_folder, write_parquet
 from releve.ingest.own import read_own_table
-from releve.ingest.release import open_release
+from releve.ingest.study import open_source
 from releve.lists import Lists
 from releve.predict.places import training_of
 from releve.progress import progress_bar, say
 from releve.runs.folder import Run
 from releve.runs.predict import predict_probs
 from releve.store.build import build_store
-from releve.store.contents import read_release
+from releve.store.contents import read_contents
 from releve.store.read import Store
 
 MIN_PROBABILITY = 0.001
@@ -79,7 +79,7 @@ def store_for_prediction(run: Run, data: Path, split: str) -> Store:
         return Store.from_tables(table.surveys, None, table.covariates, origin=str(data))
     settings = run.config.data.model_copy(update={"splits": (split,), "records": None})
     folder = run.path / "stores" / f"{split}-{_short_hash(str(data.resolve()))}"
-    return build_store(read_release(open_release(data), settings), None, folder, overwrite=True)
+    return build_store(read_contents(open_source(data), settings), None, folder, overwrite=True)
 
 
 def write_predictions(run: Run, store: Store, out: Path, probabilities: Path | None = None) -> Predicted:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from releve.errors import ReleaseError
-from releve.ingest.places import WORLD, extent_of_study
+from releve.ingest.places import WORLD, extent_of_most, extent_of_study
 from releve.ingest.refused import reasons
-from releve.ingest.release import Release
+from releve.ingest.study import Source
 from releve.ingest.surveys import Surveys, read_occurrences
 from releve.prepare.clean import Cleaned, clean_records
 from releve.prepare.config import CleanConfig, PseudoplotConfig
@@ -45,13 +45,13 @@ class PreparedRecords:
         return Surveys(table, labels, self.dropped, self.noted, self.examples)
 
 
-def prepare_records(release: Release, split: str, clean: CleanConfig, pseudoplots: PseudoplotConfig) -> PreparedRecords:
+def prepare_records(source: Source, split: str, clean: CleanConfig, pseudoplots: PseudoplotConfig) -> PreparedRecords:
     """Return the presence-only records of a split, cleaned, grouped into pseudo-plots and enriched.
 
     Parameters
     ----------
-    release, split
-        An open release, and its split of presence-only records.
+    source, split
+        An open release or study, and its split of presence-only records.
     clean
         What is dropped.
     pseudoplots
@@ -62,27 +62,31 @@ def prepare_records(release: Release, split: str, clean: CleanConfig, pseudoplot
     ReleaseError
         If no record is left.
     """
-    read = read_occurrences(release, split)
+    read = read_occurrences(source, split)
     if not len(read.table):
         raise ReleaseError(
-            f"no record of split {split!r} of {release.root} can be used: {reasons(read.dropped, read.examples)}",
+            f"no record of split {split!r} of {source.root} can be used: {reasons(read.dropped, read.examples)}",
             expected="a survey id, lon and lat in degrees, and a species id in each row",
         )
     if clean.last_year is None:
-        clean = clean.model_copy(update={"last_year": release.rules.last_year})
+        clean = clean.model_copy(update={"last_year": source.rules.last_year})
     lon, lat = (read.table[axis].to_numpy() for axis in ("lon", "lat"))
-    extent = extent_of_study(lon, lat, release.rules.extent, read.table["country"])
-    if extent == WORLD:
-        say(f"{split}: most records lie outside the extent of {release.rules.title}, and none is dropped for that")
+    if source.rules.extent is None:  # where most lie tells what is exchanged, but nobody says where none can be
+        extent = extent_of_most(lon, lat)
+        clean = clean.model_copy(update={"drop": tuple(flag for flag in clean.drop if flag != "outside_extent")})
+    else:
+        extent = extent_of_study(lon, lat, source.rules.extent, read.table["country"])
+        if extent == WORLD:
+            say(f"{split}: most records lie outside the extent of {source.rules.title}, and none is dropped for that")
     cleaned = clean_records(read.table, clean, extent)
     grouped = group_records(cleaned.table, pseudoplots)
     dropped = read.dropped | cleaned.dropped_by_reason | grouped.dropped
     if len(grouped.table) == 0:
         raise ReleaseError(
-            f"no record of split {split!r} of {release.root} is left: {reasons(dropped, read.examples)}",
+            f"no record of split {split!r} of {source.root} is left: {reasons(dropped, read.examples)}",
             action="Loosen clean.drop or the pseudoplots section",
         )
-    regions = find_regions(release.root)
+    regions = find_regions(source.root)
     table = enrich_records(grouped.table, EnrichConfig(), regions=regions, effort_from=cleaned.table)
     say(
         f"{split}: {len(read.table):,} records, {len(cleaned.table):,} after cleaning, in {len(table):,} rows "

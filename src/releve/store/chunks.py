@@ -19,7 +19,7 @@ from releve.errors import ReleaseError
 from releve.ingest.cubes import SeriesSource, read_series_chunk
 from releve.ingest.patches import decode_patch, read_patch_chunk
 from releve.ingest.problems import Problem
-from releve.store.contents import Source
+from releve.store.contents import RowSource
 
 PROCESSES_FROM_ROWS = 20_000
 """Below this many surveys the start of worker processes costs more than they save; threads are used."""
@@ -49,7 +49,7 @@ class Task:
     encoded: bool
 
 
-def read_parts(sources: tuple[Source, ...], tasks: list[Task], num_workers: int = 0) -> Iterator[Part]:
+def read_parts(sources: tuple[RowSource, ...], tasks: list[Task], num_workers: int = 0) -> Iterator[Part]:
     """Yield what the tasks' chunks hold, in their order; a few are read ahead, in parallel.
 
     Parameters
@@ -85,7 +85,7 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def read_part(source: Source, task: Task) -> Part:
+def read_part(source: RowSource, task: Task) -> Part:
     """Return what one chunk holds; a survey whose file is broken is left out, with a problem."""
     if isinstance(source, SeriesSource):
         chunk = read_series_chunk(source, task.index, task.size)
@@ -107,11 +107,11 @@ def read_part(source: Source, task: Task) -> Part:
     return Part(np.array(rows, np.int64), blobs, problems)
 
 
-_sources: tuple[Source, ...] = ()
+_sources: tuple[RowSource, ...] = ()
 """In a worker process: what it reads from."""
 
 
-def _start_worker(sources: tuple[Source, ...]) -> None:
+def _start_worker(sources: tuple[RowSource, ...]) -> None:
     global _sources
     _sources = sources
     threading.Thread(target=_end_with_parent, daemon=True).start()

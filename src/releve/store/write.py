@@ -19,7 +19,7 @@ from releve.ingest.patches import PatchSource
 from releve.lists import Lists
 from releve.progress import progress_bar, say
 from releve.store.chunks import Part, Task, read_parts
-from releve.store.contents import Source
+from releve.store.contents import RowSource
 from releve.store.journal import Journal
 from releve.store.schema import ArraySpec
 
@@ -31,12 +31,12 @@ CHUNK_SIZE = 256
 class Job:
     """One split's part of one array."""
 
-    source: Source
+    source: RowSource
     first_survey: int
     """Position, in the store, of the split's first survey."""
 
 
-def check_alike(name: str, first: Source, other: Source) -> None:
+def check_alike(name: str, first: RowSource, other: RowSource) -> None:
     """Refuse the arrays of two splits that cannot lie in one.
 
     Raises

@@ -1,0 +1,337 @@
+"""A table of plots or records of one's own: what its columns mean, and a row for each species of a place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
+from releve.errors import TableError
+from releve.ingest.abundance import IN_WORDS, judge_abundances
+from releve.ingest.columns import STUDY_COLUMNS, exact_name, find_columns, match_patterns
+from releve.ingest.config import SpeciesTable, TableConfig
+from releve.ingest.formats import GEOMETRY, read_any_table
+from releve.ingest.ids import clean_ids
+from releve.ingest.places import look_like_degrees, read_degrees
+from releve.ingest.presence import WORDS
+from releve.ingest.refused import Refused
+from releve.ingest.sheets import with_cells, with_origin
+from releve.ingest.spellings import clean_names
+from releve.ingest.text import TextTable
+from releve.ingest.wide import species_columns, species_rows
+
+DATES = ("date", "year", "month", "day")
+OF_SPECIES = ("species", "abundance", "occurrence_status", "count")
+"""Roles that say what grows at a place: a wide table has none of them."""
+BLANKS = "name of a species with blanks that are not needed, mended"
+_EPITHETS = ("specificEpithet", "epithet", "speciesEpithet", "artepitheton", "especieEpiteto")
+
+
+@dataclass(frozen=True)
+class Community:
+    """A table as text, its columns called by what they mean."""
+
+    origin: str
+    text: TextTable
+    """A row for each species of a plot or record, one without where nothing grew. Beside the roles it may have
+    ``abundance_why_not``."""
+    called: Mapping[str, str]
+    """Role -> what the column is called in the file."""
+    crs: str | None
+    """Of ``lon, lat``; None for degrees."""
+    values: TextTable
+    """survey_id and the covariates, a row for each of the file."""
+    covariates: tuple[str, ...]
+    mended: Refused
+
+
+def read_community(
+    path: Path,
+    origin: str,
+    table: TableConfig,
+    *,
+    is_plots: bool,
+    crs: str | None,
+    is_one_of_several: bool = False,
+    species: Listed | None = None,
+) -> Community:
+    """Return a table of plots or records.
+
+    Parameters
+    ----------
+    path, origin
+        The file, and what it is called in messages.
+    table
+        What is known of it.
+    is_plots
+        Whether rows of one plot belong together, or each is a record of its own.
+    crs
+        Of coordinates that name none.
+    is_one_of_several
+        Whether its rows are to be told from those of other files.
+    species
+        As of ``read_species``, where the species are in a table of their own.
+
+    Raises
+    ------
+    TableError
+        If the file cannot be read, lacks a column, or holds coordinates that cannot be of its CRS.
+    """
+    text, own_crs = read_any_table(path, table.layer)
+    text = with_origin(text, origin) if is_one_of_several else text
+    is_listed = table.form == "long" and table.species is None and species is None
+    roles = _find_roles(text, table, origin, is_listed=is_listed)
+    if not is_plots and "survey_id" not in table.columns:
+        roles.pop("survey_id", None)  # each record is one by itself
+    place = _find_place(roles, table, text, own_crs, crs, origin)
+    taken = {*place.names, *(name for names in roles.values() for name in names)}
+    for axis in ("lon", "lat", "x", "y"):
+        roles.pop(axis, None)
+    covariates = match_patterns(text.cells, table.covariates, f"{origin}, covariates", taken=taken | set(GEOMETRY))
+    cells = text.cells.select(
+        *(_joined(names).alias(role) for role, names in roles.items()),
+        *(pl.col(name).alias(axis) for axis, name in zip(("lon", "lat"), place.names, strict=True)),
+    )
+    cells = cells.with_columns(_survey_ids(cells, text, origin, is_plots=is_plots, must_be_given=species is not None))
+    values = with_cells(text, pl.concat([cells.select("survey_id"), text.cells.select(covariates)], how="horizontal"))
+    rows, mended = text.rows, Refused()
+    if species is not None:
+        joined = cells.with_row_index("at").join(species.table, on="survey_id", how="left", maintain_order="left")
+        cells, rows = joined.drop("at"), rows[joined["at"]]
+    elif table.form == "wide":
+        free = [name for name in text.cells.columns if name not in taken | {*covariates, *GEOMETRY}]
+        columns = species_columns(text, free, table.species_columns, origin)
+        cells, rows = species_rows(text, cells, columns, table.least_abundance, origin, mended)
+    elif table.species is not None:
+        cells = cells.with_columns(species=pl.lit(table.species))
+    cells = _with_mended_names(_judged(cells, rows, table.least_abundance, roles, origin, mended), rows, mended)
+    called = {role: " + ".join(names) for role, names in roles.items()}
+    called |= dict(zip(("lon", "lat"), place.names, strict=True))
+    return Community(origin, with_cells(text, cells, rows), called, place.crs, values, covariates, mended)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The species of plots, from a table of their own."""
+
+    table: pl.DataFrame
+    """survey_id, species, and what speaks against a presence."""
+    mended: Refused
+
+
+def read_species(files: Sequence[tuple[Path, str]], table: SpeciesTable, least: float | str | None) -> Listed:
+    """Return the species of tables that name plots by their ids.
+
+    Parameters
+    ----------
+    files
+        Each with what it is called in messages.
+    table
+        What is known of them.
+    least
+        As of ``judge_abundances``.
+
+    Raises
+    ------
+    TableError
+        If a file cannot be read, or lacks a column.
+    """
+    parts, mended = [], Refused()
+    for path, origin in files:
+        text, _ = read_any_table(path, table.layer)
+        text = with_origin(text, origin)
+        roles = _find_roles(text, table, origin, is_listed=table.form == "long")
+        if "survey_id" not in roles:
+            raise _no_ids(text, origin, "species_table.columns")
+        cells = text.cells.select(_joined(names).alias(role) for role, names in roles.items())
+        cells = cells.with_columns(clean_ids(cells["survey_id"]))
+        rows = text.rows
+        if table.form == "wide":
+            taken = {*GEOMETRY, *(name for names in roles.values() for name in names)}
+            free = [name for name in text.cells.columns if name not in taken]
+            columns = species_columns(text, free, table.species_columns, origin)
+            cells, rows = species_rows(text, cells, columns, least, origin, mended)
+        cells = _judged(cells, rows, least, roles, origin, mended)
+        parts.append(_with_mended_names(cells, rows, mended))
+    return Listed(pl.concat(parts, how="diagonal_relaxed"), mended)
+
+
+def _no_ids(text: TextTable, origin: str, where: str) -> TableError:
+    return TableError(
+        f"{origin} has no column of plot ids, by which plots and species are joined; it has {text.cells.columns[:15]}",
+        action=f'Give it as {where} = {{ survey_id = "..." }}',
+    )
+
+
+# ---- what the columns mean -------------------------------------------------------------------------------
+
+
+def _find_roles(
+    text: TextTable, table: TableConfig | SpeciesTable, origin: str, *, is_listed: bool
+) -> dict[str, tuple[str, ...]]:
+    """Return what columns mean -> their names: those given, and others by their usual names.
+
+    ``is_listed``: the table has a column of species.
+    """
+    header = [name for name in text.cells.columns if name not in GEOMETRY]
+    given = {role: (names,) if isinstance(names, str) else names for role, names in table.columns.items()}
+    given.pop("geometry", None)
+    for role, names in given.items():
+        given[role] = tuple(exact_name(name, header, f"{role} of {origin}") for name in names)
+    told = {*(name for names in given.values() for name in names), *table.species_columns}
+    told |= set(table.covariates) if isinstance(table, TableConfig) else set()
+    free = [name for name in header if name not in told]
+    left_out = {*given, *(() if is_listed else ("species",)), *(OF_SPECIES if table.form == "wide" else ())}
+    usual = {role: names for role, names in STUDY_COLUMNS.items() if role not in left_out}
+    if isinstance(table, SpeciesTable):
+        usual = {role: names for role, names in usual.items() if role in ("survey_id", *OF_SPECIES, *WORDS)}
+    found: dict[str, tuple[str, ...]] = {
+        role: (name,) for role, name in find_columns(free, usual, origin=origin).items()
+    }
+    if is_listed and "species" not in given:
+        found |= _binomial(free, found, text.cells)
+        if "species" not in found:
+            raise TableError(
+                f"{origin} has no column of species; it has {list(header[:15])}",
+                expected="one of the usual names, such as species or scientificName",
+                action='Give it as columns = { species = "..." }, the one species of the table as species = "...", '
+                'or form = "wide" for a table with a column for each species',
+            )
+    return found | given
+
+
+def _binomial(
+    free: Sequence[str], found: Mapping[str, tuple[str, ...]], cells: pl.DataFrame
+) -> dict[str, tuple[str, ...]]:
+    """Return the columns of genus and epithet where the latter has a column of its own, or is the column of species."""
+    parts = find_columns(free, {"genus": ("genus", "gattung", "genre", "genero"), "epithet": _EPITHETS}, origin="")
+    if "genus" not in parts:
+        return {}
+    if "species" not in found:
+        return {"species": (parts["genus"], parts["epithet"])} if "epithet" in parts else {}
+    species = cells[found["species"][0]].drop_nulls()
+    is_epithet = species.str.contains(r"^[a-z-]+$").sum() > len(species) / 2
+    return {"species": (parts["genus"], found["species"][0])} if is_epithet else {}
+
+
+@dataclass(frozen=True)
+class _Place:
+    names: tuple[str, ...]
+    """Of ``lon`` and ``lat``, or what stands for them."""
+    crs: str | None
+
+
+def _find_place(
+    roles: Mapping[str, tuple[str, ...]],
+    table: TableConfig,
+    text: TextTable,
+    own: str | None,
+    usual: str | None,
+    origin: str,
+) -> _Place:
+    """Return the columns of coordinates and their CRS, None for degrees."""
+    given = table.crs or usual
+    pairs = {
+        pair: tuple(roles[axis][0] for axis in pair)
+        for pair in (("lon", "lat"), ("x", "y"))
+        if set(pair) <= roles.keys()
+    }
+    told = [pair for pair in pairs if set(pair) & table.columns.keys()]
+    is_projected = given is not None and not read_crs(given, origin).is_geographic
+    if not told and GEOMETRY[0] in text.cells.columns:
+        return _Place(GEOMETRY, table.crs or own or usual)
+    order = [*told, *((("x", "y"), ("lon", "lat")) if is_projected else (("lon", "lat"), ("x", "y")))]
+    pair = next((pair for pair in order if pair in pairs), None)
+    if pair is None:
+        raise TableError(
+            f"{origin} has no coordinates that are known by their names; it has {text.cells.columns[:15]}",
+            expected="two columns such as lon and lat, longitude and latitude, x and y, easting and northing",
+            action='Give them as columns = { lon = "...", lat = "..." } or { x = "...", y = "..." }',
+        )
+    names = pairs[pair]
+    degrees = look_like_degrees(*(_numbers(text, name, axis) for name, axis in zip(names, ("lon", "lat"), strict=True)))
+    if degrees and pair == ("lon", "lat") and table.crs is None:
+        return _Place(names, None)  # what a study says of tables that name no CRS is not meant for these
+    if degrees is not None and degrees == is_projected:
+        some = text.cells.select(names).drop_nulls().head(2).rows()
+        raise TableError(
+            f"{origin}: columns {list(names)} hold {some}, which are {'degrees' if degrees else 'no degrees'}, and the "
+            f"CRS is {given or 'not given, so EPSG:4326, degrees'}",
+            expected="coordinates in the CRS of the table",
+            action='Give crs = "EPSG:4326" for this table'
+            if degrees
+            else 'Give the CRS of the table, such as crs = "EPSG:25832" (UTM, zone 32 north)',
+        )
+    return _Place(names, given)
+
+
+def _numbers(text: TextTable, name: str, axis: str) -> np.ndarray:
+    return read_degrees(text.cells[name], axis, decimal_comma=text.separator != ",").fill_null(np.nan).to_numpy()
+
+
+def read_crs(name: str, origin: str) -> CRS:
+    """Return a coordinate reference system by its name.
+
+    Raises
+    ------
+    TableError
+        If nobody knows it.
+    """
+    try:
+        return CRS.from_user_input(name)
+    except CRSError as error:
+        raise TableError(
+            f"crs {name!r} of {origin} is not known", expected='a code such as "EPSG:25832", or a description as WKT'
+        ) from error
+
+
+# ---- what stands in them ---------------------------------------------------------------------------------
+
+
+def _joined(names: tuple[str, ...]) -> pl.Expr:
+    return pl.col(names[0]) if len(names) == 1 else pl.concat_str(names, separator=" ")
+
+
+def _survey_ids(cells: pl.DataFrame, text: TextTable, origin: str, *, is_plots: bool, must_be_given: bool) -> pl.Series:
+    """Return ids as given; else of plots the place and date, of records the row."""
+    if "survey_id" in cells.columns:
+        return clean_ids(cells["survey_id"])
+    if must_be_given:
+        raise _no_ids(text, origin, "columns")
+    if not is_plots:
+        return text.rows.cast(pl.String).alias("survey_id")
+    parts = [name for name in DATES if name in cells.columns]
+    place = [pl.col(axis).cast(pl.String) for axis in ("lon", "lat")]
+    known = pl.all_horizontal(pl.col("lon", "lat").is_not_null())
+    ids = pl.when(known).then(pl.concat_str(*place, *parts, separator=" ", ignore_nulls=True))
+    return cells.select(ids.alias("survey_id")).to_series()
+
+
+def _judged(
+    cells: pl.DataFrame,
+    rows: pl.Series,
+    least: float | str | None,
+    roles: Mapping[str, tuple[str, ...]],
+    origin: str,
+    mended: Refused,
+) -> pl.DataFrame:
+    """Return the table with what its abundances say against a presence in place of them."""
+    if "abundance" not in cells.columns:
+        return cells
+    where = f"{origin}, column {' + '.join(roles['abundance'])!r},"
+    judged = judge_abundances(cells["abundance"], least, where=where)
+    mended.note(IN_WORDS, pl.DataFrame({"row": rows, "cell": cells["abundance"]}).filter(judged["in_words"]))
+    return cells.drop("abundance").with_columns(judged["why_not"].alias("abundance_why_not"))
+
+
+def _with_mended_names(cells: pl.DataFrame, rows: pl.Series, mended: Refused) -> pl.DataFrame:
+    """Return the table with its names of species without needless blanks."""
+    names = clean_names(cells["species"])
+    changed = (names != cells["species"]).fill_null(False)
+    mended.note(BLANKS, pl.DataFrame({"row": rows, "cell": cells["species"]}).filter(changed))
+    return cells.with_columns(names.alias("species"))

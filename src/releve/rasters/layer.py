@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from releve.ingest.covariates import LARGEST, USUAL_FILLS
+from releve.ingest.layouts import LARGEST, USUAL_FILLS
 from releve.rasters.classes import Classes
 from releve.rasters.grid import Grid
 

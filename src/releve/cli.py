@@ -351,12 +351,18 @@ def predict(
     probabilities: Annotated[
         Path | None, typer.Option("--probabilities", help="Also write a parquet table: survey, species, probability")
     ] = None,
+    seen: Annotated[
+        str | None,
+        typer.Option("--seen", metavar="COLUMN", help="Column of the table: ids of species seen there, by ;"),
+    ] = None,
     settings: Settings = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Predict the species list of every survey of a split, or of a table of your own.
 
     Beside OUT.csv, OUT.places.csv says how far each place is from the training plots and from what the model has seen.
+    With --seen, the species that you have already found at a place are in its list, and what else grows there is told
+    by them too; where the column is empty, nothing changes.
     Only `train.device` and `data.num_workers` can be changed with --set: the rest is fixed in the run.
     """
     from releve import pipeline
@@ -365,7 +371,7 @@ def predict(
     if probabilities is not None:
         check_probabilities_name(probabilities)
     opened = _open_run(run, settings, ("train.device", "data.num_workers"))
-    made = pipeline.predict(opened, data, split, out, probabilities=probabilities, overwrite=overwrite)
+    made = pipeline.predict(opened, data, split, out, probabilities=probabilities, seen=seen, overwrite=overwrite)
     mean = made.num_listed / made.num_surveys
     say(f"{made.num_surveys:,} lists, {mean:.1f} species on average, in {out}")
 

@@ -134,6 +134,17 @@ class Lists:
         within = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
         return Lists(starts, self.indices[np.repeat(self.indptr[rows], lengths) + within])
 
+    def union(self, other: Lists) -> Lists:
+        """Return, survey by survey, the species of either.
+
+        Examples
+        --------
+        >>> Lists.from_rows([[1, 4], []]).union(Lists.from_rows([[4, 2], [7]])).indices.tolist()
+        [1, 2, 4, 7]
+        """
+        surveys = np.concatenate([self.surveys(), other.surveys()])
+        return Lists.from_pairs(surveys, np.concatenate([self.indices, other.indices]), self.num_surveys)
+
     def same_as(self, other: Lists) -> bool:
         """Return whether two are the same sets, survey by survey.
 

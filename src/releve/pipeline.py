@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from releve.config import Config
+from releve.decide.companions import fit_companions, write_companions
 from releve.decide.decision import fit_decision
 from releve.errors import RunError
 from releve.files import atomic_path, file_sha256, make_way, write_json, write_parquet, write_text
 from releve.ingest.study import open_source
 from releve.models.kinds import TABLE_KINDS
 from releve.predict.places import describe_places, places_file, say_places
+from releve.predict.seen import read_seen
 from releve.predict.tables import Predicted, store_for_prediction, write_predictions
 from releve.prepare.records import prepare_records
 from releve.progress import progress_bar, say
 from releve.runs.claim import check_store_matches, claim_folder, identity_of, refuse_folder, store_path_from
-from releve.runs.folder import Run, open_run
+from releve.runs.folder import COMPANIONS_FILE, Run, open_run
 from releve.runs.predict import fit_stretches, predict_held_out
 from releve.runs.provenance import add_step, write_provenance
 from releve.store.build import build_store
@@ -155,9 +157,13 @@ def train(
 
 
 def decide(run: Run) -> None:
-    """Fit the decision of a run whose members are trained, on the rows that they held out, and write it."""
+    """Fit, on held-out rows, the decision of a run whose members are trained and what seen species say; write both."""
     rows, logits = predict_held_out(run)
-    decision = fit_decision(logits, run.store.labels.take(rows), run.config.decide)
+    truth = run.store.labels.take(rows)
+    decision = fit_decision(logits, truth, run.config.decide)
+    companions = fit_companions(decision.probs(logits), truth, seed=run.seed)
+    if companions is not None:
+        write_companions(run.path / COMPANIONS_FILE, companions)
     if run.config.decide.calibration != "none":
         decision = decision.stretched(fit_stretches(run, decision, rows, logits))
     write_text(run.path / "decision.json", decision.model_dump_json(indent=1) + "\n")
@@ -198,20 +204,31 @@ def evaluate(run: Run) -> Evaluation:
 
 
 def predict(
-    run: Run, data: Path, split: str, out: Path, *, probabilities: Path | None = None, overwrite: bool = False
+    run: Run,
+    data: Path,
+    split: str,
+    out: Path,
+    *,
+    probabilities: Path | None = None,
+    seen: str | None = None,
+    overwrite: bool = False,
 ) -> Predicted:
-    """Write the submission of a split or table, how new its places are, and if asked sparse probabilities."""
+    """Write the submission of a split or table, how new its places are, and if asked sparse probabilities.
+
+    ``seen`` is the column of a table that names the species known to be at each place.
+    """
     for file in (out, places_file(out), probabilities):
         if file is not None and file.exists() and not overwrite:
             raise RunError(f"{file} exists", action="Give another name, or --overwrite")
     started = time.monotonic()
+    sightings = None if seen is None else read_seen(run, data, seen)
     store = store_for_prediction(run, data, split)
     if store.path.is_dir() and not (store.path / "run.json").is_file():
         inputs = {"fingerprint": store.manifest.fingerprint}
         write_provenance(store.path, "prepare", started, config=store.manifest.recipe, data=str(data), inputs=inputs)
     places = describe_places(run, store)
     say_places(places)
-    predicted = write_predictions(run, store, out, probabilities)
+    predicted = write_predictions(run, store, out, probabilities, sightings)
     write_text(places_file(out), places.write_csv())
     return predicted
 

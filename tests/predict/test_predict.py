@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,12 +16,13 @@ import torch
 from commands import Commands
 from releve import pipeline
 from releve.config import make_config
-from releve.errors import TableError
+from releve.errors import RunError, TableError
 from releve.evaluate.submission import read_submission
+from releve.lists import Lists
 from releve.predict import tables
 from releve.predict.tables import store_for_prediction, write_predictions
 from releve.runs import predict
-from releve.runs.folder import Run
+from releve.runs.folder import Run, open_run
 from releve.runs.predict import predict_probs
 from releve.store.read import Store
 
@@ -104,19 +106,21 @@ def test_nothing_is_left_of_predictions_that_were_interrupted_and_earlier_files_
     if earlier:
         for file in files:
             file.write_text("earlier")
-    seen = []
+    left = []
 
-    def stops_in_the_third_batch(run: Run, store: Store) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        for i, part in enumerate(predict_probs(run, store)):
+    def stops_in_the_third_batch(
+        run: Run, store: Store, seen: Lists | None
+    ) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        for i, part in enumerate(predict_probs(run, store, seen)):
             if i == 2:
-                seen.extend(path.name for path in tmp_path.iterdir() if path not in files)
+                left.extend(path.name for path in tmp_path.iterdir() if path not in files)
                 raise error
             yield part
 
     monkeypatch.setattr(tables, "predict_probs", stops_in_the_third_batch)
     with pytest.raises(error):
         write_predictions(run, store, *files)
-    assert len(seen) == 2  # the lists so far, and the folder of the table's parts
+    assert len(left) == 2  # the lists so far, and the folder of the table's parts
     assert sorted(tmp_path.iterdir()) == (files if earlier else [])
     assert all(file.read_text() == "earlier" for file in files if earlier)
 
@@ -129,8 +133,8 @@ def test_parts_are_written_before_the_last_survey_is_predicted(
     monkeypatch.setattr(tables, "PART_ROWS", 1)
     num_parts = []
 
-    def watched(run: Run, store: Store) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
-        for part in predict_probs(run, store):
+    def watched(run: Run, store: Store, seen: Lists | None) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        for part in predict_probs(run, store, seen):
             num_parts.append(len(list(tmp_path.glob(".p.parquet.*.parts/*.parquet"))))
             yield part
 
@@ -142,7 +146,7 @@ def test_parts_are_written_before_the_last_survey_is_predicted(
 def test_repeated_surveys_are_refused_before_anything_is_predicted(
     run: Run, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "predict_probs", lambda run, store: pytest.fail("predicted"))
+    monkeypatch.setattr(tables, "predict_probs", lambda run, store, seen: pytest.fail("predicted"))
     doubled = replace(store, surveys=store.surveys.with_columns(survey_id=pl.lit("7")))
     with pytest.raises(TableError, match=r"1 survey ids are repeated, such as \['7'\]"):
         write_predictions(run, doubled, tmp_path / "p.csv")
@@ -182,3 +186,77 @@ def test_a_full_disk_is_said_and_leaves_nothing(run: Run, commands: Commands, tm
     done = commands.run(*command, file_limit=20_000)
     assert done.code == 2 and "cannot write" in done.stderr, done.stderr
     assert not list(out.iterdir())
+
+
+def write_seen(file: Path, run: Run, cells: list[str]) -> Path:
+    rng = np.random.default_rng(1)
+    places = {
+        "surveyId": np.arange(len(cells)),
+        "lon": rng.uniform(5, 8, len(cells)),
+        "lat": rng.uniform(44, 47, len(cells)),
+    }
+    pl.DataFrame(places | {"found": cells}).write_csv(file)
+    return file
+
+
+def test_what_was_seen_is_in_its_list_tells_of_the_rest_and_changes_nothing_where_the_column_is_empty(
+    run: Run, commands: Commands, tmp_path: Path
+) -> None:
+    one, two, three = run.species_ids[[3, 0, 5]].tolist()
+    cells = [f"{one};{two}", "", f" {two} ; {one};{two};", f"{three};999999"]
+    places = write_seen(tmp_path / "places.csv", run, cells)
+    plain, told = tmp_path / "plain", tmp_path / "told"
+    for out, options in ((plain, []), (told, ["--seen", "found"])):
+        command = ["predict", run.path, "--data", places, "--out", out / "p.csv"]
+        done = commands.run(*command, "--probabilities", out / "p.parquet", *options)
+        assert done.code == 0, done.stderr
+    said = "1 of 6 seen species are none that the run knows, left out: '999999'"
+    assert said in " ".join(done.stderr.split()) and "not know" not in said
+    before, after = (read_submission(out / "p.csv")["species_ids"].to_list() for out in (plain, told))
+    assert before[1] == after[1] and {one, two} <= set(after[0]) and {one, two} <= set(after[2]) and three in after[3]
+    before, after = (pl.read_parquet(out / "p.parquet") for out in (plain, told))
+    assert before.filter(pl.col("surveyId") == "1").equals(after.filter(pl.col("surveyId") == "1"))
+    sure = after.filter(pl.col("probability") == 1).select("surveyId", "speciesId").sort(pl.all()).rows()
+    assert sure == sorted([("0", one), ("0", two), ("2", one), ("2", two), ("3", three)])
+    both = before.join(after, on=["surveyId", "speciesId"]).filter(pl.col("surveyId") == "0")
+    assert ((both["probability"] - both["probability_right"]).abs() > 1e-6).all()
+
+
+def test_the_order_of_sightings_and_of_places_is_of_no_matter(run: Run, store: Store) -> None:
+    seen = Lists.from_rows([[i % 5, 5] if i % 3 else [] for i in range(len(store))])
+    together = torch.cat([block for _, block in predict_probs(run, store, seen)])
+    backwards = np.arange(len(store))[::-1]
+    again = torch.cat([block for _, block in predict_probs(run, store.take(backwards), seen.take(backwards))])
+    torch.testing.assert_close(together[backwards.copy()], again, rtol=1e-4, atol=1e-7)
+    plain = torch.cat([block for _, block in predict_probs(run, store)])
+    assert torch.equal(plain[::3], together[::3])
+
+
+def test_a_list_of_fixed_length_holds_what_was_seen_even_if_that_is_more(
+    run: Run, store: Store, tmp_path: Path
+) -> None:
+    short = replace(run)
+    short.__dict__["decision"] = run.decision.model_copy(update={"rule": "top_k", "setting": 2.0})
+    seen = Lists.from_rows([[1, 2, 4]] + [[]] * (len(store) - 1))
+    write_predictions(short, store, tmp_path / "p.csv", None, seen)
+    written = read_submission(tmp_path / "p.csv")["species_ids"].to_list()
+    assert written[0] == sorted(run.species_ids[[1, 2, 4]].tolist()) and len(written[1]) == 2
+
+
+def test_what_was_seen_is_refused_where_it_cannot_be_used(run: Run, labelled_release: Path, tmp_path: Path) -> None:
+    places = write_seen(tmp_path / "places.csv", run, ["a daisy; 77777777", ""])
+    out = tmp_path / "p.csv"
+    with pytest.raises(
+        TableError, match=r"knows none of the 2 species in column 'found', such as 'a daisy', '77777777'"
+    ):
+        pipeline.predict(run, places, "test", out, seen="found")
+    with pytest.raises(TableError, match=r"has no column 'Found'; it has \['surveyId'.*did you mean 'found'\?"):
+        pipeline.predict(run, places, "test", out, seen="Found")
+    with pytest.raises(TableError, match="--seen found with .*, which is a release. expected a table of places"):
+        pipeline.predict(run, labelled_release, "test", out, seen="found")
+    shutil.copytree(run.path, tmp_path / "old", ignore=lambda folder, names: {"companions.safetensors"} & {*names})
+    old = open_run(tmp_path / "old")
+    places = write_seen(tmp_path / "places.csv", run, [str(run.species_ids[0]), ""])
+    with pytest.raises(RunError, match="old has not learned which species grow together: it has no companions.safet"):
+        pipeline.predict(old, places, "test", out, seen="found")
+    assert not out.exists()

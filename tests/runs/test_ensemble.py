@@ -235,3 +235,11 @@ def test_a_run_that_was_trained_anew_is_not_taken_for_the_old_one(runs: list[Pat
     decision.write_text(decision.read_text() + " ")
     with pytest.raises(RunError, match="blind was trained anew since ensemble .* was made"):
         open_run(made.path)
+
+
+def test_an_ensemble_learns_what_seen_species_say_of_its_own_mean(made: Run, test_store: Store) -> None:
+    seen = Lists.from_rows([[0, 3] if i % 2 else [] for i in range(len(test_store))])
+    plain = all_probs(made, test_store)
+    told = torch.cat([block for _, block in predict_probs(made, test_store, seen)])
+    assert torch.equal(told[::2], plain[::2])
+    torch.testing.assert_close(told[1::2], made.companions.update(plain[1::2], seen.take(np.arange(1, len(plain), 2))))

@@ -110,6 +110,22 @@ def read_own_table(file: Path, covariates: Sequence[str], training: Training | N
     return OwnTable(surveys, filled, tuple(f"{file}: {note}" for note in notes))
 
 
+def read_column(file: Path, column: str) -> pl.Series:
+    """Return a column of a table of places as text, null where it is empty, in the order of ``read_own_table``.
+
+    Raises
+    ------
+    TableError
+        If the table has no such column.
+    """
+    raw, _, _ = _read(Path(file))
+    if column not in raw.columns:
+        raise TableError(
+            f"{file} has no column {column!r}; it has {raw.columns[:12]}", action=nearest(column, raw.columns)
+        )
+    return as_text(raw[column])
+
+
 def _read(file: Path) -> tuple[pl.DataFrame, bool, list[str]]:
     """Return a table, whether its commas are decimal ones, and what was mended."""
     if file.suffix.lower() != ".parquet":

@@ -82,7 +82,9 @@ def store_for_prediction(run: Run, data: Path, split: str) -> Store:
     return build_store(read_contents(open_source(data), settings), None, folder, overwrite=True)
 
 
-def write_predictions(run: Run, store: Store, out: Path, probabilities: Path | None = None) -> Predicted:
+def write_predictions(
+    run: Run, store: Store, out: Path, probabilities: Path | None = None, seen: Lists | None = None
+) -> Predicted:
     """Write the submission of a store, and if asked the sparse table of its likelier species.
 
     Surveys are predicted and written batch by batch, so that memory does not grow with their number. Both files get
@@ -99,6 +101,8 @@ def write_predictions(run: Run, store: Store, out: Path, probabilities: Path | N
     probabilities
         Parquet file: ``surveyId, speciesId, probability``, of each survey the ``MAX_PER_SURVEY`` most probable species
         at most, best first, and none below ``MIN_PROBABILITY``.
+    seen
+        Species that are known to be there, as of ``predict_probs``; every list holds them.
 
     Raises
     ------
@@ -112,7 +116,7 @@ def write_predictions(run: Run, store: Store, out: Path, probabilities: Path | N
         add_rows = stack.enter_context(probabilities_writer(probabilities)) if probabilities is not None else None
         bar = stack.enter_context(progress_bar())
         task = bar.add_task("predict", total=len(store))
-        for part in predict_lists(run, store, probabilities=probabilities is not None):
+        for part in predict_lists(run, store, probabilities=probabilities is not None, seen=seen):
             add_lists(part.survey_ids, part.lists)
             if add_rows is not None and part.probabilities is not None:
                 add_rows(part.probabilities)
@@ -122,14 +126,18 @@ def write_predictions(run: Run, store: Store, out: Path, probabilities: Path | N
     return Predicted(num_surveys, num_listed)
 
 
-def predict_lists(run: Run, store: Store, *, probabilities: bool = False) -> Iterator[Predictions]:
+def predict_lists(
+    run: Run, store: Store, *, probabilities: bool = False, seen: Lists | None = None
+) -> Iterator[Predictions]:
     """Yield, batch by batch, the surveys' species lists and, if asked, their likelier species' probabilities.
 
-    Lists and likelier species are found on the run's device; only they travel to the CPU.
+    Lists and likelier species are found on the run's device; only they travel to the CPU. What was seen is in the list
+    whatever the rule: a fixed length may be shorter.
     """
     survey_ids = store.surveys["survey_id"]
-    for rows, probs_BS in predict_probs(run, store):
+    for rows, probs_BS in predict_probs(run, store, seen):
         lists = run.decision.lists(probs_BS)
+        lists = lists if seen is None else lists.union(seen.take(rows))
         likelier = likelier_species(probs_BS, survey_ids.gather(rows), run.species_ids) if probabilities else None
         yield Predictions(survey_ids.gather(rows), lists, likelier)
 

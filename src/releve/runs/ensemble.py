@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from releve.config import Config, make_config
+from releve.decide.companions import fit_companions, write_companions
 from releve.decide.decision import fit_decision
 from releve.errors import RunError
 from releve.files import file_sha256, write_text
 from releve.runs.claim import refuse_folder, remove_run
-from releve.runs.folder import Run, open_run
+from releve.runs.folder import COMPANIONS_FILE, Run, open_run
 from releve.runs.predict import predict_held_out
 from releve.runs.provenance import write_provenance
 
@@ -51,7 +52,9 @@ def make_ensemble(paths: list[Path], out: Path, *, seed: int = 0, overwrite: boo
     out.mkdir(parents=True, exist_ok=True)
     unfitted = Run(out, joint_config(runs), seed, (), tuple(runs))
     rows, logits = predict_held_out(unfitted)
-    decision = fit_decision(logits, unfitted.store.labels.take(rows), unfitted.config.decide)
+    truth = unfitted.store.labels.take(rows)
+    decision = fit_decision(logits, truth, unfitted.config.decide)
+    companions = fit_companions(decision.probs(logits), truth, seed=seed)
     known = {f"{run.path.name}/{kind}": kinds.stretch for run in runs for kind, kinds in run.decision.kinds.items()}
     decision = decision.stretched(known)
     facts = {
@@ -62,6 +65,8 @@ def make_ensemble(paths: list[Path], out: Path, *, seed: int = 0, overwrite: boo
         "inputs": {"runs": {run.path.name: file_sha256(run.path / "decision.json") for run in runs}},
     }
     write_provenance(out, "ensemble", started, **facts)
+    if companions is not None:
+        write_companions(out / COMPANIONS_FILE, companions)
     write_text(out / "decision.json", decision.model_dump_json(indent=1) + "\n")
     return open_run(out)
 

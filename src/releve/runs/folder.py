@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from releve.config import Config, make_config
+from releve.decide.companions import Companions, read_companions
 from releve.decide.decision import Decision
 from releve.errors import RunError, StoreError
 from releve.files import file_sha256
@@ -38,6 +39,23 @@ class Run:
     def decision(self) -> Decision:
         """Calibration and rule."""
         return Decision.model_validate_json((self.path / "decision.json").read_text(encoding="utf-8"))
+
+    @cached_property
+    def companions(self) -> Companions:
+        """What seen species say of the others.
+
+        Raises
+        ------
+        RunError
+            If the run has not learned it.
+        """
+        if not (self.path / COMPANIONS_FILE).is_file():
+            raise RunError(
+                f"run {self.path} has not learned which species grow together: it has no {COMPANIONS_FILE}",
+                expected="a run with two species or more on some held-out survey, made since that is learned",
+                action="Train it again, or predict without what was seen",
+            )
+        return read_companions(self.path / COMPANIONS_FILE)
 
     @cached_property
     def store(self) -> Store:
@@ -103,6 +121,8 @@ def place_on(config: Config, device: str) -> Config:
     return config.model_copy(update={"train": config.train.model_copy(update={"device": device})})
 
 
+COMPANIONS_FILE = "companions.safetensors"
+"""Of a run that knows what seen species say of the others; see ``releve.decide.companions``."""
 PLACES_SUFFIX = ".places.csv"
 """Of the table of places that lies beside a file of predictions, instead of its own."""
 FILES = ("report.html", "odmap.html", "odmap.csv", "model_card.md", "methods.md", "citations.bib")

@@ -18,6 +18,7 @@ from releve.decide.decision import Decision
 from releve.decide.stretch import FoldStretch, fit_stretch
 from releve.errors import RunError
 from releve.ingest.rows import VISIT
+from releve.lists import Lists
 from releve.models.kinds import MemberModel
 from releve.models.model import SpeciesModel
 from releve.progress import say
@@ -175,7 +176,9 @@ def what_differs(spec: ArraySpec, known: ArrayStatistics, num_bands: int | None)
     )
 
 
-def predict_probs(run: Run, store: Store) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
+def predict_probs(
+    run: Run, store: Store, seen: Lists | None = None
+) -> Iterator[tuple[NDArray[np.int64], torch.Tensor]]:
     """Yield positions in a store and their (B, S) calibrated probabilities, on the run's device.
 
     The logits of one fold and kind are averaged and calibrated, as they were when the calibration was fitted; their
@@ -188,7 +191,16 @@ def predict_probs(run: Run, store: Store) -> Iterator[tuple[NDArray[np.int64], t
         A trained run.
     store
         Any store, of the same release or another; a modality it lacks is treated as missing.
+    seen
+        For each survey of the store, indices of species that are known to be there, few or many: their probability is
+        1, and those of the others follow (``releve.decide.companions``). Where nothing was seen, nothing changes.
+
+    Raises
+    ------
+    RunError
+        If something was seen and the run has not learned what it says of the others.
     """
+    companions = run.companions if seen is not None else None
     groups = models_of(run)
     gatherers = {key: [gatherer_for(model, store) for model in models] for key, models in groups.items()}
     num_folds = Counter(kind for _, kind in groups)
@@ -202,7 +214,8 @@ def predict_probs(run: Run, store: Store) -> Iterator[tuple[NDArray[np.int64], t
                 if key[1] == kind
             )
             parts.append(decided.share * decided.stretch.apply(mean, num_folds[kind]))
-        yield rows, sum_of(parts).clamp(max=1.0)
+        probs_BS = sum_of(parts).clamp(max=1.0)
+        yield rows, probs_BS if companions is None or seen is None else companions.update(probs_BS, seen.take(rows))
 
 
 def fit_stretches(

@@ -93,7 +93,7 @@ def test_files_of_the_same_columns_are_one_table_but_another_version_is_left_out
     assert [part["file"] for part in study["plots"]] == [["north.csv", "south.csv"]]
     moved = "\n".join(line.replace(",10.", ",11.") for line in first.splitlines())
     found = look_through(write(tmp_path / "versions", a=first, b=moved))
-    assert [part.files for part in found.plots] == [(tmp_path / "versions" / "a.csv",)]
+    assert [part.files for part in found.parts] == [(tmp_path / "versions" / "a.csv",)]
     assert [(path.name, "at other places" in why) for path, why in found.left_out] == [("b.csv", True)]
 
 
@@ -115,7 +115,7 @@ def test_without_any_word_of_it_the_projection_is_to_be_given(tmp_path: Path) ->
     found = look_through(write(tmp_path, records=metres()))
     text = study_text(found, tmp_path)
     assert "crs" not in tomllib.loads(text)["study"]
-    assert found.lacks_crs == ("records.csv",) and "# TO BE GIVEN" in text
+    assert found.projections.lacking == ("records.csv",) and "# TO BE GIVEN" in text
     assert '# crs = "EPSG:25832"  # ETRS89 / UTM 32N' in text
 
 
@@ -123,7 +123,7 @@ def test_the_readme_is_believed_only_as_a_proposal(tmp_path: Path) -> None:
     write(tmp_path, records=metres())
     (tmp_path / "README.md").write_text("Coordinates: UTM 33N, see also EPSG:5514.")
     found = look_through(tmp_path)
-    assert [hint.crs for hint in found.crs_hints][:3] == ["EPSG:5514", "EPSG:25833", "EPSG:32633"]
+    assert [hint.crs for hint in found.projections.hints][:3] == ["EPSG:5514", "EPSG:25833", "EPSG:32633"]
     assert "crs" not in study_of(tmp_path)["records"][0]
 
 
@@ -245,7 +245,7 @@ def test_new_caledonia_is_records_without_the_row_names_and_a_raster_of_classes(
 def test_grasslands_asks_for_the_projection_and_keeps_the_plots_for_the_test() -> None:
     study = real("grasslands")
     found = look_through(OWN / "grasslands")
-    assert study.crs is None and found.lacks_crs and found.crs_hints[0].crs == "EPSG:25832"
+    assert study.crs is None and found.projections.lacking and found.projections.hints[0].crs == "EPSG:25832"
     assert [(part.split, part.species) for part in study.plots] == [("test", "grasslands")]
     assert [part.columns["x"] for part in study.records] == ["POINT_X"]
     assert {str(part.file): part.categorical for part in study.rasters} == {

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from releve.discover.profiles import Profile, is_braun_blanquet
+from releve.discover.profiles import MOSTLY, Profile, is_braun_blanquet
 from releve.discover.samples import Sample
 from releve.ingest.columns import STUDY_COLUMNS
 from releve.ingest.dates import FIRST_YEAR, LAST_YEAR, read_dates
@@ -275,16 +275,22 @@ def _named(profiles: Mapping[str, Profile], names: Sequence[str], taken: set[str
 # ---- values that a role can have -------------------------------------------------------------------------
 
 
+def _within(profile: Profile, low: float, high: float) -> float:
+    """Return the share of the values that lie between two numbers."""
+    known = profile.numbers[~np.isnan(profile.numbers)]
+    return float(np.mean((known >= low) & (known <= high))) if len(known) else 0.0
+
+
 def _is_year(_: pl.Series, profile: Profile) -> bool:
-    return profile.is_whole and profile.low >= FIRST_YEAR and profile.high <= LAST_YEAR
+    return profile.is_whole and _within(profile, FIRST_YEAR, LAST_YEAR) > MOSTLY
 
 
 def _is_month(_: pl.Series, profile: Profile) -> bool:
-    return not profile.is_number or (profile.low >= 0 and profile.high <= 12)
+    return not profile.is_number or _within(profile, 0, 12) > MOSTLY
 
 
 def _is_day(_: pl.Series, profile: Profile) -> bool:
-    return profile.is_whole and profile.low >= 0 and profile.high <= 31
+    return profile.is_whole and _within(profile, 0, 31) > MOSTLY
 
 
 def _is_date(cells: pl.Series, _: Profile) -> bool:
@@ -292,8 +298,8 @@ def _is_date(cells: pl.Series, _: Profile) -> bool:
     return float(np.mean(read_dates(some)["year"].is_not_null().to_numpy())) > 0.5 if len(some) else False
 
 
-def _is_positive(_: pl.Series, profile: Profile) -> bool:
-    return profile.is_number and profile.low >= 0 and profile.high > 0
+def _is_size(_: pl.Series, profile: Profile) -> bool:
+    return profile.is_number and profile.high > 0  # impossible ones among them are counted by whoever reads it
 
 
 def _is_abundance(_: pl.Series, profile: Profile) -> bool:
@@ -301,7 +307,7 @@ def _is_abundance(_: pl.Series, profile: Profile) -> bool:
 
 
 def _is_status(_: pl.Series, profile: Profile) -> bool:
-    return profile.is_zero_one or profile.is_presence or (profile.is_number and profile.low == 0)
+    return profile.is_zero_one or profile.is_presence or profile.is_absence or (profile.is_number and profile.low == 0)
 
 
 def _is_text(_: pl.Series, profile: Profile) -> bool:
@@ -320,7 +326,7 @@ _TESTS = {
     "survey_id": _is_id,
     "occurrence_status": _is_status,
     "abundance": _is_abundance,
-    "count": _is_positive,
+    "count": _is_size,
     "basis": _is_text,
     "year": _is_year,
     "month": _is_month,
@@ -330,8 +336,8 @@ _TESTS = {
     "region": _is_text,
     "publisher": _is_text,
     "taxon_rank": _is_text,
-    "area_m2": _is_positive,
-    "uncertainty_m": _is_positive,
+    "area_m2": _is_size,
+    "uncertainty_m": _is_size,
     "establishment": _is_text,
     "degree": _is_text,
     "split": _is_split,

@@ -10,16 +10,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from releve.discover.beside import UnitNote
 from releve.discover.columns import Found
 from releve.discover.kinds import Table
+from releve.discover.parts import CovariateFiles, Part
 from releve.discover.rasters import RasterGroup, RasterLayer, names_seen
-from releve.discover.study import Discovery, Part, UnitNote
+from releve.discover.study import Discovery
 from releve.ingest.config import StudyConfig
 from releve.ingest.names import fold
 
 WIDTH = 118
 MAX_CLASSES_SHOWN = 6
 MAX_OFFERED = 12
+MAX_LEFT_OUT = 40
 
 
 def study_text(found: Discovery, folder: Path) -> str:
@@ -42,18 +45,18 @@ def _lines(found: Discovery, folder: Path) -> list[str]:
         *_crs_lines(found),
         '# citation = "..."  # how the data are to be cited',
     ]
-    for part in found.plots:
-        lines += _part_lines("plots", part, folder)
-    for part in found.records:
-        lines += _part_lines("records", part, folder)
-    for table in found.covariates:
-        lines += _covariate_lines(table, folder)
+    for part in found.parts:
+        lines += _part_lines(part, folder)
+    for covariates in found.covariates:
+        lines += _covariate_lines(covariates, folder)
     twice = {name for name, layers in names_seen(found.rasters).items() if len(layers) > 1}
     for group in found.rasters:
         lines += _raster_lines(group, found, folder, twice)
-    lines += ["", "# Left out:"] if found.left_out else []
-    for path, why in found.left_out:
-        lines += _comment(f"{_relative(path, folder)}: {why}", "#   ")
+    told = found.left_out_lines()
+    lines += ["", "# Left out:"] if told else []
+    for line in told[:MAX_LEFT_OUT]:
+        lines += _comment(line, "#   ")
+    lines += [f"#   and {len(told) - MAX_LEFT_OUT} more"] if len(told) > MAX_LEFT_OUT else []
     return lines
 
 
@@ -142,33 +145,35 @@ def _short(names: Sequence[str], others: Iterable[str]) -> list[str]:
 
 def _crs_lines(found: Discovery) -> list[str]:
     """Return the lines on the projection that only the owner of the data knows, if it is not said anywhere."""
-    if not found.lacks_crs:
+    if not found.projections.lacking:
         return []
-    what = ", ".join(found.lacks_crs)
+    what = ", ".join(found.projections.lacking)
     lines = ["", *_comment(f"TO BE GIVEN, as no file says it: the projection of the coordinates of {what}.")]
     lines += _shared_numbers(found)
-    if any(part.table.place is not None and part.table.place.per_km for part in (*found.plots, *found.records)):
+    if any(part.table.place is not None and part.table.place.per_km for part in found.parts):
         lines += _comment("They are in kilometres: a projection with +units=km is needed.")
         lines += ['# crs = "+proj=utm +zone=.. +ellps=GRS80 +units=km"']
         lines += _comment("If nobody knows, this keeps distances right, but neither maps nor countries:")
         lines += ['# crs = "+proj=laea +lat_0=0 +lon_0=0 +ellps=GRS80 +units=km"']
-    for hint in found.crs_hints:
+    for hint in found.projections.hints:
         lines += _setting("crs", hint.crs, hint.why, offered=True)
-    if not found.crs_hints:
+    if not found.projections.hints:
         lines += ['# crs = "EPSG:..."  # such as EPSG:25832, ETRS89 / UTM zone 32N']
     return [*lines, ""]
 
 
 def _shared_numbers(found: Discovery) -> list[str]:
-    groups = [group for group in found.rasters if group.crs is None and str(group.files[0]) not in found.raster_crs]
-    parts = [part for part in (*found.plots, *found.records) if part.crs is None]
+    groups = [
+        group for group in found.rasters if group.crs is None and str(group.files[0]) not in found.projections.rasters
+    ]
+    parts = [part for part in found.parts if part.crs is None]
     if groups and parts:
         return _comment("The places lie within the rasters as they are, so one line serves both.")
     return []
 
 
-def _part_lines(kind: str, part: Part, folder: Path) -> list[str]:
-    table = part.table
+def _part_lines(part: Part, folder: Path) -> list[str]:
+    table, kind = part.table, part.table.kind
     sample = table.sample
     about = "" if sample.is_whole else "about "
     facts = [f"{about}{sample.num_rows:,} rows"]
@@ -254,16 +259,19 @@ def _species_table_lines(kind: str, table: Table, folder: Path) -> list[str]:
     return lines + _column_lines(f"study.{kind}.species_table.columns", table.roles)
 
 
-def _covariate_lines(table: Table, folder: Path) -> list[str]:
+def _covariate_lines(covariates: CovariateFiles, folder: Path) -> list[str]:
+    table = covariates.table
     others = [name for name in table.profiles if name not in table.covariates]
+    files = [_relative(path, folder) for path in covariates.files]
+    key = table.roles["survey_id"].column
     return [
         "",
         "[[study.covariates]]",
-        *_comment(f"{table.sample.name}: {table.why}, which are those of the plots."),
-        *_setting("file", _relative(table.sample.path, folder)),
+        *_comment(f"{table.sample.name}: numbers by {key}, whose values are those of the plots."),
+        *_setting("file", files[0] if len(files) == 1 else files),
         *(_setting("layer", table.sample.layer) if table.sample.layer else []),
         *_setting("group", fold(table.sample.path.stem) or "covariates"),
-        *_setting("key", table.roles["survey_id"].column),
+        *_setting("key", key),
         *_setting("columns", _short(table.covariates, others)),
     ]
 
@@ -300,7 +308,7 @@ def _layer_lines(group: RasterGroup, found: Discovery, folder: Path, twice: set[
     what = "1 layer" if len(layers) == 1 else f"{len(layers)} layers"
     text = f"{what} of {columns:,} x {rows:,} cells of {size:.6g}, {group.crs or 'no projection named'}: {names}."
     lines = ["", "[[study.rasters]]", *_comment(text), *_setting("file", _files_value(group, folder))]
-    hint = found.raster_crs.get(str(group.files[0]))
+    hint = found.projections.rasters.get(str(group.files[0]))
     lines += _setting("crs", hint.crs, hint.why) if hint else []
     if any(layer.name in twice for layer in layers):
         prefix = group.files[0].parent.name

@@ -27,9 +27,19 @@ RECORD_TERMS = frozenset(
 ID_WORDS = frozenset(
     {"id", "key", "code", "nr", "no", "num", "number", "fid", "objectid", "index", "uuid", "gid", "cat"}
 )
-NAME_LIKE = re.compile(r"^(?:sp|spp|spec|species|taxon)[\W_]*\d+$|^[A-Z][a-z]+[\W_]+[a-z][a-z-]+", re.ASCII)
+NAME_LIKE = re.compile(r"^(?:sp|spp|spec|species|taxon)[\W_]*\d+$|^[A-Z][a-z]+[ ._]+[a-z][a-z-]+", re.ASCII)
 """Columns of a wide table: ``sp_001``, ``Abies_alba``, ``Abies alba Mill.``"""
+ENVIRONMENT = re.compile(
+    r"(?:^|[\W_])(?:soil(?:grid)?s?|clim\w*|bio|temp(?:erature)?|prec(?:ip\w*)?|rain(?:fall)?|elev(?:ation)?|env|alt|"
+    r"altitude|slope|aspect|\w*footprint|land.?(?:cover|use)|ndvi|clay|sand|silt|north(?:ness)?|east(?:ness)?)"
+    r"(?=$|[\W_\d])",
+    re.IGNORECASE,
+)
+"""Words in the names of columns that are no species, whatever their values are."""
 MIN_WIDE = 3
+"""Fewer columns called like species are not taken for a wide table if others look like species too."""
+MANY, MOST_ABUNDANT = 0.4, 1000
+"""Amounts that are 0 or blank in more than this share of the rows, and never more than that, may be of a species."""
 
 
 @dataclass(frozen=True)
@@ -109,18 +119,22 @@ def _wide_columns(profiles: Mapping[str, Profile], taken: set[str]) -> tuple[str
 
 
 def _is_species_like(profile: Profile) -> bool:
+    """Return whether a column may be a species: 0 and 1, codes of abundance, amounts that are 0 or blank in many rows.
+
+    One that is called like a species may also hold nothing, and be of a species that is in most rows.
+    """
+    if ENVIRONMENT.search(profile.name):
+        return False
     if profile.is_zero_one:
         return True
-    if not profile.num_values:  # a species that was found nowhere, or only below the rows looked at
-        return bool(NAME_LIKE.match(profile.name))
-    if profile.is_number:
-        finite = profile.numbers[np.isfinite(profile.numbers)]
-        absent = np.mean(finite == 0) * profile.share + (1 - profile.share)
-        called = bool(NAME_LIKE.match(profile.name))
-        return bool(profile.low >= 0 and profile.high <= 1000 and absent > (0.0 if called else 0.4)) or (
-            called and profile.low == profile.high == 0
-        )
-    return is_braun_blanquet(profile.distinct)
+    called = bool(NAME_LIKE.match(profile.name))
+    if not profile.num_values:
+        return called
+    if not profile.is_number:
+        return is_braun_blanquet(profile.distinct)
+    known = profile.numbers[np.isfinite(profile.numbers)]
+    share_absent = float(np.mean(known == 0)) * profile.share + 1 - profile.share
+    return profile.low >= 0 and profile.high <= MOST_ABUNDANT and (called or share_absent > MANY)
 
 
 def _judge_wide(table: Table, wide: tuple[str, ...]) -> Table:
@@ -176,6 +190,8 @@ def _judge_long(table: Table) -> Table:
     if key is not None:
         roles = {role: found for role, found in table.roles.items() if role != "survey_id"}
         table = replace(table, roles=roles)
+    if absences and table.num_species == 1:
+        return _plots(table, "rows say where its one species was looked for and not found, besides where it was")
     return _records(table, "a row has one species and a place, and no plot that several rows share")
 
 
@@ -303,8 +319,9 @@ def _is_bookkeeping(profile: Profile) -> bool:
     """Return whether a column numbers or names things rather than measures them."""
     if profile.is_row_number or fold(profile.name) in _NOT_OF_THE_PLACE:
         return True
-    is_date_part = any(word in fold(profile.name) for word in ("year", "month", "day", "longitude", "latitude"))
-    is_id = profile.is_whole and not ID_WORDS.isdisjoint(words_of(profile.name)[-1:])
+    name = fold(profile.name)
+    is_date_part = any(word in name for word in ("year", "month", "day", "longitude", "latitude"))
+    is_id = profile.is_whole and (not ID_WORDS.isdisjoint(words_of(profile.name)[-1:]) or name.endswith("id"))
     return is_date_part or is_id
 
 

@@ -30,6 +30,7 @@ TABLES = frozenset(
 RASTERS = frozenset(
     {".tif", ".tiff", ".vrt", ".asc", ".grd", ".img", ".nc", ".nc4", ".bil", ".bip", ".bsq", ".flt", ".sdat", ".jp2"}
 )
+DATA = TABLES | RASTERS
 ARCHIVES = frozenset({".zip", ".tgz", ".tar", ".gz", ".bz2", ".xz", ".7z", ".rar"})
 PARTS = frozenset(
     {

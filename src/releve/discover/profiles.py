@@ -62,6 +62,11 @@ class Profile:
         return bool(self.words) and self.words <= PRESENT
 
     @property
+    def is_absence(self) -> bool:
+        """Return whether every row says that something is absent."""
+        return bool(self.words) and self.words <= ABSENT
+
+    @property
     def is_row_number(self) -> bool:
         """Return whether it counts the rows."""
         if not self.is_whole or self.num_values < self.num_rows or self.num_rows < 3:

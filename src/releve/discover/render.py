@@ -9,16 +9,16 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from releve.discover.parts import Part
 from releve.discover.rasters import RasterGroup
-from releve.discover.study import Discovery, Part
+from releve.discover.study import Discovery
 
 MAX_LEFT_OUT = 20
 
 
 def told_lines(found: Discovery, out: Path) -> dict[str, list[str]]:
     """Return, by title, the lines on what was guessed, is to be given and was left out, and the next two commands."""
-    root = found.listing.root
-    left_out = [f"- {_named(path, root)}: {why}" for path, why in found.left_out]
+    left_out = [f"- {line}" for line in found.left_out_lines()]
     more = [f"- ... and {len(left_out) - MAX_LEFT_OUT} more, see the file"] if len(left_out) > MAX_LEFT_OUT else []
     lines = {
         "Guessed; the file says why, and what could be instead": [f"- {line}" for line in _guesses(found)],
@@ -40,16 +40,15 @@ def found_table(found: Discovery) -> RichTable:
     table = RichTable(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for name in ("file", "taken as", "what is in it"):
         table.add_column(name, no_wrap=True)
-    for kind, parts in (("plots", found.plots), ("records", found.records)):
-        for part in parts:
-            called = f"{kind} (test)" if part.split == "test" else kind
-            table.add_row(Text(_files(part.files, root)), called, Text(_contents(part)))
-            if part.species_table is not None:
-                name = _named(part.species_table.sample.path, root)
-                table.add_row(Text(name), "species of plots", f"{part.species_table.num_species:,} species")
+    for part in found.parts:
+        called = f"{part.table.kind} (test)" if part.split == "test" else part.table.kind
+        table.add_row(Text(_files(part.files, root)), called, Text(_contents(part)))
+        if part.species_table is not None:
+            name = _named(part.species_table.sample.path, root)
+            table.add_row(Text(name), "species of plots", f"{part.species_table.num_species:,} species")
     for covariates in found.covariates:
-        name = _named(covariates.sample.path, root)
-        table.add_row(Text(name), "covariates", f"{len(covariates.covariates)} columns")
+        columns = f"{len(covariates.table.covariates)} columns"
+        table.add_row(Text(_files(covariates.files, root)), "covariates", columns)
     for group in found.rasters:
         kind = {"layers": "rasters", "series": "series (offered)", "imagery": "patches (offered)"}[group.kind]
         name = f"{_named(group.files[0].parent / group.pattern, root)}" if group.pattern else _files(group.files, root)
@@ -80,25 +79,25 @@ def _cells(group: RasterGroup) -> str:
 
 def _guesses(found: Discovery) -> list[str]:
     lines = list(found.remarks)
-    for part in (*found.plots, *found.records):
+    for part in found.parts:
         lines.append(f"{part.files[0].name}: {part.table.kind}, as {part.table.why}")
         columns = part.table.columns()
         named = {role: f.column if isinstance(f.column, str) else " + ".join(f.column) for role, f in columns.items()}
         lines.append(f"{part.files[0].name}: " + ", ".join(f"{role} is {name}" for role, name in named.items()))
         if part.crs and part.why_crs:
             lines.append(f"{part.files[0].name}: {part.crs}, as {part.why_crs}")
-    lines += [f"{Path(name).name}: {hint.crs}, as {hint.why}" for name, hint in found.raster_crs.items()]
+    lines += [f"{Path(name).name}: {hint.crs}, as {hint.why}" for name, hint in found.projections.rasters.items()]
     for note in found.units:
         lines.append(f"units: raster {note.layer.name} {note.conversion} is {note.column} of {note.table}")
     return lines
 
 
 def _to_give(found: Discovery, out: Path) -> list[str]:
-    if not found.lacks_crs:
+    if not found.projections.lacking:
         return []
-    lines = [f"crs in {out.name}: no file says which projection {', '.join(found.lacks_crs)} are in"]
-    lines += ["take away the # before the right one of the lines there"] if found.crs_hints else []
-    return lines + [f"perhaps {hint.crs}: {hint.why}" for hint in found.crs_hints]
+    lines = [f"crs in {out.name}: no file says which projection {', '.join(found.projections.lacking)} are in"]
+    lines += ["take away the # before the right one of the lines there"] if found.projections.hints else []
+    return lines + [f"perhaps {hint.crs}: {hint.why}" for hint in found.projections.hints]
 
 
 def _files(files: tuple[Path, ...], root: Path) -> str:

@@ -1,0 +1,207 @@
+"""What tables and rasters tell of one another: projections, covariates that both have, units, records on a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from pyproj.exceptions import CRSError
+
+from releve.discover.parts import LeftOut, Part
+from releve.discover.projections import (
+    DEGREES,
+    INSIDE,
+    Hint,
+    crs_of_column,
+    crs_of_rasters,
+    hints_of_numbers,
+    hints_of_texts,
+    share_inside,
+    transform,
+)
+from releve.discover.rasters import RasterGroup, RasterLayer, names_seen, value_at
+from releve.errors import TableError
+from releve.ingest.columns import match_covariates
+from releve.ingest.units import PAIRED, compare_units
+
+ENOUGH_PLACES = 500
+
+
+@dataclass(frozen=True)
+class UnitNote:
+    """A layer whose values at the places are a table's in another unit."""
+
+    layer: RasterLayer
+    column: str
+    table: str
+    conversion: str
+    """What turns the layer's values into the table's."""
+
+    @property
+    def scale_and_offset(self) -> tuple[float, float]:
+        """Return what the layer's own scale and offset would have to be for it to agree with the table."""
+        factor, offset = PAIRED[self.conversion]
+        return self.layer.scale * factor, self.layer.offset * factor + offset
+
+
+@dataclass(frozen=True)
+class Projections:
+    """Which projection everything is in."""
+
+    parts: list[Part]
+    """With theirs, as far as it is known."""
+    rasters: dict[str, Hint] = field(default_factory=dict)
+    """First file of rasters without one -> that which their numbers are taken to be in."""
+    lacking: tuple[str, ...] = ()
+    """Names of what has none."""
+    hints: tuple[Hint, ...] = ()
+    """What theirs may be."""
+
+
+def without_response(groups: list[RasterGroup], parts: list[Part], left_out: LeftOut) -> list[RasterGroup]:
+    """Return the groups without layers that are the records themselves, drawn on a grid."""
+    made = []
+    for group in groups:
+        kept = []
+        for layer in group.layers:
+            why = _why_response(layer, group, parts) if layer.binary else ""
+            if why:
+                left_out.append((layer.file, why))
+            else:
+                kept.append(layer)
+        if kept:
+            made.append(group if len(kept) == len(group.layers) else replace(group, layers=tuple(kept), pattern=None))
+    return made
+
+
+def _why_response(layer: RasterLayer, group: RasterGroup, parts: list[Part]) -> str:
+    a, _, west, _, e, north = layer.transform
+    for part in parts:
+        if part.table.kind != "records" or len(part.points) < 5 or share_inside(part.points, group) < INSIDE:
+            continue
+        cells = np.unique(np.floor((part.points - [west, north]) / [a, e]).astype(int), axis=0)
+        values = value_at(layer, (cells + 0.5) * [a, e] + [west, north])
+        with rasterio.open(layer.path) as source:
+            num_ones = int((source.read(layer.band, masked=True).filled(0) == 1).sum())
+        if np.mean(values == 1) >= INSIDE and num_ones <= 1.5 * len(cells):
+            return f"it is 1 where {part.name} has records: these drawn on a grid, not a covariate"
+    return ""
+
+
+# ---- projections -------------------------------------------------------------------------------------------
+
+
+def give_projections(parts: list[Part], groups: list[RasterGroup], texts: Sequence[Path]) -> Projections:
+    """Return the projection of tables and rasters: what files say, and what can be told from one another.
+
+    Numbers that are degrees are in EPSG:4326. Metres of a table are in the projection of the rasters that hold the
+    places, if these name one. All else is to be given: what texts speak of and what the numbers allow is proposed.
+    """
+    known = [_with_crs(part, groups) for part in parts]
+    rasters: dict[str, Hint] = {}
+    lacking = [part.name for part in known if part.crs is None]
+    for group in groups:
+        if group.crs is None:
+            hint = _crs_under(group, known)
+            more = f" and {len(group.files) - 1} more rasters" if len(group.files) > 1 else ""
+            if hint is None:
+                lacking.append(group.files[0].name + more)
+            else:
+                rasters[str(group.files[0])] = hint
+    unknown = [part for part in known if part.crs is None]
+    hints = hints_of_texts(texts) if lacking else []
+    if unknown:
+        per_km = any(part.table.place is not None and part.table.place.per_km for part in unknown)
+        hints += hints_of_numbers(np.concatenate([part.points for part in unknown]), per_km=per_km)
+    first = {hint.crs: hint for hint in reversed(hints)}  # of several on one projection, what was said first
+    proposed = tuple(hint for hint in hints if first[hint.crs] is hint)
+    return Projections(known, rasters, tuple(lacking), proposed)
+
+
+def _with_crs(part: Part, groups: list[RasterGroup]) -> Part:
+    place = part.table.place
+    if place is not None and place.kind == "geometry":
+        return replace(part, crs=part.table.sample.crs)
+    hint = crs_of_column(part.table)
+    if hint is None and place is not None and place.kind == "lon":
+        hint = Hint(DEGREES, "the numbers are degrees; WGS 84 unless you know better")
+    if hint is None and not (place is not None and place.per_km):
+        hint = crs_of_rasters(part.points, groups)
+    return part if hint is None else replace(part, crs=hint.crs, why_crs=hint.why)
+
+
+def _crs_under(group: RasterGroup, parts: list[Part]) -> Hint | None:
+    """Return the projection of the places that lie in rasters which name none."""
+    west, south, east, north = group.bounds
+    is_degrees = west >= -180 and east <= 360 and south >= -90 and north <= 90
+    for part in parts:
+        if part.crs is not None and (part.crs != DEGREES or is_degrees) and share_inside(part.points, group) >= INSIDE:
+            return Hint(part.crs, f"the file names none; the places of {part.name} lie in it, so it is theirs")
+    return None
+
+
+# ---- covariates that tables and rasters have ---------------------------------------------------------------
+
+
+def share_with_rasters(
+    parts: list[Part], groups: list[RasterGroup], remarks: list[str]
+) -> tuple[list[Part], list[UnitNote]]:
+    """Return the parts with their covariates, but for those that a raster has too, whose units are compared.
+
+    Covariates of records are taken only if there are no rasters and all tables of records have them: random places,
+    which records are compared with, have values of rasters alone.
+    """
+    layers = {name: found[0] for name, found in names_seen(groups).items()}
+    made: list[Part] = []
+    units: list[UnitNote] = []
+    records = [set(part.table.covariates) for part in parts if part.table.kind == "records"]
+    shared = set.intersection(*records) if records and not layers else set()
+    for part in parts:
+        columns = part.table.covariates
+        try:
+            same = match_covariates(list(columns), list(layers), origin=part.name).columns
+        except TableError as error:
+            remarks.append(str(error))
+            same = {}
+        offered = [(column, "a raster of this name has it for every place") for column in same.values()]
+        kept = [column for column in columns if column not in same.values()]
+        if part.table.kind == "records":
+            why = "random places have values of rasters only" if layers else "not all tables of records have it"
+            offered += [(column, why) for column in kept if column not in shared]
+            kept = [column for column in kept if column in shared]
+        made.append(replace(part, covariates=tuple(kept), offered=tuple(offered)))
+        units += compare_with_rasters(part, {column: layers[name] for name, column in same.items()})
+    return made, units
+
+
+def compare_with_rasters(part: Part, layers: Mapping[str, RasterLayer]) -> list[UnitNote]:
+    """Return the layers whose values at the places of a table are those of its column in another unit.
+
+    Parameters
+    ----------
+    part
+        A table; without a projection nothing is compared.
+    layers
+        Column -> the layer of the same name. Of many places some hundred are looked at.
+    """
+    place = part.table.place
+    if place is None or place.points is None or part.crs is None or not layers:
+        return []
+    known = np.flatnonzero(np.isfinite(place.points).all(axis=1))
+    _, first = np.unique(place.points[known], axis=0, return_index=True)
+    rows = known[np.sort(first)]
+    if len(rows) > ENOUGH_PLACES:
+        rows = rows[np.linspace(0, len(rows) - 1, ENOUGH_PLACES).astype(int)]
+    found = []
+    for column, layer in layers.items():
+        try:
+            points = transform(place.points[rows], part.crs, layer.crs or part.crs)
+        except CRSError:
+            continue
+        conversion = compare_units(value_at(layer, points), part.table.profiles[column].numbers[rows])
+        if conversion:
+            found.append(UnitNote(layer, column, part.name, conversion))
+    return found

@@ -1,0 +1,387 @@
+"""The tables of a folder as parts of a study: which belong together, and which are left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from releve.discover.columns import Found
+from releve.discover.kinds import Table, judge_table
+from releve.discover.samples import read_samples
+from releve.errors import ReleveError
+from releve.ingest.names import fold
+from releve.ingest.text import read_form
+from releve.progress import track
+
+FEW_TEST_PLOTS = 300
+"""Plots of one species, fewer than this and than its records, are kept for the test."""
+MAX_ALIKE = 3
+"""Of so many files with the same columns each is looked into, of more only these."""
+SAME = 0.9
+"""Least share of the ids of one table that another one has if both are of the same things."""
+GENERIC = frozenset(
+    {
+        *("occurrence", "occurrences", "occ", "po", "pa", "presence", "absence", "presences", "absences", "records"),
+        *("data", "plots", "plot", "points", "train", "test", "training", "testing", "species", "table", "sites"),
+        *("eval", "my", "validation", "independent", "dataset", "sdm", "csv", "clean", "final", "all", "folder"),
+    }
+)
+"""Words of file and folder names that are no name of a species."""
+TEST_WORDS = frozenset({"test", "testing", "validation", "eval", "evaluation", "independent", "holdout"})
+RECORD_IDS = ("gbifid", "occurrenceid")
+
+LeftOut = list[tuple[Path, str]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A table as it becomes a part of the study."""
+
+    table: Table
+    files: tuple[Path, ...]
+    crs: str | None = None
+    why_crs: str = ""
+    species_name: str = ""
+    """Of the one species of a table that names none."""
+    why_name: str = ""
+    split: str = "train"
+    why_split: str = ""
+    species_table: Table | None = None
+    """Where the species of the plots are in another table."""
+    covariates: tuple[str, ...] = ()
+    offered: tuple[tuple[str, str], ...] = ()
+    """Columns that could be covariates -> why they are not taken."""
+
+    @property
+    def name(self) -> str:
+        """Return the name of its first file."""
+        return self.files[0].name
+
+    @property
+    def points(self) -> np.ndarray:
+        """Return the known ``x, y`` of its rows."""
+        place = self.table.place
+        if place is None or place.points is None:
+            return np.zeros((0, 2))
+        return place.points[np.isfinite(place.points).all(axis=1)]
+
+
+@dataclass(frozen=True)
+class CovariateFiles:
+    """Tables of the same columns that have numbers for the ids of plots."""
+
+    table: Table
+    files: tuple[Path, ...]
+
+
+def find_tables(
+    files: Sequence[Path], folder: Path, left_out: LeftOut, remarks: list[str]
+) -> tuple[list[Part], list[CovariateFiles]]:
+    """Return the tables that are plots or records, species joined to their plots, and those of covariates by plot.
+
+    Parameters
+    ----------
+    files
+        Tables.
+    folder
+        Its name is that of a species which no table names.
+    left_out, remarks
+        What is left out and what is to be said is added to them.
+    """
+    tables = judge_files(files, left_out)
+    parts = [Part(table, paths) for table, paths in tables if table.kind in ("plots", "records")]
+    parts = _without_copies(_without_background(parts, left_out), left_out)
+    others = [(table, paths) for table, paths in tables if table.kind not in ("plots", "records")]
+    parts, others = _join_species(parts, others, left_out)
+    covariates, others = _covariates_of(parts, others)
+    for table, paths in others:
+        left_out += [(path, table.why) for path in paths]
+    for part in parts:
+        remarks += part.table.place.remarks if part.table.place else ()
+        remarks += [f"{part.table.sample.name}: {note}" for note in part.table.sample.notes]
+    parts = _name_single_species(parts, folder, remarks)
+    return _keep_for_test(parts, remarks), covariates
+
+
+def has_species(table: Table) -> bool:
+    """Return whether a table names its species: in a column, or as columns."""
+    return "species" in table.roles or bool(table.species_columns)
+
+
+# ---- files -------------------------------------------------------------------------------------------------
+
+
+def judge_files(files: Sequence[Path], left_out: LeftOut) -> list[tuple[Table, tuple[Path, ...]]]:
+    """Return every table that can be read and what it is; files of the same columns are one, if they are alike."""
+    alike: dict[object, list[Path]] = {}
+    for path in files:
+        alike.setdefault(_columns_key(path), []).append(path)
+    found = []
+    for paths in track(list(alike.values()), "tables"):
+        tables = _judge(paths[:MAX_ALIKE], left_out)
+        if len(paths) > MAX_ALIKE and len(tables) == MAX_ALIKE and all(map(has_species, tables)):
+            found.append((tables[0], tuple(paths)))
+            continue
+        tables += _judge(paths[MAX_ALIKE:], left_out)
+        found += _join_alike(tables, left_out)
+    return found
+
+
+def _judge(paths: Sequence[Path], left_out: LeftOut) -> list[Table]:
+    """Return the tables of files, of which one may have several; those that cannot be read are left out."""
+    tables = []
+    for path in paths:
+        try:
+            tables += [judge_table(sample) for sample in read_samples(path)]
+        except ReleveError as error:
+            left_out.append((path, error.found.replace(f"{path} ", "").removeprefix("is ")))
+    return tables
+
+
+def _columns_key(path: Path) -> object:
+    """Return what is the same for files of the same columns in one folder; other kinds of files are alone."""
+    if path.suffix.casefold() not in (".csv", ".tsv", ".txt", ".tab"):
+        return path
+    try:
+        return path.parent, tuple(read_form(path).header)
+    except ReleveError:
+        return path
+
+
+def _join_alike(tables: list[Table], left_out: LeftOut) -> list[tuple[Table, tuple[Path, ...]]]:
+    """Return tables of the same columns as one, if they are of one kind and not of a species each.
+
+    Those that give the same plots other places are other versions of the first, and left out.
+    """
+    groups: dict[object, list[Table]] = {}
+    for table in tables:
+        named = () if has_species(table) else tuple(_telling_words(table.sample.path.stem))
+        groups.setdefault((table.sample.layer, table.kind, table.form, named), []).append(table)
+    joined = []
+    for first, *others in groups.values():
+        kept = [first.sample.path]
+        for table in others:
+            if _contradict(first, table):
+                why = f"it has the plots of {first.sample.path.name} at other places: another version"
+                left_out.append((table.sample.path, why))
+            else:
+                kept.append(table.sample.path)
+        joined.append((first, tuple(kept)))
+    return joined
+
+
+def _contradict(first: Table, second: Table) -> bool:
+    """Return whether two tables share plot ids and most of these lie elsewhere in the second one."""
+    if first.place is None or second.place is None or first.kind != "plots" or "survey_id" not in first.roles:
+        return False
+    places = []
+    for table in (first, second):
+        assert table.place is not None and table.place.points is not None
+        points = {"id": _ids(table), "x": table.place.points[:, 0], "y": table.place.points[:, 1]}
+        places.append(pl.DataFrame(points).unique("id", keep="first"))
+    both = places[0].join(places[1], on="id")
+    is_same = (both["x"] == both["x_right"]) & (both["y"] == both["y_right"])
+    return len(both) > 0 and float(np.mean(is_same.to_numpy())) < 0.5
+
+
+def _ids(table: Table) -> pl.Series:
+    return table.sample.cells[str(table.roles["survey_id"].column)]
+
+
+# ---- what is no part of its own ----------------------------------------------------------------------------
+
+
+def _without_background(parts: list[Part], left_out: LeftOut) -> list[Part]:
+    """Return the parts but for those in which every row is an absence: random places, which Relevé draws itself."""
+    kept = []
+    for part in parts:
+        status = part.table.roles.get("occurrence_status")
+        if status is not None and part.table.profiles[str(status.column)].is_absence:
+            why = f"{status.column} says absent in every row: random places to compare with, which are drawn anew"
+            left_out += [(path, why) for path in part.files]
+        else:
+            kept.append(part)
+    return kept
+
+
+def _without_copies(parts: list[Part], left_out: LeftOut) -> list[Part]:
+    """Return the parts but for records that another table has too, as verbatim.txt has those of occurrence.txt."""
+    kept: list[Part] = []
+    for part in parts:
+        first = next((other for other in kept if _is_copy(part, other)), None)
+        if first is None:
+            kept.append(part)
+        else:
+            left_out += [(path, f"it has the records of {first.name} once more") for path in part.files]
+    return kept
+
+
+def _is_copy(part: Part, other: Part) -> bool:
+    if part.table.kind != "records" or other.table.kind != "records":
+        return False
+    for name in part.table.profiles:
+        twin = next((twin for twin in other.table.profiles if fold(twin) == fold(name)), None)
+        if fold(name) in RECORD_IDS and twin is not None:
+            ids = part.table.sample.cells[name].drop_nulls()
+            if len(ids) and _share_in(ids, other.table.sample.cells[twin]) >= SAME:
+                return True
+    return False
+
+
+def _share_in(ids: pl.Series, known: pl.Series) -> float:
+    """Return the share of ids that are known."""
+    return float(np.mean(ids.is_in(known.drop_nulls().implode()).to_numpy())) if len(ids) else 0.0
+
+
+# ---- plots and their species -------------------------------------------------------------------------------
+
+
+Tables = list[tuple[Table, tuple[Path, ...]]]
+
+
+def _join_species(parts: list[Part], others: Tables, left_out: LeftOut) -> tuple[list[Part], Tables]:
+    """Return the parts with those plots whose species are in another table, and the tables that are left.
+
+    A table of plots without covariates is joined to one that has covariates and places for the same ids.
+    """
+    headers = [(t, p) for t, p in others if t.place is not None and not has_species(t)]
+    species = [(t, p) for t, p in others if t.place is None and has_species(t)]
+    bare = [
+        part for part in parts if part.table.kind == "plots" and has_species(part.table) and not part.table.covariates
+    ]
+    species += [(replace(part.table, place=None), part.files) for part in bare if "survey_id" in part.table.roles]
+    joins: list[tuple[float, int, Table, Table, tuple[Path, ...]]] = []
+    for table, paths in species:
+        for at, (header, _) in enumerate(headers):
+            join = _join(header, table)
+            is_bare = any(part.files == paths for part in bare)
+            if join is not None and not (is_bare and (join[2] < SAME or not header.covariates)):
+                joins.append((join[2], at, *join[:2], paths))
+    used: set[Path] = set()
+    made = []
+    for _, at, header, table, paths in sorted(
+        joins, key=lambda join: (join[0], len(join[3].sample.cells)), reverse=True
+    ):
+        if used.isdisjoint(paths) and used.isdisjoint(headers[at][1]):
+            made.append(Part(replace(header, kind="plots"), headers[at][1], species_table=table))
+            used |= {*paths, *headers[at][1]}
+        elif used.isdisjoint(paths) and not any(part.files == paths for part in bare):
+            left_out += [(path, f"more species of the plots of {headers[at][1][0].name}") for path in paths]
+            used |= set(paths)
+    kept = [part for part in parts if used.isdisjoint(part.files)]
+    return [*made, *kept], [(table, paths) for table, paths in others if used.isdisjoint(paths)]
+
+
+def _join(header: Table, species: Table) -> tuple[Table, Table, float] | None:
+    """Return plots and their species with the columns that join them, and the share of the species that find a plot."""
+    best: tuple[bool, float, str, str] = (False, 0.0, "", "")
+    meant = {found.column for found in header.place.columns.values()} if header.place else set()
+    for left, profile in header.profiles.items():
+        if left in meant or profile.num_distinct < SAME * profile.num_values or profile.share < SAME:
+            continue
+        for right in species.profiles:
+            both_ids = _is_id(header, left) and _is_id(species, right)
+            if both_ids or fold(left) == fold(right):
+                share = _share_in(species.sample.cells[right].drop_nulls(), header.sample.cells[left])
+                best = max(best, (both_ids, share, left, right)) if share > 0.5 else best
+    _, share, left, right = best
+    if not left:
+        return None
+    why = f"the same values as in {species.sample.path.name}, by which the two are joined"
+    told = f"a row is a plot, and its species are in {species.sample.path.name}"
+    roles = {**header.roles, "survey_id": Found(left, why)}
+    header = replace(header, why=told, roles=roles, num_plots=len(header.sample.cells))
+    kept = {
+        role: found
+        for role, found in species.roles.items()
+        if role not in ("survey_id", "year", "month", "day", "date")
+    }
+    species = replace(species, roles={"survey_id": Found(right, "as in the table of plots"), **kept})
+    return replace(header, covariates=tuple(name for name in header.covariates if name != left)), species, share
+
+
+def _is_id(table: Table, name: str) -> bool:
+    return "survey_id" in table.roles and table.roles["survey_id"].column == name
+
+
+def _covariates_of(parts: list[Part], others: Tables) -> tuple[list[CovariateFiles], Tables]:
+    """Return the tables that have numbers for the ids of plots, those of the same columns as one, and the rest."""
+    known = [_ids(part.table).drop_nulls().unique() for part in parts if "survey_id" in part.table.roles]
+    found: dict[object, CovariateFiles] = {}
+    rest = []
+    for table, paths in others:
+        is_by_plot = "survey_id" in table.roles and not has_species(table) and table.covariates
+        if is_by_plot and max((_share_in(ids, _ids(table)) for ids in known), default=0.0) >= 0.5:
+            columns = (table.roles["survey_id"].column, table.covariates)
+            first = found.get(columns)
+            found[columns] = (
+                CovariateFiles(first.table, (*first.files, *paths)) if first else CovariateFiles(table, paths)
+            )
+        elif "survey_id" in table.roles and table.kind in ("header", "covariates"):
+            rest.append((replace(table, why=f"{table.why}; its ids are not those of the plots"), paths))
+        else:
+            rest.append((table, paths))
+    return list(found.values()), rest
+
+
+# ---- one species -------------------------------------------------------------------------------------------
+
+
+def _name_single_species(parts: list[Part], folder: Path, remarks: list[str]) -> list[Part]:
+    """Return the parts with a name for the species of tables that name none: of the file, else of the folder."""
+    made = []
+    for part in parts:
+        if part.species_table is not None or has_species(part.table):
+            made.append(part)
+            continue
+        words = _telling_words(part.files[0].stem)
+        name = " ".join(words or _words(folder.resolve().name)) or "species"
+        origin = "the file" if words else "the folder"
+        why = f"no column names the species; this is the name of {origin}, put the right one here"
+        made.append(replace(part, species_name=name, why_name=why))
+        remarks.append(f"{part.name} names no species: it is called {name!r}, after {origin}")
+    return made
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
+
+
+def _telling_words(stem: str) -> list[str]:
+    return [word for word in _words(stem) if word.casefold() not in GENERIC]
+
+
+def _keep_for_test(parts: list[Part], remarks: list[str]) -> list[Part]:
+    """Return the parts with plots kept for the test: files called so, and few plots of one species beside its records.
+
+    Something must be left to learn from.
+    """
+    num_records = sum(part.table.sample.num_rows for part in parts if part.table.kind == "records")
+    called = [part for part in parts if part.table.kind == "plots" and _is_called_test(part, parts)]
+    if len(called) == len(parts):
+        called = []
+    made = []
+    for part in parts:
+        num_plots, why = part.table.num_plots, ""
+        if part in called:
+            why = "the name of the file says so"
+        elif part.table.kind == "plots" and part.species_name and num_plots < min(FEW_TEST_PLOTS, num_records):
+            why = f"{num_plots} plots are too few to learn from beside {num_records:,} records, but good to score by"
+        if why:
+            remarks.append(f"{part.name} is kept for the test: {why}")
+        made.append(replace(part, split="test", why_split=why) if why else part)
+    return made
+
+
+def _is_called_test(part: Part, parts: list[Part]) -> bool:
+    """Return whether a file is called a test: by a word, or by a beginning such as ``AWTtest`` beside ``AWTtrain``."""
+    words = {word.casefold() for word in _words(part.files[0].stem)}
+    others = {word.casefold() for other in parts for word in _words(other.files[0].stem)}
+    return bool(words & TEST_WORDS) or any(
+        word.endswith("test") and word.removesuffix("test") + "train" in others for word in words
+    )

@@ -248,10 +248,10 @@ def test_grasslands_asks_for_the_projection_and_keeps_the_plots_for_the_test() -
     assert study.crs is None and found.projections.lacking and found.projections.hints[0].crs == "EPSG:25832"
     assert [(part.split, part.species) for part in study.plots] == [("test", "grasslands")]
     assert [part.columns["x"] for part in study.records] == ["POINT_X"]
-    assert {str(part.file): part.categorical for part in study.rasters} == {
-        "grasslands/EV_categorical/*.asc": True,
-        "grasslands/EV_continuous/*.asc": False,
-    }
+    classes, amounts, elevation = study.rasters
+    assert (classes.file, classes.categorical) == ("grasslands/EV_categorical/*.asc", True)
+    assert (len(amounts.file), amounts.categorical) == (7, False)
+    assert elevation.file == "grasslands/EV_continuous/terdem.asc"
 
 
 def test_potato_is_specimens_with_nine_bands_and_biomes() -> None:

@@ -295,9 +295,14 @@ def _files_value(group: RasterGroup, folder: Path) -> str | list[str]:
     if group.pattern:
         parent = _relative(group.files[0].parent, folder)
         return group.pattern if parent == "." else f"{parent}/{group.pattern}"
-    paths = list(dict.fromkeys(layer.path for layer in group.layers))
-    names = [path if ":" in path.partition("/")[0] else _relative(path, folder) for path in paths]
+    names = list(dict.fromkeys(_file_of(layer, folder) for layer in group.layers))
     return names[0] if len(names) == 1 else names
+
+
+def _file_of(layer: RasterLayer, folder: Path) -> str:
+    """Return how a raster is named from the folder of the study: a file, or a variable inside one."""
+    name = _relative(layer.file, folder)
+    return f'{layer.driver}:"{name}":{layer.variable}' if layer.variable else name
 
 
 def _layer_lines(group: RasterGroup, found: Discovery, folder: Path, twice: set[str]) -> list[str]:
@@ -308,6 +313,8 @@ def _layer_lines(group: RasterGroup, found: Discovery, folder: Path, twice: set[
     what = "1 layer" if len(layers) == 1 else f"{len(layers)} layers"
     text = f"{what} of {columns:,} x {rows:,} cells of {size:.6g}, {group.crs or 'no projection named'}: {names}."
     lines = ["", "[[study.rasters]]", *_comment(text), *_setting("file", _files_value(group, folder))]
+    if len(group.files) == 1 and [layer.band for layer in layers] != list(range(1, layers[0].num_bands + 1)):
+        lines += _setting("bands", [layer.band for layer in layers])
     hint = found.projections.rasters.get(str(group.files[0]))
     lines += _setting("crs", hint.crs, hint.why) if hint else []
     if any(layer.name in twice for layer in layers):
@@ -316,18 +323,18 @@ def _layer_lines(group: RasterGroup, found: Discovery, folder: Path, twice: set[
         lines += _setting("names", [f"{prefix}_{layer.name}" for layer in layers], why)
     lines += _class_lines(layers)
     lines += _unit_lines([note for note in found.units if note.layer in layers], group, folder)
-    if any(layer.is_elevation for layer in layers):
-        lines += _elevation_lines(layers, folder)
-    return lines
+    return lines + (_elevation_lines(layers[0]) if len(layers) == 1 and layers[0].is_elevation else [])
 
 
 def _class_lines(layers: Sequence[RasterLayer]) -> list[str]:
     classes = [layer for layer in layers if layer.why_classes]
+    if any(layer.why_classes is None for layer in layers):
+        return _comment("Too many to look at each: classes are found when they are read.")
     if not classes:
         return _setting("categorical", False, 'no layer looks like classes; name those that are: ["soil"]')
     by_reason: dict[str, list[str]] = {}
     for layer in classes:
-        by_reason.setdefault(layer.why_classes, []).append(layer.name)
+        by_reason.setdefault(layer.why_classes or "", []).append(layer.name)
     why = "; ".join(f"{_some(names)}: {reason}" for reason, names in by_reason.items())
     return _setting("categorical", True if len(classes) == len(layers) else [layer.name for layer in classes], why)
 
@@ -347,7 +354,7 @@ def _unit_lines(notes: Sequence[UnitNote], group: RasterGroup, folder: Path) -> 
         )
         if len(layers) < len(group.layers):
             lines += [*_comment("In the unit of the table they would be an entry of their own:"), "# [[study.rasters]]"]
-            paths = [_relative(path, folder) for path in dict.fromkeys(layer.path for layer in layers)]
+            paths = list(dict.fromkeys(_file_of(layer, folder) for layer in layers))
             lines += _setting("file", paths[0] if len(paths) == 1 else paths, offered=True)
             if len(group.files) == 1:
                 lines += _setting("bands", [layer.band for layer in layers], offered=True)
@@ -356,12 +363,8 @@ def _unit_lines(notes: Sequence[UnitNote], group: RasterGroup, folder: Path) -> 
     return lines
 
 
-def _elevation_lines(layers: Sequence[RasterLayer], folder: Path) -> list[str]:
-    layer = next(layer for layer in layers if layer.is_elevation)
-    lines = _comment(f"{layer.name} is an elevation: slope and aspect can be worked out from it.")
-    if len(layers) == 1:
-        return lines + _setting("derive", ["slope", "northness", "eastness", "roughness"], offered=True)
-    lines += ["# [[study.rasters]]", *_setting("file", _relative(layer.path, folder), offered=True)]
+def _elevation_lines(layer: RasterLayer) -> list[str]:
+    lines = _comment(f"{layer.name} is an elevation; to have slope and the like worked out from it:")
     return lines + _setting("derive", ["slope", "northness", "eastness", "roughness"], offered=True)
 
 

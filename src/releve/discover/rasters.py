@@ -13,9 +13,10 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.windows import Window
 
 from releve.ingest.names import fold
+from releve.rasters.classes import MOST_CLASSES, classes_in_tables, look_like_classes, read_tables
+from releve.rasters.layers import GENERIC
 
 CLASS_WORDS = re.compile(
     r"categor|substrat|land.?cover|land.?use|lulc|corine|biome|soil.?type|soil.?class|classes|geolog|lithol|ecoregion|"
@@ -27,11 +28,12 @@ ELEVATION = frozenset(
 )
 IMAGERY = (("red", "green", "blue", "nir"), ("b02", "b03", "b04", "b08"), ("b2", "b3", "b4", "b8"))
 DATED = re.compile(r"^(?P<channel>.*?)[_.-]?(?P<year>(?:19|20)\d\d)[_.-](?:m|q)?(?P<season>\d{1,2})$", re.IGNORECASE)
-MAX_CLASSES = 20
 COARSE = 512
 """Cells along a side of the coarse reading by which classes are found."""
-JUMPS = 0.3
-"""Least share of the borders between cells of different values at which these differ by more than one."""
+CELLS_A_CLASS = 5
+"""Whole numbers of which each is met less often are no classes."""
+MAX_LOOKED = 400
+"""Layers whose values are looked at; of more only the headers are read."""
 MAX_BANDS = 60
 """Files with more bands are cubes, not layers."""
 
@@ -44,6 +46,8 @@ class RasterLayer:
     """As it is to be opened: a file, or a part of one such as ``NETCDF:"a.nc":tas``."""
     file: Path
     band: int
+    num_bands: int
+    """Of the file."""
     name: str
     shape: tuple[int, int]
     transform: tuple[float, ...]
@@ -52,10 +56,13 @@ class RasterLayer:
     scale: float
     offset: float
     dtype: str
-    why_classes: str
-    """Why its values are taken for classes; empty where they are not."""
+    why_classes: str | None
+    """Why its values are taken for classes; empty where they are not, None where they were not looked at."""
     binary: bool = False
-    """Whether it holds 0 and 1, or one value, and nothing else."""
+    """Whether it holds 0 and 1, or one of them, and nothing else."""
+    driver: str = ""
+    variable: str = ""
+    """Of a file that holds several rasters."""
 
     @property
     def is_elevation(self) -> bool:
@@ -109,15 +116,14 @@ def look_at_rasters(files: Sequence[Path]) -> tuple[list[RasterGroup], list[tupl
     num_read = 0
     for file in files:
         try:
-            layers = _open(file, look_closely=num_read < 400)
+            layers = _open(file, look_closely=num_read < MAX_LOOKED)
         except (RasterioError, ValueError) as error:
             left_out.append((file, f"cannot be read as a raster: {str(error).splitlines()[0]}"))
             continue
         num_read += len(layers)
         if not layers:
-            left_out.append(
-                (file, "a cube of more bands than layers have; a series is written by hand, see the comments")
-            )
+            why = f"a cube of more than {MAX_BANDS} bands: a series over time is described by [[study.series]]"
+            left_out.append((file, why))
         found += layers
     groups: dict[tuple[Any, ...], list[RasterLayer]] = {}
     for layer in found:
@@ -134,7 +140,7 @@ def look_at_rasters(files: Sequence[Path]) -> tuple[list[RasterGroup], list[tupl
 
 
 def _split(layers: list[RasterLayer], there: list[Path]) -> list[RasterGroup]:
-    """Return the groups that layers on one grid form: a series, pictures, and the rest."""
+    """Return the groups that layers on one grid form: a series, pictures, elevations, and the rest."""
     if _dated(layers[0]) is not None:
         group = _series(layers)
         return [group] if group else [RasterGroup("layers", tuple(layers), _pattern(layers, there))]
@@ -144,6 +150,10 @@ def _split(layers: list[RasterLayer], there: list[Path]) -> list[RasterGroup]:
     pictures = [bands for bands in by_file.values() if _is_picture(bands)]
     rest = [layer for layer in layers if not any(layer in bands for bands in pictures)]
     groups = [RasterGroup("imagery", tuple(bands), None) for bands in pictures]
+    heights = [layer for layer in rest if layer.is_elevation and (len(by_file[layer.file]) == 1 or len(by_file) == 1)]
+    heights = heights if len(rest) > 1 else []
+    rest = [layer for layer in rest if layer not in heights]
+    groups += [RasterGroup("layers", (layer,), None) for layer in heights]
     return ([RasterGroup("layers", tuple(rest), _pattern(rest, there))] if rest else []) + groups
 
 
@@ -155,7 +165,7 @@ def _open(file: Path, *, look_closely: bool) -> list[RasterLayer]:
     ValueError
         If the file has no place on the Earth.
     """
-    target = str(file / "hdr.adf") if file.is_dir() else str(file)
+    target = str(file)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(target) as source:
@@ -176,16 +186,19 @@ def _bands(source: Any, path: str, file: Path, look_closely: bool, variable: str
     if source.count > MAX_BANDS:
         return []
     stem = variable or (file.name if file.is_dir() else file.stem)
+    tables = read_tables(source) if look_closely else []
     layers = []
     for band in range(1, source.count + 1):
         told = (source.descriptions[band - 1] or "").strip()
-        name = told or (stem if source.count == 1 else f"{stem}_{band}")
-        why, binary = _classes(source, band, name, file, look_closely)
+        name = "" if GENERIC.fullmatch(told) else told
+        name = name or (stem if source.count == 1 else f"{stem}_{band}")
+        why, binary = _classes(source, band, name, file, tables) if look_closely else (None, False)
         layers.append(
             RasterLayer(
                 path=path,
                 file=file,
                 band=band,
+                num_bands=source.count,
                 name=name,
                 shape=(source.height, source.width),
                 transform=tuple(source.transform)[:6],
@@ -196,6 +209,8 @@ def _bands(source: Any, path: str, file: Path, look_closely: bool, variable: str
                 dtype=source.dtypes[band - 1],
                 why_classes=why,
                 binary=binary,
+                driver=source.driver.upper() if variable else "",
+                variable=variable,
             )
         )
     return layers
@@ -208,46 +223,26 @@ def _crs_name(crs: Any) -> str | None:
     return f"EPSG:{code}" if code else str(crs.to_string())
 
 
-def _classes(source: Any, band: int, name: str, file: Path, look_closely: bool) -> tuple[str, bool]:
-    """Return why the values of a band are classes, and whether it holds 0 and 1 only.
+def _classes(source: Any, band: int, name: str, file: Path, tables: Sequence[Any]) -> tuple[str, bool]:
+    """Return why the values of a band are classes, empty if they are not, and whether it holds 0 and 1 only.
 
-    They are if the file has colours or names for them, or if it holds few whole numbers and no others, and either its
-    name or its folder's is one of classes, or numbers far from one another lie side by side.
+    They are if the file has a table of them, if its numbers look so, or if it holds few whole numbers and its name or
+    its folder's is one of classes.
     """
-    try:
-        source.colormap(band)
-        return "the file has a colour for each of them", False
-    except ValueError:
-        pass
-    sidecar = file.with_name(file.name + ".aux.xml")
-    if file.with_name(file.stem + ".vat.dbf").exists() or file.with_name(file.name + ".vat.dbf").exists():
-        return "the file has a table of their names", False
-    if sidecar.exists() and "GDALRasterAttributeTable" in sidecar.read_text(encoding="utf-8", errors="replace"):
-        return "the file has a table of their names", False
-    values = _coarse(source, band) if look_closely else np.array([0.5])
+    by_table, _ = classes_in_tables(tables[band - 1])
+    if by_table:
+        return f"by the file's {by_table}", False
+    values = _coarse(source, band)
     if not len(values) or not np.all(values == np.floor(values)):
         return "", False
     distinct = np.unique(values)
-    binary = len(distinct) <= 2 and set(distinct.tolist()) <= {0.0, 1.0}
+    binary = set(distinct.tolist()) <= {0.0, 1.0}
     called = next((text for text in (name, file.stem, file.parent.name) if CLASS_WORDS.search(text)), "")
-    if len(distinct) < 2 or distinct[0] < -9999:
+    if called and 2 <= len(distinct) <= MOST_CLASSES and distinct[0] >= 0:
+        return f"few different whole numbers, and called {called}", binary
+    if fold(name) in ELEVATION or values.size < CELLS_A_CLASS * len(distinct):
         return "", binary
-    shown = "few different whole numbers"
-    if called and len(distinct) <= 256:
-        return f"{shown}, and called {called}", binary
-    if binary or fold(name) in ELEVATION or len(distinct) > MAX_CLASSES or values.size < 5 * len(distinct):
-        return "", binary
-    return (f"{shown}, which lie side by side in any order", binary) if _jumps(source, band) else ("", binary)
-
-
-def _jumps(source: Any, band: int) -> bool:
-    """Return whether whole numbers lie side by side that do not follow one another, as those of an amount would."""
-    rows, columns = min(source.height, COARSE), min(source.width, COARSE)
-    window = Window((source.width - columns) // 2, (source.height - rows) // 2, columns, rows)
-    values = source.read(band, window=window, masked=True).astype(np.float64).filled(np.nan)
-    steps = np.abs(np.concatenate([np.diff(values, axis=axis).ravel() for axis in (0, 1)]))
-    steps = steps[np.isfinite(steps) & (steps > 0)]
-    return len(steps) >= 20 and float(np.mean(steps > 1)) > JUMPS
+    return look_like_classes(source, band, source.nodatavals[band - 1])[0], binary
 
 
 def _coarse(source: Any, band: int) -> NDArray[np.float64]:

@@ -37,7 +37,7 @@ def boost(store: Store, rows: np.ndarray = TRAIN, *, seed: int = 1) -> tuple[Boo
 def test_a_leafs_newton_step_by_hand() -> None:
     """Leaf 1 holds two rows at p = 1/2: errors 1/2 + 1/2 and -1/2 - 1/2, curvature 1/4 + 1/4 + the penalty 2."""
     observed = scipy.sparse.csr_matrix(np.array([[1, 0], [1, 0], [0, 0]], np.float32))
-    steps = newton_steps(observed, np.zeros((3, 2), np.float32), np.array([1, 1, 2]), 3)
+    steps = newton_steps(observed, torch.zeros(3, 2), np.array([1, 1, 2]), 3)
     np.testing.assert_allclose(steps, [[0, 0], [1 / 2.5, -1 / 2.5], [-0.5 / 2.25, -0.5 / 2.25]], rtol=1e-6)
 
 

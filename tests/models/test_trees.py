@@ -22,24 +22,28 @@ def store() -> Store:
     return make_store(120)
 
 
-def features_of(store: Store, modalities: tuple[str, ...] = TABLES) -> tuple[dict[str, np.ndarray], Gatherer]:
-    statistics = measure_statistics(store, TRAIN, modalities, rng=np.random.default_rng(0))
-    gatherer = Gatherer(store, statistics.modalities, statistics.categories)
-    features = TableFeatures(statistics)
-    table = features.of(gatherer.batch(np.arange(120))).numpy()
-    return dict(zip(features.columns, table.T, strict=True)), gatherer
+def features_of(store: Store, *, one_hot: bool = False) -> dict[str, np.ndarray]:
+    statistics = measure_statistics(store, TRAIN, TABLES, rng=np.random.default_rng(0))
+    features = TableFeatures(statistics, one_hot=one_hot)
+    table = features.of(Gatherer(store, TABLES, statistics.categories).batch(np.arange(120))).numpy()
+    return dict(zip(features.columns, table.T, strict=True))
 
 
 def test_columns_are_named_in_the_order_of_the_tables_numbers_first(store: Store) -> None:
-    assert list(features_of(store)[0]) == [
+    assert list(features_of(store)) == [
         *("covariates.warmth", "covariates.rain", "covariates.soil", "covariates.cover"),
         *("survey.log10_area_m2", "survey.log10_uncertainty_m", "survey.year", "survey.country", "survey.region"),
         *("location.lon", "location.lat"),
     ]
+    assert list(features_of(store, one_hot=True))[3:11] == [
+        *("covariates.cover=0", "covariates.cover=1", "covariates.cover=2"),
+        *("survey.log10_area_m2", "survey.log10_uncertainty_m", "survey.year"),
+        *("survey.country=0", "survey.country=1"),
+    ]
 
 
 def test_a_category_is_the_place_of_its_code_from_1_and_0_where_it_is_missing_or_new(store: Store) -> None:
-    columns, _ = features_of(store)
+    columns = features_of(store)
     np.testing.assert_array_equal(columns["survey.country"], np.where(store.surveys["country"] == "France", 1, 2))
     alpine = (store.surveys["region"] == "ALPINE").fill_null(False).to_numpy()
     np.testing.assert_array_equal(columns["survey.region"], alpine)
@@ -48,8 +52,14 @@ def test_a_category_is_the_place_of_its_code_from_1_and_0_where_it_is_missing_or
     np.testing.assert_array_equal(columns["covariates.cover"], np.nan_to_num(cover + 1))
 
 
+def test_a_category_may_be_columns_of_0_and_1(store: Store) -> None:
+    columns = features_of(store, one_hot=True)
+    for code, name in enumerate(["France", "Italy"]):
+        np.testing.assert_array_equal(columns[f"survey.country={code}"], store.surveys["country"] == name)
+
+
 def test_a_missing_number_lies_below_every_other(store: Store) -> None:
-    columns, _ = features_of(store)
+    columns = features_of(store)
     array = store.arrays["covariates"]
     missing = (array.row_of < 0) | np.isnan(array.values[array.row_of, 0])
     assert missing.any() and (columns["covariates.warmth"][missing] == MISSING_SCORE).all()

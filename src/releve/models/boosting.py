@@ -11,7 +11,6 @@ import numpy as np
 import scipy.sparse
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,7 +28,7 @@ PENALTY = 2.0
 """Added to the curvature of a leaf, so that a single presence of a rare species moves it little."""
 MIN_PRESENCES = 3
 """Species with fewer training rows keep their overall frequency."""
-BLOCK_ROWS = 2000
+BLOCK_ROWS = 256
 
 
 class BoostedModel(nn.Module):
@@ -47,7 +46,7 @@ class BoostedModel(nn.Module):
         """Make a model of what :func:`fit_boosted_trees` found, or of what was saved."""
         super().__init__()
         self.statistics, self.modalities = statistics, tuple(statistics.tables)
-        self.features = TableFeatures(statistics)
+        self.features = TableFeatures(statistics, one_hot=False)
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor)
 
@@ -92,15 +91,15 @@ def fit_boosted_trees(
     start_S = torch.logit(torch.from_numpy(share_S), eps=1e-6).float()
     kept = np.flatnonzero(np.asarray(labels.sum(axis=0)).ravel() >= MIN_PRESENCES)
     observed = labels[:, kept]
-    features_NF = TableFeatures(statistics).of(gatherer.batch(rows)).numpy()
-    logits_NK = start_S.numpy()[kept][None].repeat(len(rows), axis=0)
+    features_NF = TableFeatures(statistics, one_hot=False).of(gatherer.batch(rows)).numpy()
+    logits_NK = start_S[kept].repeat(len(rows), 1)
     rng = np.random.default_rng(seed)
-    grown, steps, leaves, num_leaves = [], [np.zeros((0, len(kept)), np.float32)], [], 0
+    grown, steps, leaves, num_leaves = [], [torch.zeros(0, len(kept))], [], 0
     for _ in range(NUM_ROUNDS):
         mix_KD = rng.standard_normal((len(kept), SKETCH_SIZE), dtype=np.float32)
-        sketch_ND = np.empty((len(rows), SKETCH_SIZE), np.float32)
+        sketch_ND = observed @ mix_KD
         for block in _blocks(len(rows)):
-            sketch_ND[block] = (observed[block] @ mix_KD) - expit(logits_NK[block]) @ mix_KD
+            sketch_ND[block] -= (torch.sigmoid(logits_NK[block]) @ torch.from_numpy(mix_KD)).numpy()
         tree = DecisionTreeRegressor(
             max_leaf_nodes=MAX_LEAVES,
             min_samples_leaf=MIN_ROWS,
@@ -110,19 +109,19 @@ def fit_boosted_trees(
         found, leaf_N = np.unique(tree.apply(features_NF), return_inverse=True)
         step_LK = LEARNING_RATE * newton_steps(observed, logits_NK, leaf_N, len(found))
         for block in _blocks(len(rows)):
-            logits_NK[block] += step_LK[leaf_N[block]]
-        place_J = np.zeros(tree.tree_.node_count, np.int64)
-        place_J[found] = num_leaves + np.arange(len(found))
+            logits_NK[block] += step_LK[torch.from_numpy(leaf_N[block])]
+        place_J = torch.zeros(tree.tree_.node_count, dtype=torch.int64)
+        place_J[found] = num_leaves + torch.arange(len(found))
         num_leaves += len(found)
         grown.append(tree.tree_)
         steps.append(step_LK)
-        leaves.append(torch.from_numpy(place_J))
+        leaves.append(place_J)
     return BoostedModel(
         statistics,
         node_tables(cast("list[Grown]", grown))
         | {
             "leaf_TJ": nn.utils.rnn.pad_sequence(leaves, batch_first=True),
-            "step_LK": torch.from_numpy(np.concatenate(steps)),
+            "step_LK": torch.cat(steps),
             "species_K": torch.from_numpy(kept),
             "start_S": start_S,
         },
@@ -130,19 +129,19 @@ def fit_boosted_trees(
 
 
 def newton_steps(
-    observed: scipy.sparse.csr_matrix, logits_NK: NDArray[np.float32], leaf_N: NDArray[np.int64], num_leaves: int
-) -> NDArray[np.float32]:
+    observed: scipy.sparse.csr_matrix, logits_NK: Tensor, leaf_N: NDArray[np.int64], num_leaves: int
+) -> Tensor:
     """Return (leaves, K) the step of each leaf and species that maximises the penalised log-likelihood."""
-    shape = (num_leaves, observed.shape[1])
-    error_LK, curvature_LK = np.zeros(shape, np.float32), np.full(shape, PENALTY, np.float32)
+    rows = np.arange(len(leaf_N))
+    inside_LN = scipy.sparse.csr_matrix((np.ones(len(rows), np.float32), (leaf_N, rows)), (num_leaves, len(rows)))
+    error_LK = torch.from_numpy((inside_LN @ observed).toarray())
+    curvature_LK = torch.full_like(error_LK, PENALTY)
     for block in _blocks(len(leaf_N)):
-        leaf_B = leaf_N[block]
-        cells = (np.ones(len(leaf_B), np.float32), (leaf_B, np.arange(len(leaf_B))))
-        member_LB = scipy.sparse.csr_matrix(cells, (num_leaves, len(leaf_B)))
-        probs_BK = expit(logits_NK[block])
-        error_LK += (member_LB @ observed[block]).toarray() - member_LB @ probs_BK
-        curvature_LK += member_LB @ (probs_BK * (1 - probs_BK))
-    return np.divide(error_LK, curvature_LK, dtype=np.float32)
+        inside_LB = functional.one_hot(torch.from_numpy(leaf_N[block]), num_leaves).T.float()
+        probs_BK = torch.sigmoid(logits_NK[block])
+        error_LK -= inside_LB @ probs_BK
+        curvature_LK += inside_LB @ (probs_BK * (1 - probs_BK))
+    return error_LK / curvature_LK
 
 
 def _blocks(num_rows: int) -> list[slice]:

@@ -44,7 +44,7 @@ class ForestModel(nn.Module):
         """Make a model of what :func:`fit_forest` found, or of what was saved."""
         super().__init__()
         self.statistics, self.modalities = statistics, tuple(statistics.tables)
-        self.features = TableFeatures(statistics)
+        self.features = TableFeatures(statistics, one_hot=True)
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor)
 
@@ -115,7 +115,7 @@ def fit_forest(
 
     labels = gatherer.store.labels.take(train_rows)
     table = labels.to_csr(len(statistics.species_ids)).astype(np.float32)
-    features_NF = TableFeatures(statistics).of(gatherer.batch(train_rows))
+    features_NF = TableFeatures(statistics, one_hot=True).of(gatherer.batch(train_rows))
     num_components = min(config.num_components, min(table.shape) - 1)
     targets = (
         TruncatedSVD(num_components, random_state=seed).fit_transform(table) if num_components else table.toarray()

@@ -20,13 +20,22 @@ MISSING_SCORE = -4.0
 class TableFeatures:
     """Turns the tables of a batch into the columns that trees split on.
 
-    A number is the normal score of its rank among the training rows. A category is one column, the place of its code
-    from 1 on, and 0 where it is missing or was not known in training: trees that try a few columns at a split find it
-    sooner there than in as many columns as there are codes.
+    A number is the normal score of its rank among the training rows.
     """
 
-    def __init__(self, statistics: Statistics) -> None:
-        self.tables = statistics.tables
+    def __init__(self, statistics: Statistics, *, one_hot: bool) -> None:
+        """Look up the columns.
+
+        Parameters
+        ----------
+        statistics
+            Quantiles and codes of the training rows.
+        one_hot
+            A category is as many columns of 0 and 1 as it has codes, which suits trees that cut at random. Otherwise it
+            is one column, the place of its code from 1 on, and 0 where it is missing or was not known in training:
+            trees that look for the best cut of a few columns find it sooner there.
+        """
+        self.tables, self.one_hot = statistics.tables, one_hot
         self.scores = {
             name: QuantileScore([table.quantiles[column] for column in table.columns if column in table.quantiles])
             for name, table in self.tables.items()
@@ -34,14 +43,14 @@ class TableFeatures:
 
     @property
     def columns(self) -> list[str]:
-        """(F,) names, ``modality.column``: of each table the numbers, then the categories."""
-        return [
-            f"{name}.{column}"
-            for name, table in self.tables.items()
-            for known in (table.quantiles, table.codes)
-            for column in table.columns
-            if column in known
-        ]
+        """(F,) names, ``modality.column`` or ``modality.column=code``: of each table the numbers, then categories."""
+        names = []
+        for name, table in self.tables.items():
+            names += [f"{name}.{column}" for column in table.columns if column in table.quantiles]
+            for column in (column for column in table.columns if column in table.codes):
+                codes = [f"={code:g}" for code in table.codes[column]] if self.one_hot else [""]
+                names += [f"{name}.{column}{code}" for code in codes]
+        return names
 
     def of(self, batch: Batch) -> Tensor:
         """Return (B, F) float32 features, on the CPU; a survey without a table has all of its columns missing."""
@@ -55,8 +64,9 @@ class TableFeatures:
             for i, column in enumerate(table.columns):
                 if column in table.codes:
                     codes = torch.tensor(table.codes[column], dtype=torch.float32)
-                    matches = values_BK[:, i, None] == codes
-                    parts.append((matches * torch.arange(1, len(codes) + 1)).sum(dim=1, keepdim=True).float())
+                    matches = (values_BK[:, i, None] == codes).float()
+                    places = torch.arange(1.0, len(codes) + 1)
+                    parts.append(matches if self.one_hot else (matches * places).sum(dim=1, keepdim=True))
         return torch.cat(parts, dim=1)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import numpy as np
 import rasterio
@@ -68,3 +70,44 @@ def long_plots(num: int = 12, *, extra: str = "") -> str:
 def study_of(folder: Path, out: Path | None = None) -> dict[str, Any]:
     """Return the study that is written for a folder, as a mapping."""
     return dict(tomllib.loads(study_text(look_through(folder), out or folder))["study"])
+
+
+def write_workbook(path: Path, **sheets: list[list[str | float]]) -> None:
+    """Write an Excel file, the least that is one: sheets by name, rows of text and numbers."""
+    office = "http://schemas.openxmlformats.org"
+    main, kinds = f"{office}/spreadsheetml/2006/main", f"{office}/officeDocument/2006/relationships"
+    types = "application/vnd.openxmlformats-officedocument.spreadsheetml"
+    numbered = list(enumerate(sheets, 1))
+    parts = {
+        "[Content_Types].xml": f'<Types xmlns="{office}/package/2006/content-types">'
+        '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+        f'<Override PartName="/xl/workbook.xml" ContentType="{types}.sheet.main+xml"/>'
+        + "".join(
+            f'<Override PartName="/xl/worksheets/sheet{at}.xml" ContentType="{types}.worksheet+xml"/>'
+            for at, _ in numbered
+        )
+        + "</Types>",
+        "_rels/.rels": f'<Relationships xmlns="{office}/package/2006/relationships">'
+        f'<Relationship Id="r1" Type="{kinds}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{kinds}"><sheets>'
+        + "".join(f'<sheet name="{escape(name)}" sheetId="{at}" r:id="r{at}"/>' for at, name in numbered)
+        + "</sheets></workbook>",
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{office}/package/2006/relationships">'
+        + "".join(
+            f'<Relationship Id="r{at}" Type="{kinds}/worksheet" Target="worksheets/sheet{at}.xml"/>'
+            for at, _ in numbered
+        )
+        + "</Relationships>",
+    }
+    for at, name in numbered:
+        rows = "".join("<row>" + "".join(map(_cell, row)) + "</row>" for row in sheets[name])
+        parts[f"xl/worksheets/sheet{at}.xml"] = f'<worksheet xmlns="{main}"><sheetData>{rows}</sheetData></worksheet>'
+    with zipfile.ZipFile(path, "w") as book:
+        for part, text in parts.items():
+            book.writestr(part, f'<?xml version="1.0" encoding="UTF-8"?>{text}')
+
+
+def _cell(value: str | float) -> str:
+    if isinstance(value, str):
+        return f'<c t="inlineStr"><is><t>{escape(value)}</t></is></c>'
+    return f"<c><v>{value}</v></c>"

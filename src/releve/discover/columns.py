@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -14,10 +15,24 @@ from releve.discover.samples import Sample
 from releve.ingest.columns import STUDY_COLUMNS
 from releve.ingest.dates import FIRST_YEAR, LAST_YEAR, read_dates
 from releve.ingest.names import fold
+from releve.ingest.places import read_degrees
 
 AXES = {
     "lon": {
-        *("lon", "long", "longitude", "lng", "longitud", "longitudine", "laenge", "laengengrad", "geolon", "gpslon"),
+        *(
+            "lon",
+            "long",
+            "longitude",
+            "lng",
+            "longitud",
+            "longitudine",
+            "laenge",
+            "lange",
+            "laengengrad",
+            "langengrad",
+            "geolon",
+            "gpslon",
+        ),
     },
     "lat": {
         *("lat", "latitude", "latitud", "latitudine", "breite", "breitengrad", "geolat", "gpslat"),
@@ -134,7 +149,7 @@ class Place:
 
 
 def words_of(name: str) -> list[str]:
-    """Return the words of a column's name in small letters.
+    """Return the words of a column's name in small letters without accents.
 
     Examples
     --------
@@ -142,13 +157,15 @@ def words_of(name: str) -> list[str]:
     (['decimal', 'longitude'], ['point', 'x'], ['longitude', 'mun'], ['xl', '93'])
     """
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    return re.findall(r"[^\W\d_]+|\d+", spaced.casefold())
+    letters = "".join(letter for letter in unicodedata.normalize("NFKD", spaced) if not unicodedata.combining(letter))
+    return re.findall(r"[^\W\d_]+|\d+", letters.casefold())
 
 
 def find_place(sample: Sample, profiles: Mapping[str, Profile]) -> Place | None:
     """Return the coordinates of a table: of its geometry, else the best pair of columns by name and values."""
     if sample.points is not None and np.isfinite(sample.points).any():
         return Place("geometry", points=sample.points)
+    profiles = {name: _with_degrees(sample, profile) for name, profile in profiles.items()}
     ranked = sorted(_pairs(profiles), key=lambda pair: pair[0], reverse=True)
     for _, kind, easting, northing in ranked:
         place = _place(kind, profiles[easting], profiles[northing])
@@ -157,6 +174,17 @@ def find_place(sample: Sample, profiles: Mapping[str, Profile]) -> Place | None:
             found = {axis: Found(f.column, f.why, others) for axis, f in place.columns.items()}
             return Place(place.kind, found, place.points, place.per_km, place.remarks)
     return None
+
+
+def _with_degrees(sample: Sample, profile: Profile) -> Profile:
+    """Return a column that is called like degrees and holds degrees and minutes as numbers; others as they are."""
+    axis = next((axis for axis in ("lon", "lat") if AXES[axis] & set(words_of(profile.name))), None)
+    if axis is None or profile.is_number or not profile.num_values:
+        return profile
+    degrees = read_degrees(sample.cells[profile.name], axis, decimal_comma=sample.decimal_comma)
+    numbers = degrees.fill_null(float("nan")).to_numpy()
+    is_number = float(np.mean(np.isfinite(numbers))) > 0.5 * profile.share
+    return replace(profile, is_number=is_number, is_whole=False, numbers=numbers)
 
 
 def _pairs(profiles: Mapping[str, Profile]) -> list[tuple[tuple[float, float], str, str, str]]:

@@ -9,24 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from releve.errors import TableError
+from releve.ingest.formats import TABLE_ENDINGS
 
-TABLES = frozenset(
-    {
-        ".csv",
-        ".tsv",
-        ".txt",
-        ".tab",
-        ".parquet",
-        ".geoparquet",
-        ".pq",
-        ".xlsx",
-        ".xlsm",
-        ".xls",
-        ".ods",
-        ".gpkg",
-        ".shp",
-    }
-)
+TABLES = frozenset(TABLE_ENDINGS)
 RASTERS = frozenset(
     {".tif", ".tiff", ".vrt", ".asc", ".grd", ".img", ".nc", ".nc4", ".bil", ".bip", ".bsq", ".flt", ".sdat", ".jp2"}
 )
@@ -41,8 +26,8 @@ PARTS = frozenset(
 """Endings of files that belong to another one of the same name."""
 OTHERS = {
     "of R: save tables with write.csv(), rasters as GeoTIFF": (".rds", ".rda", ".rdata"),
-    "of a database or another program: save its tables as CSV": (".mdb", ".accdb", ".sqlite", ".db", ".dbf", ".sav"),
-    "a layer in another form: save it as GeoPackage": (".geojson", ".kml", ".kmz", ".gpx", ".gdb", ".fgb"),
+    "of a database or another program: save its tables as CSV": (".mdb", ".accdb", ".db", ".dbf", ".sav", ".dta"),
+    "a layer in another form: save it as GeoPackage": (".kmz", ".gpx", ".mif", ".gml"),
 }
 """Why a file is left out, and what can be done -> endings."""
 DOCUMENT = "text, pictures or programs"
@@ -117,7 +102,7 @@ def _walk(folder: Path, left_out: list[tuple[Path, str]]) -> Iterator[Path]:
         names = {entry.name.casefold() for entry in entries}
         if depth and names & {"run.json", "manifest.json"}:
             left_out.append((place, OURS))
-        elif "hdr.adf" in names or place.suffix.casefold() == ".zarr":
+        elif "hdr.adf" in names or place.suffix.casefold() in (".zarr", ".gdb"):
             yield place
         else:
             folders = [entry for entry in entries if entry.is_dir()]
@@ -146,7 +131,9 @@ def _judge(path: Path) -> tuple[str, str]:
     """Return which list a file belongs to, if any, and why it is left out, if it is."""
     suffix = path.suffix.casefold()
     if path.is_dir():
-        return ("", "a Zarr cube: see [[study.series]]") if suffix == ".zarr" else ("rasters", "")
+        if suffix == ".zarr":
+            return "", "a Zarr cube: a series over time is described by [[study.series]]"
+        return ("tables" if suffix == ".gdb" else "rasters"), ""
     try:
         size = path.stat().st_size
     except OSError as error:

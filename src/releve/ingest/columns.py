@@ -49,7 +49,17 @@ STUDY_COLUMNS: dict[str, tuple[str, ...]] = {
         *("opname", "opnameNr", "rilievo", "vlak", "station", "stationId", "eventId", "parentEventId", "locationId"),
         *("sampleId", "sample", "transect", "transectId", "stand", "standId"),
     ),
-    "lon": (*PLACE_COLUMNS["lon"][:-1], "longitud", "longitudine", "laengengrad", "laenge", "gpsLon", "longDec"),
+    "lon": (
+        *PLACE_COLUMNS["lon"][:-1],
+        "longitud",
+        "longitudine",
+        "laengengrad",
+        "laenge",
+        "länge",
+        "längengrad",
+        "gpsLon",
+        "longDec",
+    ),
     "lat": (*PLACE_COLUMNS["lat"][:-1], "latitud", "latitudine", "breitengrad", "breite", "gpsLat", "latDec"),
     "x": (
         *("x", "xM", "xCoord", "xCoordinate", "coordX", "pointX", "easting", "eastings", "east", "utmX", "utmE"),

@@ -71,61 +71,50 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A unit, and where its values belong."""
+class Share:
+    """The places of one unit, whatever the file."""
 
-    unit: Unit
     places: NDArray[np.int64]
-    """Positions among all places."""
-    columns: NDArray[np.int64]
-    """Positions among all columns."""
+    """Positions among all places, sorted by block."""
+    at: Located
+    ends: tuple[int, ...]
+    """Where, among them, each window's end."""
 
 
-def sort_by_block(at: Located, grid: Grid) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the places that lie on a grid in the order of its blocks, and the block of each."""
+def share_out(grid: Grid, at: Located, cell_bytes: int) -> list[Share]:
+    """Return the places that lie on a grid as shares of the work on one file.
+
+    Parameters
+    ----------
+    grid, at
+        The grid, and all places on it.
+    cell_bytes
+        Size of a cell, of all bands that are read together.
+    """
     inside = np.flatnonzero(at.inside)
     block = at.rows[inside] // grid.block_height * np.int64(grid.blocks_across)
     block += at.columns[inside] // grid.block_width
     order = np.argsort(block, kind="stable")
-    return inside[order], block[order]
-
-
-def plan_units(
-    layers: Sequence[Layer],
-    columns: NDArray[np.int64],
-    at: Located,
-    places: NDArray[np.int64],
-    block: NDArray[np.int64],
-) -> list[Planned]:
-    """Return the units of the layers of one file.
-
-    Parameters
-    ----------
-    layers
-        All of one file and grid.
-    columns
-        Where their values belong.
-    at
-        All places on their grid.
-    places, block
-        What :func:`sort_by_block` returns.
-    """
-    if not len(places):
-        return []
-    grid = layers[0].grid
-    cell_bytes = sum(np.dtype(dtype).itemsize for dtype in dict((layer.band, layer.dtype) for layer in layers).values())
+    places, block = inside[order], block[order]
     block_bytes = cell_bytes * grid.block_height * grid.block_width
     first = np.flatnonzero(np.diff(block, prepend=-1))
     windows = _windows(block[first], np.append(first[1:], len(block)), grid.blocks_across, block_bytes)
-    result, start, ends, num_bytes = [], 0, [], 0
-    for at_window, (end, num_blocks) in enumerate(windows):
+    shares: list[Share] = []
+    ends: list[int] = []
+    start, num_bytes = 0, 0
+    for number, (end, num_blocks) in enumerate(windows, 1):
         ends.append(end - start)
         num_bytes += num_blocks * block_bytes
-        if num_bytes >= UNIT_BYTES or end - start >= UNIT_PLACES or at_window == len(windows) - 1:
+        if num_bytes >= UNIT_BYTES or end - start >= UNIT_PLACES or number == len(windows):
             here = places[start:end]
-            result.append(Planned(Unit(tuple(layers), _part(at, here), tuple(ends)), here, columns))
+            shares.append(Share(here, _part(at, here), tuple(ends)))
             start, ends, num_bytes = end, [], 0
-    return result
+    return shares
+
+
+def cell_bytes(layers: Sequence[Layer]) -> int:
+    """Return the size of a cell of all bands of a file's layers."""
+    return sum(np.dtype(dtype).itemsize for dtype in {layer.band: layer.dtype for layer in layers}.values())
 
 
 def _windows(

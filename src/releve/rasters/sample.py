@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from releve.rasters.grid import Grid, Located, locate, project_places
 from releve.rasters.layer import Layer
-from releve.rasters.plan import Planned, plan_units, sort_by_block
+from releve.rasters.plan import Share, Unit, cell_bytes, share_out
 from releve.rasters.work import do_units
 
 
@@ -93,17 +93,30 @@ def _located(grids: Sequence[Grid], lon: NDArray[np.float64], lat: NDArray[np.fl
     return {grid: locate(grid, *projected[grid.crs]) for grid in dict.fromkeys(grids)}
 
 
-def _plan(layers: Sequence[Layer], starts: NDArray[np.int64], located: dict[Grid, Located]) -> list[Planned]:
-    """Return the units of all files; places are sorted once for each grid."""
+@dataclass(frozen=True)
+class _Planned:
+    """A unit of work, and where its values belong."""
+
+    unit: Unit
+    places: NDArray[np.int64]
+    columns: NDArray[np.int64]
+
+
+def _plan(layers: Sequence[Layer], starts: NDArray[np.int64], located: dict[Grid, Located]) -> list[_Planned]:
+    """Return the units of all files; those of like files share their places."""
     files: dict[tuple[str, Grid], list[int]] = {}
     for index, layer in enumerate(layers):
         files.setdefault((layer.source, layer.grid), []).append(index)
-    ordered = {grid: sort_by_block(at, grid) for grid, at in located.items()}
-    units = []
+    shares: dict[tuple[Grid, int], list[Share]] = {}
+    planned = []
     for (_, grid), indices in files.items():
+        together = tuple(layers[index] for index in indices)
         columns = np.concatenate([np.arange(starts[index], starts[index + 1]) for index in indices])
-        units += plan_units([layers[index] for index in indices], columns, located[grid], *ordered[grid])
-    return units
+        alike = grid, cell_bytes(together)
+        if alike not in shares:
+            shares[alike] = share_out(grid, located[grid], alike[1])
+        planned += [_Planned(Unit(together, share.at, share.ends), share.places, columns) for share in shares[alike]]
+    return planned
 
 
 def _judged(

@@ -1,8 +1,9 @@
 """How fast values are taken from rasters at places, beside other ways, and whether each block is read once.
 
-python benchmarks/rasters.py [--places 1000000] [--layers 20] [--side 4096] [--folder FOLDER] [--save]
+python benchmarks/rasters.py [--places 1000000] [--layers 20] [--side 4096] [--folder FOLDER] [--peer PYTHON] [--save]
 
-The rasters are made at the first call, 1.5 GB for each of the four layouts; every way runs in a process of its own.
+The rasters are made in the folder, 1 GB for each of the four layouts; every way runs in a process of its own.
+``--peer``: a Python with rioxarray, for the comparison; it is no dependency of this package.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,6 @@ from numpy.typing import NDArray
 from rasterio.io import DatasetReader
 from rasterio.transform import from_origin
 from rasterio.windows import Window
-
-from machine import describe_machine, show_page
-from releve.ingest.config import RasterConfig
-from releve.rasters.layers import open_layers
-from releve.rasters.sample import sample_layers
 
 LAYOUTS = ("one file, tiles", "one file, strips", "a file a layer, tiles", "a file a layer, strips")
 NUM_SORTED, NUM_UNSORTED = 20_000, 2_000
@@ -77,6 +72,10 @@ def make_places(number: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def by_releve(files: list[Path], lon: NDArray, lat: NDArray) -> NDArray[np.float32]:
+    from releve.ingest.config import RasterConfig
+    from releve.rasters.layers import open_layers
+    from releve.rasters.sample import sample_layers
+
     layers = open_layers([RasterConfig(file=tuple(map(str, files)))], Path())
     return sample_layers(layers, lon, lat).values
 
@@ -156,6 +155,10 @@ def count_reads(files: list[Path], num_places: int) -> tuple[int, int, int]:
                     read[self.name, row, column] += 1
             return super().read(indexes, window=window, **kwargs)
 
+    from releve.ingest.config import RasterConfig
+    from releve.rasters.layers import open_layers
+    from releve.rasters.sample import sample_layers
+
     layers = open_layers([RasterConfig(file=tuple(map(str, files)))], Path())
     plain, rasterio.open = rasterio.open, lambda source: Counting(rasterio._path._parse_path(source))
     try:
@@ -167,62 +170,75 @@ def count_reads(files: list[Path], num_places: int) -> tuple[int, int, int]:
     return num_blocks, len(read), max(read.values())
 
 
+def compare(files: dict[str, list[Path]], options: argparse.Namespace) -> list[str]:
+    """Return the table of all ways."""
+    lines = ["| way | layout | CPU s | wall s | memory MiB |", "|---|---|---|---|---|"]
+    totals: dict[str, set[float]] = {}
+    sizes = ["--places", options.places, "--layers", options.layers, "--side", options.side]
+    for way, (_, number, _) in WAYS.items():
+        python = options.peer if "rioxarray" in way else sys.executable
+        for layout in LAYOUTS if python else ():
+            command = [python, __file__, "--folder", options.folder, *sizes, "--case", way, layout]
+            said = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout
+            case = json.loads(said)
+            seconds = f"{case['cpu_s']:,.1f} | {case['wall_s']:,.1f}"
+            lines.append(f"| {way} | {layout} | {seconds} | {case['memory_mib']:,.0f} |")
+            print(lines[-1], file=sys.stderr, flush=True)
+            if number is None:
+                totals.setdefault(layout, set()).add(case["total"])
+    assert all(len(found) == 1 for found in totals.values()), totals
+    return lines
+
+
+def make_page(files: dict[str, list[Path]], options: argparse.Namespace) -> list[str]:
+    from machine import describe_machine
+
+    facts = (
+        f"{options.places:,} places, {options.layers} layers of {options.side:,} x {options.side:,} float32, deflate"
+    )
+    versions = f"rasterio {rasterio.__version__} (GDAL {rasterio.__gdal_version__})"
+    lines = [
+        "# Values from rasters at places",
+        "",
+        f"`python benchmarks/rasters.py`. {describe_machine()}, {versions}.",
+        "",
+        f"{facts}, pixel-interleaved where bands lie in one file; tiles of 256 x 256, or strips of one row. CPU seconds",
+        "are of all threads. Memory is the largest beside the values themselves. The files lie in the system's cache.",
+        f"`rasterio sample` is timed at {NUM_SORTED:,} sorted and {NUM_UNSORTED:,} unsorted places, and scaled up.",
+        "",
+        *compare(files, options),
+        "",
+        "All ways that read all places return the same values.",
+        "",
+        "| layout | blocks | read by releve | the most often read, times |",
+        "|---|---|---|---|",
+    ]
+    for layout in LAYOUTS:
+        num_blocks, num_read, most = count_reads(files[layout], options.places)
+        lines.append(f"| {layout} | {num_blocks:,} | {num_read:,} | {most} |")
+    return [*lines, ""]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--places", type=int, default=1_000_000)
     parser.add_argument("--layers", type=int, default=20)
     parser.add_argument("--side", type=int, default=4096)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--peer")
     parser.add_argument("--save", action="store_true")
     parser.add_argument("--case", nargs=2, metavar=("WAY", "LAYOUT"), help="one way, in this process")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
-        files = {layout: make_rasters(folder, layout, options.layers, options.side) for layout in LAYOUTS}
+        options.folder = options.folder or Path(temporary)
+        files = {layout: make_rasters(options.folder, layout, options.layers, options.side) for layout in LAYOUTS}
         if options.case:
             way, layout = options.case
             print(json.dumps(run_case(way, files[layout], options.places)))
             return
-        facts = f"{options.places:,} places, {options.layers} layers of {options.side:,} x {options.side:,}"
-        lines = ["# Values from rasters at places", "", f"`python benchmarks/rasters.py`. {describe_machine()}, "]
-        lines[-1] += f"rasterio {rasterio.__version__} (GDAL {rasterio.__gdal_version__})."
-        lines += [
-            "",
-            f"{facts} float32, deflate, pixel-interleaved where bands lie in one file; tiles of 256 x 256, or",
-        ]
-        lines += [
-            "strips of one row. Memory is the largest beside the values themselves. The files lie in the system's"
-        ]
-        lines += [
-            f"cache. `rasterio sample` is timed at {NUM_SORTED:,} sorted and {NUM_UNSORTED:,} unsorted places, and scaled up.",
-            "",
-        ]
-        lines += ["| way | layout | CPU s | wall s | memory MiB |", "|---|---|---|---|---|"]
-        totals: dict[str, set[float]] = {}
-        for way, (_, number, _) in WAYS.items():
-            for layout in LAYOUTS:
-                if "rioxarray" in way and not util.find_spec("rioxarray"):
-                    lines.append(f"| {way} | {layout} | not installed | | |")
-                    continue
-                command = [sys.executable, __file__, "--folder", folder, "--places", options.places]
-                command += ["--layers", options.layers, "--side", options.side, "--case", way, layout]
-                said = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout
-                case = json.loads(said)
-                lines.append(
-                    f"| {way} | {layout} | {case['cpu_s']:,.1f} | {case['wall_s']:,.1f} | {case['memory_mib']:,.0f} |"
-                )
-                print(lines[-1], file=sys.stderr, flush=True)
-                if number is None:
-                    totals.setdefault(layout, set()).add(case["total"])
-        assert all(len(found) == 1 for found in totals.values()), totals
-        lines += ["", "All ways that read all places return the same values.", ""]
-        lines += ["| layout | blocks | read by releve | most often |", "|---|---|---|---|"]
-        for layout in LAYOUTS:
-            num_blocks, num_read, most = count_reads(files[layout], options.places)
-            lines.append(f"| {layout} | {num_blocks:,} | {num_read:,} | {most} |")
-        if util.find_spec("rioxarray"):
-            lines += ["", f"rioxarray {metadata.version('rioxarray')}, xarray {metadata.version('xarray')}."]
-    show_page([*lines, ""], __file__, save=options.save)
+        from machine import show_page
+
+        show_page(make_page(files, options), __file__, save=options.save)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +22,8 @@ def derive(
 ) -> NDArray[np.float32]:
     """Return a quantity of the ground from elevations in metres; NaN where the elevation is missing.
 
-    A missing neighbour, as at the raster's edge, goes on as the opposite one came: a plane stays a plane.
+    The gradient is that of the plane through the cell which fits its neighbours best, the four nearest counting twice:
+    Horn's where all eight are there. Where some are missing, as at the raster's edge, it is fitted to the others.
 
     Parameters
     ----------
@@ -50,48 +53,63 @@ def derive(
     >>> [round(float(derive(what, plane, size, size)[1, 1]), 3) for what in ("slope", "northness", "roughness")]
     [45.0, -1.0, 20.0]
     """
-    around = _neighbours(elevation_HW.astype(np.float64))
-    with np.errstate(invalid="ignore"):
-        made = pick({"slope": _slope, "northness": _northness, "eastness": _eastness, "roughness": _roughness}, what)
-        sign = 1.0 if south_up else -1.0
-        result = made(around, across_m[:, None], sign * along_m[:, None])
-    return np.where(np.isfinite(elevation_HW), result, np.nan).astype(np.float32)
+    elevation = elevation_HW.astype(np.float64)
+    if what == "roughness":
+        return _roughness(elevation).astype(np.float32)
+    shape = pick({"slope": _slope, "northness": _northness, "eastness": _eastness}, what, what="derived layer")
+    across, down = _gradient(elevation)
+    result = shape(across / across_m[:, None], down / along_m[:, None] * (1 if south_up else -1))
+    return np.where(np.isfinite(elevation), result, np.nan).astype(np.float32)
 
 
-def _neighbours(elevation_HW: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (3, 3, H, W): the cells above, beside and below each."""
+def _neighbours(elevation_HW: NDArray[np.float64]) -> Iterator[tuple[int, int, NDArray[np.float64]]]:
+    """Yield steps down and across, and the cell there, of each neighbour; NaN beyond the window."""
     height, width = elevation_HW.shape
     padded = np.pad(elevation_HW, 1, constant_values=np.nan)
-    around = np.stack([[padded[i : i + height, j : j + width] for j in range(3)] for i in range(3)])
-    opposite = 2 * elevation_HW - around[::-1, ::-1]
-    filled = np.where(np.isfinite(around), around, opposite)
-    return np.where(np.isfinite(filled), filled, elevation_HW)
+    for down in (-1, 0, 1):
+        for across in (-1, 0, 1):
+            if down or across:
+                yield down, across, padded[1 + down : 1 + down + height, 1 + across : 1 + across + width]
 
 
-def _gradient(around: NDArray, across_m: NDArray, north_m: NDArray) -> tuple[NDArray, NDArray]:
-    """Return the rise towards the east and towards the north, metres a metre."""
-    weights = np.array([1.0, 2.0, 1.0])
-    east = np.einsum("i,ihw->hw", weights, around[:, 2] - around[:, 0]) / (8 * across_m)
-    north = np.einsum("j,jhw->hw", weights, around[2] - around[0]) / (8 * north_m)
-    return east, north
+def _gradient(elevation_HW: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the rise along the row and down the column, in metres a cell, by weighted least squares."""
+    across_2, down_2, both, across_z, down_z = np.zeros((5, *elevation_HW.shape))
+    for down, across, there in _neighbours(elevation_HW):
+        rise = there - elevation_HW
+        weight = np.where(np.isfinite(rise), 1.0 if down and across else 2.0, 0.0)
+        rise = np.where(np.isfinite(rise), rise, 0.0)
+        across_2 += weight * across**2
+        down_2 += weight * down**2
+        both += weight * across * down
+        across_z += weight * across * rise
+        down_z += weight * down * rise
+    determinant = across_2 * down_2 - both**2
+    solved = determinant > 0
+    scale = np.where(solved, determinant, 1.0)
+    # Where all neighbours lie on one line, the least gradient that fits them.
+    trace = np.maximum(across_2 + down_2, 1.0)
+    gradient_across = np.where(solved, (down_2 * across_z - both * down_z) / scale, across_z / trace)
+    gradient_down = np.where(solved, (across_2 * down_z - both * across_z) / scale, down_z / trace)
+    return gradient_across, gradient_down
 
 
-def _slope(around: NDArray, across_m: NDArray, north_m: NDArray) -> NDArray:
-    return np.degrees(np.arctan(np.hypot(*_gradient(around, across_m, north_m))))
+def _slope(east: NDArray[np.float64], north: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.degrees(np.arctan(np.hypot(east, north)))
 
 
-def _northness(around: NDArray, across_m: NDArray, north_m: NDArray) -> NDArray:
-    east, north = _gradient(around, across_m, north_m)
+def _northness(east: NDArray[np.float64], north: NDArray[np.float64]) -> NDArray[np.float64]:
     steep = np.hypot(east, north)
     return np.where(steep > 0, -north / np.where(steep > 0, steep, 1.0), 0.0)
 
 
-def _eastness(around: NDArray, across_m: NDArray, north_m: NDArray) -> NDArray:
-    east, north = _gradient(around, across_m, north_m)
-    steep = np.hypot(east, north)
-    return np.where(steep > 0, -east / np.where(steep > 0, steep, 1.0), 0.0)
+def _eastness(east: NDArray[np.float64], north: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _northness(north, east)
 
 
-def _roughness(around: NDArray, across_m: NDArray, north_m: NDArray) -> NDArray:
-    flat = around.reshape(9, *around.shape[2:])
-    return flat.max(axis=0) - flat.min(axis=0)
+def _roughness(elevation_HW: NDArray[np.float64]) -> NDArray[np.float64]:
+    highest, lowest = elevation_HW.copy(), elevation_HW.copy()
+    for _, _, there in _neighbours(elevation_HW):
+        known = np.where(np.isfinite(there), there, elevation_HW)
+        highest, lowest = np.maximum(highest, known), np.minimum(lowest, known)
+    return highest - lowest

@@ -21,7 +21,7 @@ BESIDE = (
     *(".txt", ".csv", ".tsv", ".md", ".json", ".html", ".toml", ".xlsx", ".parquet", ".lock", ".part"),
 )
 """Endings of files that lie beside rasters, and are none: a pattern such as ``climate/*`` passes them over."""
-_INSIDE = re.compile(r'([A-Za-z][A-Za-z0-9_]+):"?([^"]+?)"?((?::[^:/\\"]*)*)')
+_INSIDE = re.compile(r'([A-Za-z][A-Za-z0-9_]+):"?([^"]+?)"?((?::[^:"]*)*)')
 """A variable inside a file, as GDAL writes it: driver, file, what is in it."""
 
 
@@ -95,6 +95,23 @@ def local_path(source: str) -> Path | None:
 def is_remote(source: str) -> bool:
     """Return whether GDAL finds the file by itself, over a network or inside an archive."""
     return "://" in source or source.startswith("/vsi")
+
+
+def variable_of(source: str) -> str:
+    """Return the name of a variable inside a file.
+
+    Examples
+    --------
+    >>> variable_of('NETCDF:"/data/cube.nc":tas'), variable_of("ZARR:/data/cube.zarr:/tas")
+    ('tas', 'tas')
+    """
+    return source.rpartition(":")[2].strip("/")
+
+
+def is_there(name: str, root: Path) -> bool:
+    """Return whether a raster of this name is there; of a remote one nobody knows before it is opened."""
+    inside = _INSIDE.fullmatch(name)
+    return is_remote(name) or (root / name).exists() or bool(inside and (root / inside[2]).exists())
 
 
 def natural_key(name: str) -> list[tuple[bool, int, str]]:

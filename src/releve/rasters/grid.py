@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -62,11 +63,9 @@ def locate(grid: Grid, x: NDArray[np.float64], y: NDArray[np.float64], *, geogra
     grid
         The grid.
     x, y
-        (N,) coordinates in the grid's CRS; not finite where there is none.
-    geographic
-        Whether they are degrees, of which 360 more or less are the same place; by default the CRS says.
+        (N,) coordinates in the grid's CRS; not finite where there is none. Of degrees, 360 more or less are the same.
     """
-    if is_geographic(grid.crs) if geographic is None else geographic:
+    if is_geographic(grid.crs):
         x = _wrapped(grid, x)
     known = np.isfinite(x) & np.isfinite(y)
     x, y = np.where(known, x, 0.0), np.where(known, y, 0.0)
@@ -149,3 +148,10 @@ def cell_sizes_m(grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         ends[name] = x, np.clip(y, -90, 90)
     geod = Geod(ellps="WGS84")
     return geod.inv(*ends["w"], *ends["e"])[2], geod.inv(*ends["n"], *ends["s"])[2]
+
+
+def locate_all(grids: Iterable[Grid], lon: NDArray[np.float64], lat: NDArray[np.float64]) -> dict[Grid, Located]:
+    """Return places, in degrees (EPSG:4326), on each of several grids; they are projected once for each CRS."""
+    grids = list(dict.fromkeys(grids))
+    projected = {crs: project_places(lon, lat, crs) for crs in dict.fromkeys(grid.crs for grid in grids)}
+    return {grid: locate(grid, *projected[grid.crs]) for grid in grids}

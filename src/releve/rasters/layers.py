@@ -18,7 +18,7 @@ from rasterio.io import DatasetReader
 from releve.errors import RasterError, nearest
 from releve.ingest.config import RasterConfig
 from releve.rasters.classes import MOST_CLASSES, Classes, classes_in_tables, look_like_classes, read_tables
-from releve.rasters.files import find_rasters, open_raster
+from releve.rasters.files import find_rasters, open_raster, variable_of
 from releve.rasters.grid import Grid
 from releve.rasters.layer import Layer, to_numbers
 
@@ -72,6 +72,8 @@ def _layers_of(config: RasterConfig, root: Path, crs: str | None) -> list[Layer]
     named = _with_names(found, config)
     if isinstance(config.categorical, tuple):
         _refuse_unknown(config.categorical, [layer.name for layer in named])
+    if config.categorical is False and not config.derive:
+        return named
     result: list[Layer] = []
     for source, layers in itertools.groupby(named, lambda layer: layer.source):
         with open_raster(source) as dataset:
@@ -131,7 +133,7 @@ def grid_of(dataset: DatasetReader, source: str, *, given: str | None, otherwise
 def _refuse_containers(dataset: DatasetReader, source: str) -> None:
     """Refuse a file that holds several rasters and no bands of its own, such as a NetCDF of several variables."""
     if dataset.count == 0:
-        inside = [name.rpartition(":")[2].strip("/") for name in dataset.subdatasets]
+        inside = [variable_of(name) for name in dataset.subdatasets]
         kind = dataset.driver.upper()
         raise RasterError(
             f"{source} holds {len(inside)} rasters: {inside[:20]}" if inside else f"{source} holds no raster",
@@ -200,7 +202,7 @@ def _stem(source: str) -> str:
     ('Bio 1', 'tas', 'bio1')
     """
     if source.count('"') == 2 and not source.endswith('"'):
-        return source.rpartition(":")[2].strip("/")
+        return variable_of(source)
     return Path(source.partition("?")[0] if "://" in source else source).stem
 
 

@@ -57,7 +57,7 @@ class Unit:
         masked = sorted({layer.band for layer in self.layers if layer.masked})
         with open_raster(self.layers[0].source) as dataset:
             for first, end in zip((0, *self.ends[:-1]), self.ends, strict=True):
-                at = _part(self.at, slice(first, end))
+                at = select_places(self.at, slice(first, end))
                 window = _window(self.layers, at)
                 raw = dict(zip(bands, dataset.read(bands, window=window), strict=True))
                 hidden = {band: dataset.read_masks(band, window=window) == 0 for band in masked}
@@ -98,7 +98,7 @@ def share_out(grid: Grid, at: Located, cell_bytes: int) -> list[Share]:
     places, block = inside[order], block[order]
     block_bytes = cell_bytes * grid.block_height * grid.block_width
     first = np.flatnonzero(np.diff(block, prepend=-1))
-    windows = _windows(block[first], np.append(first[1:], len(block)), grid.blocks_across, block_bytes)
+    windows = _windows(block[first], np.append(first, len(block))[1:], grid.blocks_across, block_bytes)
     shares: list[Share] = []
     ends: list[int] = []
     start, num_bytes = 0, 0
@@ -107,12 +107,12 @@ def share_out(grid: Grid, at: Located, cell_bytes: int) -> list[Share]:
         num_bytes += num_blocks * block_bytes
         if num_bytes >= UNIT_BYTES or end - start >= UNIT_PLACES or number == len(windows):
             here = places[start:end]
-            shares.append(Share(here, _part(at, here), tuple(ends)))
+            shares.append(Share(here, select_places(at, here), tuple(ends)))
             start, ends, num_bytes = end, [], 0
     return shares
 
 
-def cell_bytes(layers: Sequence[Layer]) -> int:
+def _cell_bytes(layers: Sequence[Layer]) -> int:
     """Return the size of a cell of all bands of a file's layers."""
     return sum(np.dtype(dtype).itemsize for dtype in {layer.band: layer.dtype for layer in layers}.values())
 
@@ -147,7 +147,8 @@ def _window(layers: tuple[Layer, ...], at: Located) -> Window:
     return Window(left, top, right - left, bottom - top)
 
 
-def _part(at: Located, which: NDArray[np.int64] | slice) -> Located:
+def select_places(at: Located, which: NDArray[np.int64] | slice) -> Located:
+    """Return some of the places."""
     return Located(at.rows[which], at.columns[which], at.row_positions[which], at.column_positions[which])
 
 
@@ -158,3 +159,38 @@ def _state(source: str) -> str:
         return ""
     facts = path.stat()
     return f"{facts.st_size} {facts.st_mtime_ns}"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A unit of work, and where its values belong."""
+
+    unit: Unit
+    places: NDArray[np.int64]
+    columns: NDArray[np.int64]
+
+
+def plan_units(layers: Sequence[Layer], located: dict[Grid, Located]) -> list[Planned]:
+    """Return the units of all files; those of like files share their places.
+
+    Parameters
+    ----------
+    layers
+        Their columns, in this order, are the columns of the values.
+    located
+        The places on each of their grids.
+    """
+    starts = np.cumsum([0, *(len(layer.columns) for layer in layers)])
+    files: dict[tuple[str, Grid], list[int]] = {}
+    for index, layer in enumerate(layers):
+        files.setdefault((layer.source, layer.grid), []).append(index)
+    shares: dict[tuple[Grid, int], list[Share]] = {}
+    planned = []
+    for (_, grid), indices in files.items():
+        together = tuple(layers[index] for index in indices)
+        columns = np.concatenate([np.arange(starts[index], starts[index + 1]) for index in indices])
+        alike = grid, _cell_bytes(together)
+        if alike not in shares:
+            shares[alike] = share_out(grid, located[grid], alike[1])
+        planned += [Planned(Unit(together, share.at, share.ends), share.places, columns) for share in shares[alike]]
+    return planned

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from releve.rasters.grid import Grid, Located, locate, project_places
+from releve.rasters.grid import Grid, Located, locate_all
 from releve.rasters.layer import Layer
-from releve.rasters.plan import Share, Unit, cell_bytes, share_out
+from releve.rasters.plan import plan_units
 from releve.rasters.work import do_units
 
 
@@ -74,9 +74,8 @@ def sample_layers(
     """
     lon, lat = np.asarray(lon, np.float64), np.asarray(lat, np.float64)
     names = tuple(column for layer in layers for column in layer.columns)
-    starts = np.cumsum([0, *(len(layer.columns) for layer in layers)])
-    located = _located([layer.grid for layer in layers], lon, lat)
-    planned = _plan(layers, starts, located)
+    located = locate_all([layer.grid for layer in layers], lon, lat)
+    planned = plan_units(layers, located)
     values = np.full((len(lon), len(names)), np.nan, np.float32)
     done = 0
     advance(done, len(planned))
@@ -84,49 +83,17 @@ def sample_layers(
         values[planned[index].places[:, None], planned[index].columns] = part
         done += 1
         advance(done, len(planned))
-    return _judged(layers, starts, names, values, located)
-
-
-def _located(grids: Sequence[Grid], lon: NDArray[np.float64], lat: NDArray[np.float64]) -> dict[Grid, Located]:
-    """Return the places on each grid; they are projected once for each CRS."""
-    projected = {crs: project_places(lon, lat, crs) for crs in dict.fromkeys(grid.crs for grid in grids)}
-    return {grid: locate(grid, *projected[grid.crs]) for grid in dict.fromkeys(grids)}
-
-
-@dataclass(frozen=True)
-class _Planned:
-    """A unit of work, and where its values belong."""
-
-    unit: Unit
-    places: NDArray[np.int64]
-    columns: NDArray[np.int64]
-
-
-def _plan(layers: Sequence[Layer], starts: NDArray[np.int64], located: dict[Grid, Located]) -> list[_Planned]:
-    """Return the units of all files; those of like files share their places."""
-    files: dict[tuple[str, Grid], list[int]] = {}
-    for index, layer in enumerate(layers):
-        files.setdefault((layer.source, layer.grid), []).append(index)
-    shares: dict[tuple[Grid, int], list[Share]] = {}
-    planned = []
-    for (_, grid), indices in files.items():
-        together = tuple(layers[index] for index in indices)
-        columns = np.concatenate([np.arange(starts[index], starts[index + 1]) for index in indices])
-        alike = grid, cell_bytes(together)
-        if alike not in shares:
-            shares[alike] = share_out(grid, located[grid], alike[1])
-        planned += [_Planned(Unit(together, share.at, share.ends), share.places, columns) for share in shares[alike]]
-    return planned
+    return _judged(layers, names, values, located)
 
 
 def _judged(
     layers: Sequence[Layer],
-    starts: NDArray[np.int64],
     names: tuple[str, ...],
     values: NDArray[np.float32],
     located: dict[Grid, Located],
 ) -> Sampled:
     """Return the values and what there is to say about them."""
+    starts = np.cumsum([0, *(len(layer.columns) for layer in layers)])
     outside, on_nodata, constant, empty = {}, {}, [], []
     inside_any = np.zeros(len(values), bool)
     for index, layer in enumerate(layers):

@@ -230,7 +230,7 @@ def read_truth(release: Path, test: Store, store: Store) -> Lists:
     solution = read_submission(release / "truth" / "test_solution.csv", columns=("target_species_ids",))
     ids = test.surveys.select("survey_id").join(
         solution.rename({"surveyId": "survey_id"}), on="survey_id", how="left", maintain_order="left"
-    )["species_ids"]
+    )["species"]
     known = {int(species): i for i, species in enumerate(store.species_ids)}
     for species in sorted({s for row in ids for s in row}):
         known.setdefault(int(species), len(known))

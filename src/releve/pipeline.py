@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from releve.config import Config
 from releve.decide.companions import fit_companions, write_companions
 from releve.decide.decision import fit_decision
@@ -59,15 +61,16 @@ def prepare(config: Config, data: Path, out: Path, *, seed: int = 0, overwrite: 
 def group(config: Config, data: Path, split: str, out: Path, *, overwrite: bool = False) -> Path:
     """Clean and group a release's presence-only records into pseudo-plots; write tables and diagnostics to a folder.
 
-    ``pseudoplots.parquet`` and ``species.parquet`` (plot_id, species_id) are the result, ``members.parquet`` says
-    which record went where, ``flagged.csv`` and ``dropped.csv`` count by publisher, ``diagnostics.json`` and ``.png``
-    show richness before and after, effort and trust.
+    ``pseudoplots.parquet`` and ``species.parquet`` (plot_id, species_id, and species where they have names) are the
+    result, ``members.parquet`` says which record went where, ``flagged.csv`` and ``dropped.csv`` count by publisher,
+    ``diagnostics.json`` and ``.png`` show richness before and after, effort and trust.
     """
     from releve.prepare.pseudoplots.diagnostics import describe, draw_diagnostics
 
     started = time.monotonic()
     make_way(out, "group", overwrite=overwrite)
-    made = prepare_records(open_source(data), split, config.clean, config.pseudoplots)
+    source = open_source(data)
+    made = prepare_records(source, split, config.clean, config.pseudoplots)
     out.mkdir(parents=True, exist_ok=True)
     kept, grouped = made.cleaned.table, made.pseudoplots
     members = grouped.members.with_columns(
@@ -76,8 +79,8 @@ def group(config: Config, data: Path, split: str, out: Path, *, overwrite: bool 
     )
     tables = {
         "pseudoplots": made.table,
-        "species": grouped.labels.rename({"plot": "plot_id"}),
-        "members": members.drop("record").rename({"plot": "plot_id"}),
+        "species": _with_names(grouped.labels.rename({"plot": "plot_id"}), source.species),
+        "members": _with_names(members.drop("record").rename({"plot": "plot_id"}), source.species),
     }
     for name, table in tables.items():
         with atomic_path(out / f"{name}.parquet") as partial:
@@ -91,6 +94,13 @@ def group(config: Config, data: Path, split: str, out: Path, *, overwrite: bool 
     settings = {name: getattr(config, name).model_dump(mode="json") for name in ("clean", "pseudoplots")}
     write_provenance(out, "group", started, config=settings, data=str(data), split=split, entries=entries)
     return out
+
+
+def _with_names(table: pl.DataFrame, names: pl.DataFrame | None) -> pl.DataFrame:
+    """Return a table of ``species_id`` with a column ``species`` where species have names."""
+    if names is None:
+        return table
+    return table.join(names.rename({"name": "species"}), on="species_id", how="left", maintain_order="left")
 
 
 def train(

@@ -90,7 +90,7 @@ def test_surveys_that_the_solution_lacks_are_refused(file):
         ("", "is empty"),
         ("surveyId,predictions\n", "no row"),
         ("id,predictions\n1,2\n", r"has the columns \['id', 'predictions'\].*expected surveyId and predictions"),
-        ("surveyId,species\n1,2\n", "expected surveyId and predictions"),
+        ("surveyId,lists\n1,2\n", "expected surveyId and predictions, or species where"),
         ("surveyId,predictions\n1,2\n1,3\n", r"1 surveys have more than one row, such as \['1'\]"),
         ("surveyId,predictions\na,2\n,3\n", "1 rows have no surveyId"),
         ("surveyId,predictions\n1,2\n1.0,3\n", r"1 surveys have more than one row, such as \['1'\]"),
@@ -123,3 +123,24 @@ def test_surveys_without_a_prediction_and_those_too_many_are_told(
     (tmp_path / "p 1.csv").write_text("surveyId,predictions\n1,5 6\n9,7\n")
     with pytest.raises(TableError, match=r"1 of 2 predicted surveys are not in .*solution.csv"):
         score_files(tmp_path / "p 1.csv", tmp_path / "solution.csv")
+
+
+def test_species_with_names_are_listed_by_name_and_scored_by_hand(tmp_path, file):
+    """Names hold blanks, commas and quotes. A: {x, y} of {x, z}, F1 1/2; B: nothing of nothing."""
+    names = np.array(["Poa annua L., s. str.", 'Rosa "alba"', "Carex sp. 1"])
+    write_submission(tmp_path / "p.csv", pl.Series(["A", "B"]), Lists.from_rows([[0, 1], []]), names)
+    assert (tmp_path / "p.csv").read_text() == 'surveyId,species\nA,"Poa annua L., s. str.;Rosa ""alba"""\nB,""\n'
+    assert read_submission(tmp_path / "p.csv").rows() == [("A", ["Poa annua L., s. str.", 'Rosa "alba"']), ("B", [])]
+    solution = file('surveyId,species\nA,"Carex  sp. 1; Poa annua L., s. str.;Carex sp. 1"\nB,\n', "s.csv")
+    scores = score_files(tmp_path / "p.csv", solution)
+    assert scores.per_survey_f1[0] == 0.5
+    assert scores.per_species.select("species", "num_true", "num_predicted").rows() == [
+        ("Carex sp. 1", 1, 0),
+        ("Poa annua L., s. str.", 1, 1),
+        ('Rosa "alba"', 0, 1),
+    ]
+
+
+def test_names_and_ids_are_not_compared(file):
+    with pytest.raises(TableError, match=r"p.csv has ids of species and .*s.csv has names of species"):
+        score_files(file("surveyId,predictions\n1,5\n", "p.csv"), file("surveyId,species\n1,Poa annua\n", "s.csv"))

@@ -64,9 +64,7 @@ def test_what_is_written_batch_by_batch_is_what_all_surveys_give_at_once(
     lists = run.decision.lists(probs_NS)
     written = read_submission(tmp_path / "p.csv")
     assert written["surveyId"].to_list() == survey_ids.tolist()
-    assert written["species_ids"].to_list() == [
-        sorted(run.species_ids[lists.row(i)].tolist()) for i in range(len(store))
-    ]
+    assert written["species"].to_list() == [sorted(run.species_ids[lists.row(i)].tolist()) for i in range(len(store))]
     assert (done.num_surveys, done.num_listed) == (len(store), len(lists.indices))
 
     table = pl.read_parquet(tmp_path / "p.parquet")

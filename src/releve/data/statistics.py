@@ -32,6 +32,8 @@ class TableStatistics(BaseModel):
     """For each numeric column with a value, values at equally spaced ranks."""
     codes: dict[str, list[float]]
     """For each categorical column, the values that have an embedding of their own."""
+    classes: dict[str, dict[int, str]] = {}
+    """Of a categorical column whose classes have names, the name of each code."""
 
 
 class ArrayStatistics(BaseModel):
@@ -57,6 +59,8 @@ class Statistics(BaseModel):
     num_rows: int
     """Training plots; where there are none, presence-only rows."""
     species_ids: list[int]
+    species_names: list[str] = []
+    """Their names; none where species have numbers only."""
     num_positives: list[int]
     """Rows among them in which each species is present."""
     num_records: int = 0
@@ -123,7 +127,8 @@ def measure_statistics(
             having = rows[array.row_of[rows] >= 0]
             if name == "covariates":
                 values = array.gather(_some(having, MAX_TABLE_ROWS, rng))
-                tables[name] = _table_statistics(values, array.spec.channels, array.spec.categorical)
+                table = _table_statistics(values, array.spec.channels, array.spec.categorical)
+                tables[name] = table.model_copy(update={"classes": array.spec.classes})
             else:
                 arrays[name] = _array_statistics(array, _some(having, MAX_ARRAY_ROWS, rng))
     tables = {name: table for name, table in tables.items() if table.quantiles or any(table.codes.values())}
@@ -132,6 +137,7 @@ def measure_statistics(
     return Statistics(
         num_rows=len(plots) or len(records),
         species_ids=store.species_ids.tolist(),
+        species_names=store.species_names,
         num_positives=(counts if len(plots) else record_counts).tolist(),
         num_records=len(records) if len(plots) else 0,
         record_positives=record_counts.tolist() if len(plots) and len(records) else [],

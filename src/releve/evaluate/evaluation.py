@@ -107,7 +107,7 @@ def evaluate_held_out(
         "reliability": reliability,
         "calibration": calibration,
         "folds": facts.table,
-        "examples": tables.example_table(surveys, store.species_ids, probs, lists, truth),
+        "examples": tables.example_table(surveys, store, probs, lists, truth),
     }
     if promised is not None:
         groupings = {"country": _named(surveys["country"]), "distance": tables.distance_classes(surveys)}

@@ -49,6 +49,7 @@ def species_table(store: Store, model: Entry, facts: FoldFacts) -> pl.DataFrame:
         {
             "species_index": np.arange(len(store.species_ids)),
             "species_id": store.species_ids,
+            **_names(store.species_names),
             "num_train": facts.num_train_S,
             "frequency_class": [FREQUENCY_CLASSES[i] for i in facts.class_of_species],
         }
@@ -202,7 +203,7 @@ def cell_tables(cells: CellScores) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def example_table(
-    surveys: pl.DataFrame, species_ids: NDArray[np.int64], probs: torch.Tensor | NDArray, lists: Lists, truth: Lists
+    surveys: pl.DataFrame, store: Store, probs: torch.Tensor | NDArray, lists: Lists, truth: Lists
 ) -> pl.DataFrame:
     """Return all species predicted or observed in about 8 surveys, from the best F1 to the worst in equal steps."""
     order = np.argsort(-surveys["f1"].to_numpy(), kind="stable")
@@ -211,10 +212,11 @@ def example_table(
     for i in picked.tolist():
         predicted, observed = lists.row(i), truth.row(i)
         both = np.union1d(predicted, observed)
-        both = both[both < len(species_ids)]
+        both = both[both < len(store.species_ids)]
         part = pl.DataFrame(
             {
-                "species_id": species_ids[both],
+                "species_id": store.species_ids[both],
+                **_names([store.species_names[at] for at in both] if store.species_names else []),
                 "probability": np.asarray(probs[i])[both].astype(np.float64),
                 "is_observed": np.isin(both, observed),
                 "is_predicted": np.isin(both, predicted),
@@ -224,6 +226,11 @@ def example_table(
             part.select(pl.lit(surveys["survey_id"][i], surveys["survey_id"].dtype).alias("survey_id"), pl.all())
         )
     return pl.concat(parts)
+
+
+def _names(names: list[str]) -> dict[str, list[str]]:
+    """Return the column of species' names, if they have any."""
+    return {"species": names} if names else {}
 
 
 def _classes(values: pl.Series, edges: Sequence[float], names: Sequence[str]) -> pl.Series:

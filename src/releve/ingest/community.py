@@ -28,6 +28,8 @@ from releve.ingest.wide import species_columns, species_rows
 DATES = ("date", "year", "month", "day")
 OF_SPECIES = ("species", "abundance", "occurrence_status", "count")
 """Roles that say what grows at a place: a wide table has none of them."""
+BETWEEN_NAMES = ";"
+"""Stands between the species of a cell that lists several, and so in no name."""
 BLANKS = "name of a species with blanks that are not needed, mended"
 _EPITHETS = ("specificEpithet", "epithet", "speciesEpithet", "artepitheton", "especieEpiteto")
 
@@ -109,7 +111,8 @@ def read_community(
         cells, rows = species_rows(text, cells, columns, table.least_abundance, origin, mended)
     elif table.species is not None:
         cells = cells.with_columns(species=pl.lit(table.species))
-    cells = _with_mended_names(_judged(cells, rows, table.least_abundance, roles, origin, mended), rows, mended)
+    cells = _judged(cells, rows, table.least_abundance, roles, origin, mended)
+    cells, rows = _with_mended_names(cells, rows, mended)
     called = {role: " + ".join(names) for role, names in roles.items()}
     called |= dict(zip(("lon", "lat"), place.names, strict=True))
     return Community(origin, with_cells(text, cells, rows), called, place.crs, values, covariates, mended)
@@ -157,7 +160,7 @@ def read_species(files: Sequence[tuple[Path, str]], table: SpeciesTable, least: 
             columns = species_columns(text, free, table.species_columns, origin)
             cells, rows = species_rows(text, cells, columns, least, origin, mended)
         cells = _judged(cells, rows, least, roles, origin, mended)
-        parts.append(_with_mended_names(cells, rows, mended))
+        parts.append(_with_mended_names(cells, rows, mended)[0])
     return Listed(pl.concat(parts, how="diagonal_relaxed"), mended)
 
 
@@ -329,9 +332,14 @@ def _judged(
     return cells.drop("abundance").with_columns(judged["why_not"].alias("abundance_why_not"))
 
 
-def _with_mended_names(cells: pl.DataFrame, rows: pl.Series, mended: Refused) -> pl.DataFrame:
-    """Return the table with its names of species without needless blanks."""
+def _with_mended_names(cells: pl.DataFrame, rows: pl.Series, mended: Refused) -> tuple[pl.DataFrame, pl.Series]:
+    """Return the table, and its rows, with names of species without needless blanks, one of a list in each row."""
+    if cells["species"].str.contains(BETWEEN_NAMES, literal=True).any():
+        listed = cells.with_columns(pl.col("species").str.split(BETWEEN_NAMES), at=pl.int_range(pl.len()))
+        cells = listed.explode("species").with_columns(pl.col("species").str.strip_chars())
+        cells = cells.filter((pl.col("species") != "").fill_null(True))
+        cells, rows = cells.drop("at"), rows[cells["at"]]
     names = clean_names(cells["species"])
     changed = (names != cells["species"]).fill_null(False)
     mended.note(BLANKS, pl.DataFrame({"row": rows, "cell": cells["species"]}).filter(changed))
-    return cells.with_columns(names.alias("species"))
+    return cells.with_columns(names.alias("species")), rows

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
@@ -47,7 +46,7 @@ class Predictions:
     lists: Lists
     """``species_index`` of the run's columns."""
     probabilities: pl.DataFrame | None
-    """``surveyId``, ``speciesId``, ``probability`` of the likelier species; None if not asked for."""
+    """``surveyId``, ``speciesId`` (or ``species``), ``probability`` of the likelier species; None if not asked for."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def store_for_prediction(run: Run, data: Path, split: str) -> Store:
         The release's split; not used for a table.
     """
     data = Path(data)
-    if data.is_file():
+    if data.is_file() and data.suffix.lower() != ".toml":
         covariates = run.models[0].statistics.tables.get("covariates")
         table = read_own_table(data, covariates.columns if covariates else (), training_of(run))
         for note in table.notes:
@@ -97,10 +96,10 @@ def write_predictions(
     store
         The surveys.
     out
-        CSV file: ``surveyId,predictions``.
+        CSV file: ``surveyId,predictions``, or ``surveyId,species`` where species have names; see ``submission_writer``.
     probabilities
-        Parquet file: ``surveyId, speciesId, probability``, of each survey the ``MAX_PER_SURVEY`` most probable species
-        at most, best first, and none below ``MIN_PROBABILITY``.
+        Parquet file: ``surveyId, speciesId`` (or ``species``), ``probability``, of each survey the ``MAX_PER_SURVEY``
+        most probable species at most, best first, and none below ``MIN_PROBABILITY``.
     seen
         Species that are known to be there, as of ``predict_probs``; every list holds them.
 
@@ -112,8 +111,10 @@ def write_predictions(
     check_no_repeats(store.surveys["survey_id"])
     num_surveys = num_listed = 0
     with ExitStack() as stack:
-        add_lists = stack.enter_context(submission_writer(out, run.species_ids))
-        add_rows = stack.enter_context(probabilities_writer(probabilities)) if probabilities is not None else None
+        add_lists = stack.enter_context(submission_writer(out, run.species))
+        add_rows = (
+            stack.enter_context(probabilities_writer(probabilities, run.species)) if probabilities is not None else None
+        )
         bar = stack.enter_context(progress_bar())
         task = bar.add_task("predict", total=len(store))
         for part in predict_lists(run, store, probabilities=probabilities is not None, seen=seen):
@@ -138,12 +139,14 @@ def predict_lists(
     for rows, probs_BS in predict_probs(run, store, seen):
         lists = run.decision.lists(probs_BS)
         lists = lists if seen is None else lists.union(seen.take(rows))
-        likelier = likelier_species(probs_BS, survey_ids.gather(rows), run.species_ids) if probabilities else None
+        likelier = likelier_species(probs_BS, survey_ids.gather(rows), run.species) if probabilities else None
         yield Predictions(survey_ids.gather(rows), lists, likelier)
 
 
-def likelier_species(probs_BS: torch.Tensor, survey_ids: pl.Series, species_ids: NDArray[np.int64]) -> pl.DataFrame:
+def likelier_species(probs_BS: torch.Tensor, survey_ids: pl.Series, species: NDArray) -> pl.DataFrame:
     """Return ``surveyId, speciesId, probability`` of each survey's likelier species, best first.
+
+    The second column is ``species`` where they have names.
 
     Examples
     --------
@@ -155,14 +158,18 @@ def likelier_species(probs_BS: torch.Tensor, survey_ids: pl.Series, species_ids:
     return pl.DataFrame(
         {
             "surveyId": survey_ids.gather(row.cpu().numpy()),
-            "speciesId": species_ids[top.indices[row, rank].cpu().numpy()],
+            _species_column(species): species[top.indices[row, rank].cpu().numpy()],
             "probability": top.values[row, rank].cpu().numpy(),
         }
     )
 
 
+def _species_column(species: NDArray) -> str:
+    return "speciesId" if species.dtype.kind == "i" else "species"
+
+
 @contextmanager
-def probabilities_writer(path: Path) -> Iterator[Callable[[pl.DataFrame], None]]:
+def probabilities_writer(path: Path, species: NDArray) -> Iterator[Callable[[pl.DataFrame], None]]:
     """Yield a function ``append(table)`` that adds rows to a parquet file.
 
     Rows are kept as parts in a folder beside the file, which are joined when the block ends well: a parquet file is
@@ -191,7 +198,8 @@ def probabilities_writer(path: Path) -> Iterator[Callable[[pl.DataFrame], None]]
 
         yield append
         write_part()
-        empty = pl.LazyFrame(schema={"surveyId": pl.String, "speciesId": pl.Int64, "probability": pl.Float32})
+        kind = pl.Int64 if species.dtype.kind == "i" else pl.String
+        empty = pl.LazyFrame(schema={"surveyId": pl.String, _species_column(species): kind, "probability": pl.Float32})
         write_parquet(partial, pl.scan_parquet(parts, glob=False) if parts else empty)
 
 

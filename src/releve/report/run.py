@@ -255,7 +255,7 @@ def list_examples(facts: Facts) -> list[dict[str, Any]]:
             {
                 "name": name,
                 "count": part.height,
-                "species": part.select("species_id", "probability").head(MAX_NAMES).rows(),
+                "species": part.select("species", "probability").head(MAX_NAMES).rows(),
                 "num_more": max(0, part.height - MAX_NAMES),
             }
             for name, part in lists.items()

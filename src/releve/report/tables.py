@@ -28,7 +28,18 @@ OPTIONAL: dict[str, tuple[str, ...]] = {
     "coverage": ("group", "target", "coverage"),
 }
 """Tables, and the columns they need, whose section is left out where they are missing."""
-TEXT = ("survey_id", "model", "group", "grouping", "prevalence_class", "frequency_class", "country", "region", "rule")
+TEXT = (
+    "survey_id",
+    "model",
+    "group",
+    "grouping",
+    "prevalence_class",
+    "frequency_class",
+    "country",
+    "region",
+    "rule",
+    "species",
+)
 """Columns of words; all others are numbers, or null throughout."""
 SCORES = (
     *("sample_f1", "sample_f1_low", "sample_f1_high", "gain", "gain_low", "gain_high", "macro_f1", "macro_f1_low"),
@@ -102,7 +113,10 @@ def _read_table(folder: Path, name: str) -> pl.DataFrame | None:
 
 
 def _plain(table: pl.DataFrame) -> pl.DataFrame:
-    """Return a table with null for NaN and infinity, flags as booleans and columns without a value as numbers."""
+    """Return a table with null for NaN and infinity, flags as booleans and columns without a value as numbers.
+
+    Species without names are called by their ids.
+    """
     kinds: dict[str, Any] = {}
     for name, kind in table.schema.items():
         if name.startswith("is_"):
@@ -113,4 +127,6 @@ def _plain(table: pl.DataFrame) -> pl.DataFrame:
             kinds[name] = pl.when(pl.col(name).is_finite()).then(pl.col(name))
         elif table[name].null_count() == len(table):
             kinds[name] = pl.col(name).cast(pl.Float64, strict=False)
+    if "species_id" in table.columns and "species" not in table.columns:
+        kinds["species"] = pl.col("species_id").cast(pl.String)
     return table.with_columns(**kinds)

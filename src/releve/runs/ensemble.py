@@ -80,8 +80,8 @@ def check_alike(runs: list[Run]) -> None:
         raise RunError(f"runs {names} share a name", expected="folders with different names")
     first = runs[0]
     for run in runs[1:]:
-        if not np.array_equal(run.species_ids, first.species_ids):
-            ours, theirs = set(first.species_ids.tolist()), set(run.species_ids.tolist())
+        if not np.array_equal(run.species, first.species):
+            ours, theirs = set(first.species.tolist()), set(run.species.tolist())
             raise RunError(
                 f"{names[0]} knows {len(ours):,} species and {run.path.name} {len(theirs):,}, "
                 f"{len(ours & theirs):,} of them the same",

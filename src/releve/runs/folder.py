@@ -90,8 +90,13 @@ class Run:
 
     @cached_property
     def species_ids(self) -> NDArray[np.int64]:
-        """(species,) official ids of the columns."""
+        """(species,) ids of the columns."""
         return np.array(self.models[0].statistics.species_ids, np.int64)
+
+    @cached_property
+    def species(self) -> NDArray:
+        """(species,) what the columns are called in outputs: names, else official ids."""
+        return np.array(self.models[0].statistics.species_names or self.species_ids)
 
 
 def open_run(path: Path) -> Run:

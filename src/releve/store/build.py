@@ -90,13 +90,15 @@ def build_store(
         if covariates:
             writer.write_covariates(covariates)
             dropped |= {
-                f"{name} covariates": c.masked | c.not_numbers for name, c in contents.covariates.items() if c.groups
+                f"{name} covariates": c.masked | c.not_numbers | c.disagreeing
+                for name, c in contents.covariates.items()
+                if c.groups
             }
         for name, sources in contents.sources.items():
             encoded = name == "patch" and contents.recipe["data"]["patch_storage"] == "encoded"
             writer.write_sources(name, [Job(s, first_survey[at]) for at, s in sources.items()], encoded=encoded)
         dropped |= writer.counts
-        writer.write_tables(labels, folds)
+        writer.write_tables(labels, folds, contents.species)
         manifest = Manifest(
             **key,
             releve=releve.__version__,

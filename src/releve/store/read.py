@@ -193,6 +193,11 @@ class Store:
         return self.species["species_id"].to_numpy()
 
     @cached_property
+    def species_names(self) -> list[str]:
+        """(species,) names; none where species have numbers only."""
+        return self.species["name"].to_list() if "name" in self.species.columns else []
+
+    @cached_property
     def lon(self) -> NDArray[np.float64]:
         """(surveys,) degrees east."""
         return self.surveys["lon"].to_numpy()

@@ -31,6 +31,8 @@ class ArraySpec(BaseModel):
     units: dict[str, str] = {}
     groups: dict[str, str] = {}
     categorical: tuple[str, ...] = ()
+    classes: dict[str, dict[int, str]] = {}
+    """Of a categorical channel whose classes have names, the name of each code."""
     first_year: int | None = None
     """Calendar year of the first step of a series, whose row has shape (channels, years, seasons)."""
 

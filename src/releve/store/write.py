@@ -109,6 +109,7 @@ class Writer:
             units={column: unit for part in parts for column, unit in part.units.items()},
             groups={column: group for part in parts for column, group in part.groups.items()},
             categorical=tuple(dict.fromkeys(column for part in parts for column in part.categorical)),
+            classes={column: names for part in parts for column, names in part.classes.items()},
         )
 
     def write_sources(self, name: str, jobs: list[Job], *, encoded: bool = False) -> None:
@@ -142,12 +143,13 @@ class Writer:
             self._write_raw(spec, jobs)
         self.files.append(spec.file)
 
-    def write_tables(self, labels: pl.DataFrame, folds: NDArray[np.int8]) -> None:
-        """Write the surveys, the species and the sparse labels (``row``, ``species_id``)."""
+    def write_tables(self, labels: pl.DataFrame, folds: NDArray[np.int8], names: pl.DataFrame | None) -> None:
+        """Write the surveys, the species, with their names if any, and the sparse labels (``row``, ``species_id``)."""
         columns = {self.specs[name].row_column: rows for name, rows in self.row_of.items()}
         self._save_table("surveys.parquet", self.table.with_columns(fold=folds, **columns))
         species = labels.group_by("species_id").agg(num_surveys=pl.len()).sort("species_id")
-        self._save_table("species.parquet", species.with_row_index("species_index"))
+        named = species if names is None else species.join(names, on="species_id", how="left", maintain_order="left")
+        self._save_table("species.parquet", named.with_row_index("species_index"))
         index = np.searchsorted(species["species_id"].to_numpy(), labels["species_id"].to_numpy())
         lists = Lists.from_pairs(labels["row"].to_numpy(), index, len(self.table))
         self._save("labels_indptr.npy", lists.indptr)

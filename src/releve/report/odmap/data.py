@@ -152,9 +152,10 @@ def _data_available(facts: Facts) -> str:
 
 
 def _taxa(facts: Facts) -> str:
+    named = bool(facts.store.species_names)
     return (
-        f"{words.counted(facts.manifest.num_species, 'species', 'species')}, by the official ids of the release; "
-        "listed in "
+        f"{words.counted(facts.manifest.num_species, 'species', 'species')}, by "
+        f"{'the names in the tables of the study' if named else 'the official ids of the release'}; listed in "
         "species.parquet of the store and in evaluation/species.csv."
     )
 

@@ -353,7 +353,7 @@ def predict(
     ] = None,
     seen: Annotated[
         str | None,
-        typer.Option("--seen", metavar="COLUMN", help="Column of the table: ids of species seen there, by ;"),
+        typer.Option("--seen", metavar="COLUMN", help="Column of the table: species seen there, separated by ;"),
     ] = None,
     settings: Settings = None,
     overwrite: Overwrite = False,

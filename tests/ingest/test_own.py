@@ -252,3 +252,18 @@ def test_shared_duplicate_columns_are_refused_and_countries_spelt() -> None:
     )
     plain, lower = (read_own_table(CASES / name, (), known) for name in ("a-plain.csv", "ze-country-lower.csv"))
     assert lower.surveys.equals(plain.surveys) and lower.notes == plain.notes == ()
+
+
+def test_classes_by_name_are_the_codes_of_training_and_others_are_unknown(tmp_path):
+    (tmp_path / "p.csv").write_text("id,lon,lat,use\na,9,47,Mown\nb,9,47,fallow\nc,9,47,\nd,9,47,grazed\n")
+    training = Training(codes={"use": [0.0, 3.0]}, classes={"use": {0: "grazed", 3: "mown"}})
+    table = read_own_table(tmp_path / "p.csv", ["use"], training)
+    assert table.covariates["use"].fill_nan(None).to_list() == [3.0, None, None, 0.0]
+    assert any("use of 1 of 4 places is no class that the run was trained on" in note for note in table.notes)
+
+
+def test_a_variable_in_another_unit_than_a_release_is_not_masked_for_its_name(tmp_path):
+    """bio5 of a release is in K x 10, at least 2,000; a study has it in degrees Celsius."""
+    (tmp_path / "p.csv").write_text("id,lon,lat,bio5\na,9,47,31.5\nb,9,47,-9999\n")
+    table = read_own_table(tmp_path / "p.csv", ["bio5"], Training(quantiles={"bio5": [12.0, 25.0, 36.0]}))
+    assert table.covariates["bio5"].fill_nan(None).to_list() == [31.5, None]

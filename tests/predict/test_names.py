@@ -84,3 +84,12 @@ def test_predictions_tables_and_report_name_the_species(run: Run, tmp_path: Path
 def test_a_run_without_its_store_still_knows_the_names(run: Run, tmp_path: Path) -> None:
     shutil.copytree(run.path, tmp_path / "moved")
     assert open_run(tmp_path / "moved").species.tolist() == sorted(NAMES)
+
+
+def test_places_of_a_table_are_predicted_by_names_of_classes_and_of_seen_species(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "places.csv").write_text(
+        "site,lon,lat,ph,use,seen\nhere,9.1,48.1,6.5,Mown,Bellis perennis;Poa  annua\nthere,9.2,48.2,6.5,GRAZED,\n"
+    )
+    pipeline.predict(run, tmp_path / "places.csv", "test", tmp_path / "p.csv", seen="seen")
+    lists = dict(read_submission(tmp_path / "p.csv").rows())
+    assert {"Bellis perennis", "Poa annua"} <= set(lists["here"]) and lists.keys() == {"here", "there"}

@@ -210,7 +210,7 @@ def test_what_was_seen_is_in_its_list_tells_of_the_rest_and_changes_nothing_wher
         assert done.code == 0, done.stderr
     said = "1 of 6 seen species are none that the run knows, left out: '999999'"
     assert said in " ".join(done.stderr.split()) and "not know" not in said
-    before, after = (read_submission(out / "p.csv")["species_ids"].to_list() for out in (plain, told))
+    before, after = (read_submission(out / "p.csv")["species"].to_list() for out in (plain, told))
     assert before[1] == after[1] and {one, two} <= set(after[0]) and {one, two} <= set(after[2]) and three in after[3]
     before, after = (pl.read_parquet(out / "p.parquet") for out in (plain, told))
     assert before.filter(pl.col("surveyId") == "1").equals(after.filter(pl.col("surveyId") == "1"))
@@ -237,7 +237,7 @@ def test_a_list_of_fixed_length_holds_what_was_seen_even_if_that_is_more(
     short.__dict__["decision"] = run.decision.model_copy(update={"rule": "top_k", "setting": 2.0})
     seen = Lists.from_rows([[1, 2, 4]] + [[]] * (len(store) - 1))
     write_predictions(short, store, tmp_path / "p.csv", None, seen)
-    written = read_submission(tmp_path / "p.csv")["species_ids"].to_list()
+    written = read_submission(tmp_path / "p.csv")["species"].to_list()
     assert written[0] == sorted(run.species_ids[[1, 2, 4]].tolist()) and len(written[1]) == 2
 
 

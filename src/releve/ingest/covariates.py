@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -111,18 +112,23 @@ def read_covariates(source: Source, split: str, survey_ids: pl.Series) -> Covari
     )
 
 
-def mask_values(name: str, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mask_values(name: str, values: np.ndarray, trained: Sequence[float] = ()) -> tuple[np.ndarray, np.ndarray]:
     """Return a covariate's values as float32 with NaN for the impossible ones, and which those were.
 
-    The name is official, as ``Bio1``; of a variable that no release has, infinite values and ``USUAL_FILLS`` are.
+    Of a variable that no release has, infinite values and ``USUAL_FILLS`` are; so too of one that has the name of an
+    official one, such as ``Bio1``, but lay outside its possible values in training: it is in another unit.
 
     Examples
     --------
     >>> mask_values("Elevation", np.array([120.0, -9999.0, np.nan]))
     (array([120.,  nan,  nan], dtype=float32), array([False,  True, False]))
+    >>> mask_values("bio1", np.array([9.5, -9999.0]), trained=[-2.0, 21.5])  # in °C, not in K x 10
+    (array([9.5, nan], dtype=float32), array([False,  True]))
     """
     rules = (rule for group in COVARIATES if (rule := group.range_of(name)) is not None)
-    return _mask(values, next(rules, ANY_VALUE))
+    rule = next(rules, ANY_VALUE)
+    fits = not len(trained) or (rule.low <= min(trained) and max(trained) <= rule.high)
+    return _mask(values, rule if fits else ANY_VALUE)
 
 
 def _read_group(

@@ -37,6 +37,10 @@ class Training:
     """Countries and regions, as they are spelt."""
     quantiles: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Of each covariate that is a number, values at equally spaced ranks."""
+    codes: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Of each covariate that is a class, the codes that are known."""
+    classes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    """Of those whose classes have names, the name of each code."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,20 @@ def read_own_table(file: Path, covariates: Sequence[str], training: Training | N
         notes.append(
             f"{len(near)} of {len(covariates)} covariates are not there, taken as missing: {_some(near.values())}"
         )
-    values = {name: _numbers(raw[column], column, decimal_comma, file) for name, column in matched.columns.items()}
+    values = {
+        name: _codes(raw[column], training.classes[name], column, len(raw), notes)
+        if name in training.classes
+        else _numbers(raw[column], column, decimal_comma, file)
+        for name, column in matched.columns.items()
+    }
     notes += notes_on_units(
         {name: column.fill_null(np.nan).to_numpy() for name, column in values.items()}, training.quantiles
     )
-    masked = {name: mask_values(name, column.fill_null(np.nan).to_numpy()) for name, column in values.items()}
+    trained = {**training.quantiles, **training.codes}
+    masked = {
+        name: mask_values(name, column.fill_null(np.nan).to_numpy(), trained.get(name, ()))
+        for name, column in values.items()
+    }
     impossible = [f"{name} {int(bad.sum())}" for name, (_, bad) in masked.items() if bad.any()]
     if impossible:
         notes.append(f"impossible values in {len(impossible)} covariates, taken as missing: {_some(impossible)}")
@@ -226,6 +239,23 @@ def _names(table: pl.DataFrame, name: str, known: Sequence[str], notes: list[str
             f"{some}; known are {_some(known)}"
         )
     return names.replace(spelt)
+
+
+def _codes(column: pl.Series, classes: Mapping[int, str], name: str, num_places: int, notes: list[str]) -> pl.Series:
+    """Return the codes of classes by their names; one that is none of the run's is missing, and noted."""
+    words = as_text(column)
+    spelt = match_names(words.drop_nulls().unique(), list(classes.values()))
+    codes = {word: float(code) for code, word in classes.items()}
+    codes |= {word: codes[known] for word, known in spelt.items()}
+    found = words.replace_strict(codes, default=None, return_dtype=pl.Float64)
+    strange = words.filter(found.is_null()).drop_nulls()
+    if len(strange):
+        some = strange.unique(maintain_order=True).head(NUM_EXAMPLES).to_list()
+        notes.append(
+            f"{name} of {len(strange)} of {num_places} places is no class that the run was trained on, taken as "
+            f"unknown: {some}; known are {_some(classes.values())}"
+        )
+    return found
 
 
 def _numbers(column: pl.Series, name: str, decimal_comma: bool, file: Path) -> pl.Series:

@@ -37,11 +37,17 @@ def training_of(run: Run) -> Training:
     """Return what a run knows of its training rows: the widest ranges of its members, and all their names."""
     quantiles: dict[str, list[float]] = {}
     categories: dict[str, dict[str, None]] = {}
+    codes: dict[str, list[float]] = {}
+    classes: dict[str, dict[int, str]] = {}
     for model in run.models:
         for name, names in model.statistics.categories.items():
             categories.setdefault(name, {}).update(dict.fromkeys(names))
         table = model.statistics.tables.get("covariates")
-        for name, values in (table.quantiles if table else {}).items():
+        if table is None:
+            continue
+        codes |= table.codes
+        classes |= table.classes
+        for name, values in table.quantiles.items():
             known = quantiles.setdefault(name, list(values))
             known[0], known[-1] = min(known[0], values[0]), max(known[-1], values[-1])
     places = _training_places(run)
@@ -50,7 +56,8 @@ def training_of(run: Run) -> Training:
         lon, lat = places
         bounds = {"west": lon.min(), "south": lat.min(), "east": lon.max(), "north": lat.max()}
         bounds = {name: float(value) for name, value in bounds.items()}
-    return Training(bounds, {name: tuple(names) for name, names in categories.items()}, quantiles)
+    categorical = {name: tuple(names) for name, names in categories.items()}
+    return Training(bounds, categorical, quantiles, codes, classes)
 
 
 def _training_places(run: Run) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:

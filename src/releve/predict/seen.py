@@ -11,6 +11,7 @@ import polars as pl
 from releve.errors import TableError
 from releve.ingest.ids import clean_ids
 from releve.ingest.own import read_column
+from releve.ingest.spellings import clean_names
 from releve.lists import Lists
 from releve.progress import say
 from releve.runs.folder import Run
@@ -29,7 +30,7 @@ def read_seen(run: Run, data: Path, column: str) -> Lists:
     data
         The table of places.
     column
-        Its column of species ids, separated by ``;``; an empty cell where nothing was seen.
+        Its column of species, called as the run calls them, separated by ``;``; an empty cell where nothing was seen.
 
     Raises
     ------
@@ -41,13 +42,13 @@ def read_seen(run: Run, data: Path, column: str) -> Lists:
             f"--seen {column} with {data}, which is a release",
             expected="a table of places, with a column of the species seen at each",
         )
-    seen, strange = parse_seen(read_column(data, column), {str(each): i for i, each in enumerate(run.species_ids)})
+    seen, strange = parse_seen(read_column(data, column), {str(each): i for i, each in enumerate(run.species)})
     num_strange, num_known = sum(strange.values()), len(seen.indices)
     examples = ", ".join(f"{name!r}" for name in list(strange)[:NUM_EXAMPLES])
     if num_strange and not num_known:
         raise TableError(
             f"{data}: the run knows none of the {num_strange} species in column {column!r}, such as {examples}",
-            expected=f"species ids of the run, such as {run.species_ids[0]}, separated by {SEPARATOR!r}",
+            expected=f"species of the run, such as {run.species[0]}, separated by {SEPARATOR!r}",
         )
     if num_strange:
         say(
@@ -77,7 +78,7 @@ def parse_seen(cells: pl.Series, known: Mapping[str, int]) -> tuple[Lists, dict[
     pairs = (
         pairs.explode("name").with_columns(pl.col("name").str.strip_chars()).filter(pl.col("name").str.len_bytes() > 0)
     )
-    names = clean_ids(pairs["name"])
+    names = clean_names(clean_ids(pairs["name"]))
     index = names.replace_strict(known, default=-1, return_dtype=pl.Int64).to_numpy()
     lists = Lists.from_pairs(pairs["row"].to_numpy()[index >= 0], index[index >= 0], len(cells))
     strange = names.filter(index < 0).value_counts(sort=True)

@@ -14,11 +14,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from releve.errors import ReleveError
+from releve.errors import RasterError, ReleveError
 from releve.files import atomic_path
 
 AHEAD = 2
 """Units in flight for each worker: enough to keep it busy, few enough to hold in memory."""
+
+ANSWER_S = 20
+"""How long a Dask scheduler may take to answer."""
 
 
 class Work(Protocol):
@@ -51,6 +54,8 @@ def do_units(
 
     Raises
     ------
+    RasterError
+        If a raster cannot be read.
     ReleveError
         If Dask is wanted and not installed, or its scheduler does not answer.
     """
@@ -106,8 +111,10 @@ def _with_dask(
     with _client(distributed, scheduler, num_workers) as client:
         workers = max(1, len(client.scheduler_info()["workers"]))
         flying = {client.submit(_read, units[index], pure=False): index for index in islice(queue, AHEAD * workers)}
-        arriving = distributed.as_completed(list(flying), with_results=True)
+        arriving = distributed.as_completed(list(flying), loop=client.loop, with_results=True)
         for future, array in arriving:
+            if isinstance(array, str):
+                raise RasterError(array)
             yield flying.pop(future), array
             for index in islice(queue, 1):
                 following = client.submit(_read, units[index], pure=False)
@@ -115,8 +122,12 @@ def _with_dask(
                 arriving.add(following)
 
 
-def _read(unit: Work) -> NDArray:
-    return unit.read()
+def _read(unit: Work) -> NDArray | str:
+    """Return the array, or what went wrong: an error of GDAL inside another cannot be sent."""
+    try:
+        return unit.read()
+    except RasterError as error:
+        return str(error)
 
 
 def _import_distributed() -> Any:
@@ -135,7 +146,7 @@ def _client(distributed: Any, scheduler: str, num_workers: int) -> Any:
         options = {"processes": True, "threads_per_worker": 1, "dashboard_address": None}
         return distributed.Client(n_workers=num_workers, set_as_default=False, **options)
     try:
-        return distributed.Client(scheduler, set_as_default=False, timeout="20s")
+        return distributed.Client(scheduler, set_as_default=False, timeout=ANSWER_S)
     except (OSError, ValueError) as error:
         raise ReleveError(
             f"no Dask scheduler answers at {scheduler} ({error})",

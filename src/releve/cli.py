@@ -186,17 +186,30 @@ def init(
 
 @app.command()
 def check(
-    release: Annotated[Path, typer.Argument(help="Folder of an official release", callback=_found(A_RELEASE))],
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of an official release, or the study.toml of your own study",
+            callback=_found("the folder of a release, or a study.toml"),
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Look through a release: what is present, missing, corrupt or suspicious, for each split and modality.
+    """Look through a release or a study: what is present, missing, corrupt or suspicious, of each split.
 
-    Exits with 1 if something would break a run, else with 0.
+    Of a study also its rasters at its places: where they have no data, which say the same, which are in another unit
+    than the table's columns. Exits with 1 if something would break a run, else with 0.
     """
     from releve.ingest.inventory import check_release, render_inventory
-    from releve.ingest.release import open_release
+    from releve.ingest.study import Study, open_source
 
-    inventory = check_release(open_release(release))
+    source = open_source(data)
+    if isinstance(source, Study):
+        from releve.discover.check import check_study
+
+        inventory = check_study(source)
+    else:
+        inventory = check_release(source)
     if as_json:
         _print_json(inventory.to_dict())
     else:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from pyproj.exceptions import CRSError
 
 from releve.discover.parts import LeftOut, Part
 from releve.discover.projections import (
@@ -20,31 +19,13 @@ from releve.discover.projections import (
     hints_of_numbers,
     hints_of_texts,
     share_inside,
-    transform,
 )
 from releve.discover.rasters import RasterGroup, RasterLayer, names_seen, value_at
+from releve.discover.units import UnitNote, compare_units_of, same_names
 from releve.errors import TableError
-from releve.ingest.columns import match_covariates
-from releve.ingest.units import PAIRED, compare_units
-
-ENOUGH_PLACES = 500
-
-
-@dataclass(frozen=True)
-class UnitNote:
-    """A layer whose values at the places are a table's in another unit."""
-
-    layer: RasterLayer
-    column: str
-    table: str
-    conversion: str
-    """What turns the layer's values into the table's."""
-
-    @property
-    def scale_and_offset(self) -> tuple[float, float]:
-        """Return what the layer's own scale and offset would have to be for it to agree with the table."""
-        factor, offset = PAIRED[self.conversion]
-        return self.layer.scale * factor, self.layer.offset * factor + offset
+from releve.ingest.config import RasterConfig
+from releve.rasters.layer import Layer
+from releve.rasters.layers import open_layers
 
 
 @dataclass(frozen=True)
@@ -147,7 +128,7 @@ def _crs_under(group: RasterGroup, parts: list[Part]) -> Hint | None:
 
 
 def share_with_rasters(
-    parts: list[Part], groups: list[RasterGroup], remarks: list[str]
+    parts: list[Part], groups: list[RasterGroup], rasters: Mapping[str, Hint], remarks: list[str]
 ) -> tuple[list[Part], list[UnitNote]]:
     """Return the parts with their covariates, but for those that a raster has too, whose units are compared.
 
@@ -160,48 +141,32 @@ def share_with_rasters(
     records = [set(part.table.covariates) for part in parts if part.table.kind == "records"]
     shared = set.intersection(*records) if records and not layers else set()
     for part in parts:
-        columns = part.table.covariates
         try:
-            same = match_covariates(list(columns), list(layers), origin=part.name).columns
+            same = same_names(part.table, list(layers))
+            units += _compared(part, [layers[name] for name in same], rasters)
         except TableError as error:
             remarks.append(str(error))
             same = {}
-        offered = [(column, "a raster of this name has it for every place") for column in same.values()]
-        kept = [column for column in columns if column not in same.values()]
+        twins = [column for column in part.table.covariates if column in same.values()]
+        offered = [(column, "a raster of this name has it for every place") for column in twins]
+        kept = [column for column in part.table.covariates if column not in twins]
         if part.table.kind == "records":
             why = "random places have values of rasters only" if layers else "not all tables of records have it"
             offered += [(column, why) for column in kept if column not in shared]
             kept = [column for column in kept if column in shared]
         made.append(replace(part, covariates=tuple(kept), offered=tuple(offered)))
-        units += compare_with_rasters(part, {column: layers[name] for name, column in same.items()})
     return made, units
 
 
-def compare_with_rasters(part: Part, layers: Mapping[str, RasterLayer]) -> list[UnitNote]:
-    """Return the layers whose values at the places of a table are those of its column in another unit.
-
-    Parameters
-    ----------
-    part
-        A table; without a projection nothing is compared.
-    layers
-        Column -> the layer of the same name. Of many places some hundred are looked at.
-    """
-    place = part.table.place
-    if place is None or place.points is None or part.crs is None or not layers:
+def _compared(part: Part, layers: list[RasterLayer], rasters: Mapping[str, Hint]) -> list[UnitNote]:
+    """Return the layers that are in another unit than the columns of a table."""
+    if part.crs is None or not layers:
         return []
-    known = np.flatnonzero(np.isfinite(place.points).all(axis=1))
-    _, first = np.unique(place.points[known], axis=0, return_index=True)
-    rows = known[np.sort(first)]
-    if len(rows) > ENOUGH_PLACES:
-        rows = rows[np.linspace(0, len(rows) - 1, ENOUGH_PLACES).astype(int)]
-    found = []
-    for column, layer in layers.items():
-        try:
-            points = transform(place.points[rows], part.crs, layer.crs or part.crs)
-        except CRSError:
-            continue
-        conversion = compare_units(value_at(layer, points), part.table.profiles[column].numbers[rows])
-        if conversion:
-            found.append(UnitNote(layer, column, part.name, conversion))
-    return found
+    opened: list[Layer] = []
+    for layer in layers:
+        hint = rasters.get(str(layer.file))
+        crs = layer.crs or (hint.crs if hint else None)
+        if crs is not None:
+            config = RasterConfig(file=layer.path, bands=(layer.band,), names=(layer.name,), crs=crs, categorical=False)
+            opened += open_layers([config], Path())
+    return compare_units_of(part.table, part.crs, opened)

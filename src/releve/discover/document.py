@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from releve.discover.beside import UnitNote
 from releve.discover.columns import Found
 from releve.discover.kinds import Table
 from releve.discover.parts import CovariateFiles, Part
 from releve.discover.rasters import RasterGroup, RasterLayer, names_seen
 from releve.discover.study import Discovery
+from releve.discover.units import UnitNote
 from releve.ingest.config import StudyConfig
 from releve.ingest.names import fold
 
@@ -322,7 +322,7 @@ def _layer_lines(group: RasterGroup, found: Discovery, folder: Path, twice: set[
         why = "other rasters have layers of the same names"
         lines += _setting("names", [f"{prefix}_{layer.name}" for layer in layers], why)
     lines += _class_lines(layers)
-    lines += _unit_lines([note for note in found.units if note.layer in layers], group, folder)
+    lines += _unit_lines(_units_of(group, found), group, folder)
     return lines + (_elevation_lines(layers[0]) if len(layers) == 1 and layers[0].is_elevation else [])
 
 
@@ -339,19 +339,23 @@ def _class_lines(layers: Sequence[RasterLayer]) -> list[str]:
     return _setting("categorical", True if len(classes) == len(layers) else [layer.name for layer in classes], why)
 
 
+def _units_of(group: RasterGroup, found: Discovery) -> list[UnitNote]:
+    bands = {(layer.path, layer.band) for layer in group.layers}
+    return [note for note in found.units if (note.layer.source, note.layer.band) in bands]
+
+
 def _unit_lines(notes: Sequence[UnitNote], group: RasterGroup, folder: Path) -> list[str]:
     """Return what would bring layers into the unit of a table: settings of the entry, or an entry of their own."""
     lines: list[str] = []
     by_change: dict[tuple[str, float, float], list[UnitNote]] = {}
     for note in notes:
-        by_change.setdefault((note.conversion, *note.scale_and_offset), []).append(note)
+        by_change.setdefault((note.conversion, note.scale, note.offset), []).append(note)
     for (conversion, scale, offset), alike in by_change.items():
-        layers = list(dict.fromkeys(note.layer for note in alike))
-        names = _some([layer.name for layer in layers])
+        names = list(dict.fromkeys(note.layer.name for note in alike))
+        layers = [layer for layer in group.layers if layer.name in names]
         verb = "is" if len(layers) == 1 else "are"
-        lines += _comment(
-            f"UNITS: {names} {conversion} {verb} what {alike[0].table} has under this name, at its places."
-        )
+        told = f"UNITS: {_some(names)} {conversion} {verb} what {alike[0].table} has under this name at its places."
+        lines += _comment(told)
         if len(layers) < len(group.layers):
             lines += [*_comment("In the unit of the table they would be an entry of their own:"), "# [[study.rasters]]"]
             paths = list(dict.fromkeys(_file_of(layer, folder) for layer in layers))

@@ -87,8 +87,7 @@ def _guesses(found: Discovery) -> list[str]:
         if part.crs and part.why_crs:
             lines.append(f"{part.files[0].name}: {part.crs}, as {part.why_crs}")
     lines += [f"{Path(name).name}: {hint.crs}, as {hint.why}" for name, hint in found.projections.rasters.items()]
-    for note in found.units:
-        lines.append(f"units: raster {note.layer.name} {note.conversion} is {note.column} of {note.table}")
+    lines += [f"units: {note}" for note in found.units]
     return lines
 
 

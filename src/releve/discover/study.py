@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from releve.discover.archives import tell_archive
-from releve.discover.beside import Projections, UnitNote, give_projections, share_with_rasters, without_response
+from releve.discover.beside import Projections, give_projections, share_with_rasters, without_response
 from releve.discover.listing import Listing, list_folder
 from releve.discover.parts import CovariateFiles, LeftOut, Part, find_tables
 from releve.discover.rasters import RasterGroup, look_at_rasters
+from releve.discover.units import UnitNote
 from releve.errors import ReleaseError, TableError
 from releve.ingest.release import open_release
 
@@ -74,7 +75,7 @@ def look_through(folder: Path) -> Discovery:
     groups = without_response(groups, parts, left_out)
     texts = [*listing.documents, *(path for path, _ in left_out if path.suffix == ".txt" and path.is_file())]
     projections = give_projections(parts, groups, texts)
-    parts, units = share_with_rasters(projections.parts, groups, remarks)
+    parts, units = share_with_rasters(projections.parts, groups, projections.rasters, remarks)
     return Discovery(
         listing=listing,
         title=folder.resolve().name,

@@ -19,10 +19,13 @@ from releve.ingest.covariates import Covariates, TableFacts, read_covariates
 from releve.ingest.cubes import SeriesSource, read_series_chunk, series_source
 from releve.ingest.patches import PatchSource, patch_source, read_patch_chunk
 from releve.ingest.places import WORLD
+from releve.ingest.presence import ABSENT, NONE_COUNTED
 from releve.ingest.problems import Problem
 from releve.ingest.release import Release
+from releve.ingest.study import Source, Study
 from releve.ingest.surveys import DUPLICATE, Surveys, read_surveys
 from releve.ingest.text import read_header
+from releve.ingest.values import TABLE_GROUP
 from releve.progress import track
 
 CHUNK_SIZE = 64
@@ -90,22 +93,35 @@ def check_release(release: Release, *, max_files: int = 2000) -> Inventory:
         except ReleaseError as error:
             rows.append(_broken(split, "surveys", 0, error))
             continue
-        rows += _split_rows(release, split, surveys, max_files)
+        rows += split_rows(release, split, surveys, max_files)
     layout = release.rules
     return Inventory(str(release.root), layout.name, layout.title, tuple(rows))
 
 
-def _split_rows(release: Release, split: str, surveys: Surveys, max_files: int) -> Iterator[Row]:
+def split_rows(source: Source, split: str, surveys: Surveys, max_files: int = 2000) -> Iterator[Row]:
+    """Yield a row for the surveys of a split, for each group of its covariates and each other modality.
+
+    Parameters
+    ----------
+    source
+        An open release or study.
+    split, surveys
+        The split, and what was read of it.
+    max_files
+        As of ``check_release``.
+    """
     num_surveys = len(surveys.table)
-    yield Row(split, "surveys", num_surveys, num_surveys, 0, 0, tuple(_survey_findings(release, split, surveys)))
+    yield Row(split, "surveys", num_surveys, num_surveys, 0, 0, tuple(_survey_findings(source, split, surveys)))
     try:
-        yield from _covariate_rows(release, split, surveys)
+        yield from _covariate_rows(source, split, surveys)
     except ReleaseError as error:
         yield _broken(split, "covariates", num_surveys, error)
-    modalities = [rules.modality for rules in release.rules.series]
-    for modality in [*modalities, *(["patch"] if release.rules.patches else [])]:
+    if isinstance(source, Study):
+        return
+    modalities = [rules.modality for rules in source.rules.series]
+    for modality in [*modalities, *(["patch"] if source.rules.patches else [])]:
         try:
-            yield _array_row(release, split, modality, surveys.table, max_files)
+            yield _array_row(source, split, modality, surveys.table, max_files)
         except ReleaseError as error:
             yield _broken(split, modality, num_surveys, error)
 
@@ -135,21 +151,21 @@ def _release_row(release: Release) -> Row:
     return Row("all", "release", 0, 0, 0, 0, tuple(findings))
 
 
-def _survey_findings(release: Release, split: str, surveys: Surveys) -> Iterator[Finding]:
+def _survey_findings(source: Source, split: str, surveys: Surveys) -> Iterator[Finding]:
     if not len(surveys.table):
         yield Finding("error", "no-surveys", "no valid survey is left", 1)
     for reason, count in surveys.dropped.items():
-        severity = "note" if reason == DUPLICATE else "warning"
+        severity = "note" if reason in (DUPLICATE, ABSENT, NONE_COUNTED) else "warning"
         yield Finding(severity, "dropped", reason, count, surveys.examples.get(reason, ()))
     for reason, count in surveys.noted.items():
         yield Finding("note", "mended", reason, count, surveys.examples.get(reason, ()))
-    extent = release.rules.extent or WORLD
+    extent = source.rules.extent or WORLD
     inside = pl.col("lon").is_between(extent["west"], extent["east"])
     inside &= pl.col("lat").is_between(extent["south"], extent["north"])
     outside = surveys.table.filter(~inside)["survey_id"]
     yield from _if_any("warning", "outside-extent", "surveys outside the release's extent", outside)
     yield from _if_any("note", "no-year", "surveys without a year", _ids_without(surveys.table, "year"))
-    highest = release.rules.max_species_id
+    highest = source.rules.max_species_id
     if highest is not None:
         beyond = surveys.labels.filter(pl.col("species_id") > highest)["species_id"].unique().sort()
         message = f"species ids beyond the official 0..{highest}"
@@ -168,16 +184,16 @@ def _if_any(severity: str, code: str, message: str, ids: pl.Series, what: str = 
 # ---- covariates ------------------------------------------------------------------------------------------
 
 
-def _covariate_rows(release: Release, split: str, surveys: Surveys) -> Iterator[Row]:
-    if not release.rules.covariates:
+def _covariate_rows(source: Source, split: str, surveys: Surveys) -> Iterator[Row]:
+    if not source.rules.covariates:
         return
-    covariates = read_covariates(release, split, surveys.table["survey_id"])
+    covariates = read_covariates(source, split, surveys.table["survey_id"])
     num_surveys = len(surveys.table)
-    for rules in release.rules.covariates:
+    for rules in source.rules.covariates:
         columns = [name for name, group in covariates.groups.items() if group == rules.group]
         facts = [fact for fact in covariates.facts if fact.group == rules.group]
         if not facts:
-            missing = tuple(_missing_findings(release, split, rules.group, [rules.table]))
+            missing = tuple(_missing_findings(source, split, rules.group, [rules.table]))
             yield Row(split, rules.group, num_surveys, 0, num_surveys, 0, missing)
             continue
         valid = covariates.table.select(pl.any_horizontal(pl.col(columns).is_not_nan() & pl.col(columns).is_not_null()))
@@ -201,9 +217,12 @@ def _value_findings(covariates: Covariates, group: str, columns: list[str]) -> I
 
 def _table_findings(facts: Iterable[TableFacts]) -> Iterator[Finding]:
     for fact in facts:
+        # Columns of the surveys' own table have a row for each species, and rows of all splits.
+        again, extra = (0, 0) if fact.group == TABLE_GROUP else (fact.num_duplicates, fact.num_extra)
         for count, severity, code, what in (
-            (fact.num_extra, "note", "extra-rows", "rows of surveys that are not in the metadata, left out"),
-            (fact.num_duplicates, "warning", "duplicate-ids", "rows whose survey id came before, left out"),
+            (extra, "note", "extra-rows", "rows of surveys that are not in the metadata, left out"),
+            (fact.num_disagreeing, "warning", "disagree", "surveys whose rows disagree, the first kept"),
+            (again, "warning", "duplicate-ids", "rows whose survey id came before, left out"),
             (fact.num_without_id, "warning", "no-ids", "rows without a survey id, left out"),
             (sum(fact.not_numbers.values()), "warning", "not-numbers", "cells that are no numbers, taken as missing"),
         ):
@@ -211,9 +230,11 @@ def _table_findings(facts: Iterable[TableFacts]) -> Iterator[Finding]:
                 yield Finding(severity, code, what, count, (fact.path,))
 
 
-def _missing_findings(release: Release, split: str, modality: str, templates: list[str]) -> Iterator[Finding]:
+def _missing_findings(release: Source, split: str, modality: str, templates: list[str]) -> Iterator[Finding]:
     """Yield that a modality is not there, and the zip file that may hold it."""
     yield Finding("warning", "missing", f"no {modality} for split {split!r}; a run goes on without it", 1)
+    if isinstance(release, Study):
+        return
     patterns = [release.pattern(split, template, channel=r"[a-z0-9]+") for template in templates]
     tables = sorted({path for pattern in patterns for path in release.tree.tables_like(pattern)})
     if tables:
@@ -324,7 +345,7 @@ def render_inventory(inventory: Inventory) -> RenderableType:
     for name in ("split", "modality", "", "count", "what", "for example"):
         findings.add_column(name, justify="right" if name == "count" else "left", overflow="fold")
     for row in inventory.rows:
-        if row.modality != "release":
+        if row.split != "all":
             numbers = (row.num_surveys, row.num_present, row.num_missing, row.num_corrupt)
             counts.add_row(row.split, row.modality, *(f"{number:,}" for number in numbers))
         for finding in row.findings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -102,6 +103,77 @@ def test_a_column_that_splits_the_plots_is_told(tmp_path: Path) -> None:
     rows = [f"{line},{'test' if i > 40 else 'train'}" for i, line in enumerate(lines[1:])]
     study = study_of(write(tmp_path, plots="\n".join([f"{lines[0]},split", *rows])))
     assert study["plots"][0]["columns"]["split"] == "split"
+
+
+def test_places_alone_are_finds_of_the_species_that_the_file_is_called_after_but_for_a_background(
+    tmp_path: Path,
+) -> None:
+    data = write(
+        tmp_path,
+        Puma_concolor_gbif="\n".join(["x,y", *(f"{lon},{lat}" for lon, lat in places(20))]),
+        lynx="\n".join(["x,y", *(f"{lon},{lat}" for lon, lat in places(20, seed=4))]),
+        background="\n".join(["x,y", *(f"{lon},{lat}" for lon, lat in places(20, seed=5))]),
+    )
+    found = look_through(data)
+    assert {part.name: part.species_name for part in found.parts} == {
+        "Puma_concolor_gbif.csv": "Puma concolor",
+        "lynx.csv": "lynx",
+    }
+    assert [path.name for path, _ in found.left_out] == ["background.csv"]
+    write(data, plots=long_plots())
+    assert [part.name for part in look_through(data).parts] == ["plots.csv"]
+
+
+def test_records_that_another_table_has_too_and_rows_of_absence_are_left_out(tmp_path: Path) -> None:
+    head = "gbifID,basisOfRecord,recordedBy,catalogNumber,species,decimalLongitude,decimalLatitude"
+    rows = [f"{i},HUMAN_OBSERVATION,A,{i},Poa annua,{lon},{lat}" for i, (lon, lat) in enumerate(places(12))]
+    write(
+        tmp_path,
+        occurrence="\n".join([head, *rows]),
+        verbatim="\n".join([head.replace("species", "taxon"), *rows[:11]]),
+    )
+    random = "\n".join(["species,occ,lon,lat", *(f"NA,0,{lon},{lat}" for lon, lat in places(30, seed=6))])
+    found = look_through(write(tmp_path, bg=random.replace("NA", "background")))
+    assert [part.name for part in found.parts] == ["occurrence.csv"]
+    why = {path.name: reason for path, reason in found.left_out}
+    assert "the records of occurrence.csv once more" in why["verbatim.csv"] and "drawn anew" in why["bg.csv"]
+
+
+def test_plots_of_a_test_by_the_name_of_the_file_are_kept_apart_and_take_their_covariates_from_their_sites(
+    tmp_path: Path,
+) -> None:
+    """As of benchmarks: records with covariates, and sites and their species in two tables of the same rows."""
+    lonlat = places(20, seed=7)
+    sites = ["siteid,x,y,bc01,bc12", *(f"{i},{lon},{lat},{i * 1.5},{i * 7}" for i, (lon, lat) in enumerate(lonlat))]
+    species = ["siteid,x,y,awt01,awt02,awt03"]
+    species += [f"{i},{lon},{lat},{i % 2},{i % 3 == 0:d},{i % 5 == 0:d}" for i, (lon, lat) in enumerate(lonlat)]
+    records = ["siteid,spid,x,y,occ,bc01,bc12"]
+    records += [f"{i},a0{i % 3 + 1},{lon},{lat},1,{i * 1.5},{i * 7}" for i, (lon, lat) in enumerate(places(40, seed=8))]
+    write(tmp_path, AWTtrain_po="\n".join(records))
+    study = study_of(write(tmp_path, AWTtest_env="\n".join(sites), AWTtest_pa="\n".join(species)))
+    (plots,), (found,) = study["plots"], study["records"]
+    assert (plots["file"], plots["split"], plots["covariates"]) == ("AWTtest_env.csv", "test", ["bc01", "bc12"])
+    assert plots["species_table"] == {
+        **{"file": "AWTtest_pa.csv", "form": "wide", "species_columns": ["awt*"]},
+        "columns": {"survey_id": "siteid"},
+    }
+    assert (found["columns"]["species"], found["covariates"]) == ("spid", ["bc01", "bc12"])
+
+
+def test_an_official_release_is_told_that_it_needs_no_study(tmp_path: Path) -> None:
+    (tmp_path / "GLC24_PA_metadata_train.csv").write_text("surveyId,lon,lat,year,speciesId\n1,3,45,2019,7\n")
+    with pytest.raises(TableError, match="is an official release, .*needs no study.toml: releve check"):
+        look_through(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_tells_what_is_in_it_and_how_to_unpack_it(tmp_path: Path, kind: str) -> None:
+    data = write(tmp_path / "packed", finds=long_plots(), notes="a,b\n1,2\n")
+    shutil.make_archive(str(tmp_path / "download 1"), "zip" if kind == "zip" else "gztar", data)
+    shutil.rmtree(data)
+    how = "unzip" if kind == "zip" else "tar -xf"
+    with pytest.raises(TableError, match=rf"an archive of .*finds\.csv, .*notes\.csv: unpack it \({how} 'download 1"):
+        look_through(tmp_path)
 
 
 # ---- projections -------------------------------------------------------------------------------------------

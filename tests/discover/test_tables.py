@@ -166,3 +166,30 @@ def test_a_large_file_is_read_at_both_ends(tmp_path: Path, monkeypatch: pytest.M
     assert not sample.is_whole and 20 < len(sample.cells) < 60
     assert sample.cells["plot"][0] == "P00000" and sample.cells["plot"][-1] == "P01999"
     assert abs(sample.num_rows - 2000) < 100
+
+
+def test_wide_tables_need_no_underscores_and_take_no_measures_for_species(tmp_path: Path) -> None:
+    names = ["GuloGulo", "PantheraOnca", "VulpesVulpes"]
+    rng = np.random.default_rng(4)
+    rows = ["," + ",".join(["X_WGS84", "Y_WGS84", *names])]
+    rows += [f"{i},{lon},{lat}," + ",".join(map(str, rng.integers(0, 2, 3))) for i, (lon, lat) in enumerate(places(30))]
+    table = judge(tmp_path, "\n".join(rows))
+    assert table.species_columns == tuple(names) and table.place is not None and not table.place.remarks
+    rows = ["plot,lon,lat,Moss_cover,Litter_cover,Rock_cover,Location_uncertainty,Human_footprint"]
+    rows += [f"P{i},{lon},{lat},{i % 3},0,{i % 2},50,{i % 4}" for i, (lon, lat) in enumerate(places(30))]
+    table = judge(tmp_path, "\n".join(rows))
+    assert table.kind == "header" and table.species_columns == ()
+    assert columns(table)["uncertainty_m"] == "Location_uncertainty"
+
+
+def test_absences_at_places_of_their_own_do_not_make_plots_of_several_species(tmp_path: Path) -> None:
+    """A place where sp1 was not found says nothing of sp2; with one species it is a plot."""
+    several = [
+        "species,x,y,pr_ab",
+        *(f"sp{i % 3},{500000 + i * 90},{4000000 + i * 70},{i // 3 % 2}" for i in range(30)),
+    ]
+    table = judge(tmp_path, "\n".join(several))
+    assert table.kind == "records" and columns(table)["occurrence_status"] == "pr_ab" and len(table.remarks) == 1
+    assert (
+        judge(tmp_path, "\n".join(line.replace("sp2", "sp1").replace("sp0", "sp1") for line in several)).kind == "plots"
+    )

@@ -222,7 +222,8 @@ def _place(kind: str, easting: Profile, northing: Profile) -> Place | None:
     fine = np.mean(np.round(x, 3) != x) > 0.5 and np.mean(np.round(y, 3) != y) > 0.5
     if fit >= 0.9 and (kind == "lon" or (not (easting.is_whole and northing.is_whole) and (fine or not is_km))):
         said = f"by name, and all within {_range(x)} and {_range(y)}, as degrees are"
-        remark = () if kind == "lon" else (f"{names} hold degrees, whatever they are called",)
+        is_called = kind == "lon" or {"wgs", "wgs84", "dd", "deg", "degrees"} & set(words_of(easting.name))
+        remark = () if is_called else (f"{names} hold degrees, whatever they are called",)
         return Place(
             "lon", {"lon": Found(easting.name, said), "lat": Found(northing.name, said)}, points, False, remark
         )

@@ -20,7 +20,15 @@ RECORD_TERMS = frozenset(
         *("occurrenceid", "coordinateuncertaintyinmeters", "recordnumber", "typestatus", "identifiedby", "collector"),
         *("collectornumber", "collection", "barcode", "specimendetails", "herbarium", "datasetkey", "gbifnotes"),
         *("dateidentified", "coorduncertaintym", "coordinateprecision", "recordid", "datatype", "lastinterpreted"),
-        *("reference", "institution", "license"),
+        *(
+            "reference",
+            "institution",
+            "license",
+            "qualitygrade",
+            "userlogin",
+            "placeguess",
+            "numidentificationagreements",
+        ),
     }
 )
 """Columns of tables with a row for each specimen or observation."""
@@ -31,7 +39,8 @@ NAME_LIKE = re.compile(r"^(?:sp|spp|spec|species|taxon)[\W_]*\d+$|^[A-Z][a-z]+[ 
 """Columns of a wide table: ``sp_001``, ``Abies_alba``, ``Abies alba Mill.``"""
 ENVIRONMENT = re.compile(
     r"(?:^|[\W_])(?:soil(?:grid)?s?|clim\w*|bio|temp(?:erature)?|prec(?:ip\w*)?|rain(?:fall)?|elev(?:ation)?|env|alt|"
-    r"altitude|slope|aspect|\w*footprint|land.?(?:cover|use)|ndvi|clay|sand|silt|north(?:ness)?|east(?:ness)?)"
+    r"altitude|slope|aspect|\w*footprint|cover|land|ndvi|clay|sand|silt|north(?:ness)?|east(?:ness)?|height|depth|"
+    r"layer|total|number|area|uncertainty|accuracy|index|share|percent|distance|density|age|year|rate|abundance)"
     r"(?=$|[\W_\d])",
     re.IGNORECASE,
 )
@@ -111,10 +120,11 @@ def _columns_of(roles: Mapping[str, Found]) -> set[str]:
 def _wide_columns(profiles: Mapping[str, Profile], taken: set[str]) -> tuple[str, ...]:
     """Return the columns of a wide table that are species: 0/1, cover with many zeros, or codes of abundance."""
     like = [p.name for p in profiles.values() if p.name not in taken and _is_species_like(p)]
-    called = [name for name in like if NAME_LIKE.match(name)]
-    if len(called) >= 0.5 * len(like) and called:
-        return tuple(called) if len(called) >= MIN_WIDE or len(called) == len(like) else ()
     zero_one = [name for name in like if profiles[name].is_zero_one]
+    called = [name for name in like if NAME_LIKE.match(name)]
+    if called and len(called) >= 0.5 * len(like):
+        few = zero_one if called == like else []  # one or two columns are a table of species if they are all there is
+        return tuple(called) if len(called) >= MIN_WIDE else tuple(few)
     return tuple(like) if len(like) >= 2 * MIN_WIDE or (len(zero_one) >= MIN_WIDE and like == zero_one) else ()
 
 
@@ -144,7 +154,8 @@ def _judge_wide(table: Table, wide: tuple[str, ...]) -> Table:
     else:
         what = "codes of abundance" if any(not p.is_number for p in kinds if p.num_values) else "numbers of abundance"
     shown = ", ".join(wide[:3]) + (", ..." if len(wide) > 3 else "")
-    why = f"{len(wide)} columns ({shown}) hold {what} and nothing else: a column for each species"
+    columns = f"{len(wide)} columns ({shown}) hold" if len(wide) > 1 else f"{shown} holds"
+    why = f"{columns} {what} and nothing else: a column for each species"
     kept = {
         role: found for role, found in table.roles.items() if role not in ("abundance", "occurrence_status", "count")
     }
@@ -192,6 +203,9 @@ def _judge_long(table: Table) -> Table:
         table = replace(table, roles=roles)
     if absences and table.num_species == 1:
         return _plots(table, "rows say where its one species was looked for and not found, besides where it was")
+    if absences:
+        remark = "rows where a species was not found are left out, as others may grow there"
+        table = replace(table, remarks=(f"{table.sample.name}: {remark}",))
     return _records(table, "a row has one species and a place, and no plot that several rows share")
 
 

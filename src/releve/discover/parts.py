@@ -29,9 +29,14 @@ GENERIC = frozenset(
         *("occurrence", "occurrences", "occ", "po", "pa", "presence", "absence", "presences", "absences", "records"),
         *("data", "plots", "plot", "points", "train", "test", "training", "testing", "species", "table", "sites"),
         *("eval", "my", "validation", "independent", "dataset", "sdm", "csv", "clean", "final", "all", "folder"),
+        *("gbif", "ebird", "inat", "inaturalist", "download", "observations", "finds", "xy", "coords", "coordinates"),
     }
 )
 """Words of file and folder names that are no name of a species."""
+BACKGROUND = frozenset(
+    {"background", "bg", "pseudo", "pseudoabsence", "pseudoabsences", "absence", "absences", "random"}
+)
+"""Words of file names of places where nothing was found."""
 TEST_WORDS = frozenset({"test", "testing", "validation", "eval", "evaluation", "independent", "holdout"})
 RECORD_IDS = ("gbifid", "occurrenceid")
 
@@ -99,10 +104,12 @@ def find_tables(
     others = [(table, paths) for table, paths in tables if table.kind not in ("plots", "records")]
     parts, others = _join_species(parts, others, left_out)
     covariates, others = _covariates_of(parts, others)
+    if not parts:
+        parts, others = _bare_places(others)
     for table, paths in others:
         left_out += [(path, table.why) for path in paths]
     for part in parts:
-        remarks += part.table.place.remarks if part.table.place else ()
+        remarks += [*part.table.remarks, *(part.table.place.remarks if part.table.place else ())]
         remarks += [f"{part.table.sample.name}: {note}" for note in part.table.sample.notes]
     parts = _name_single_species(parts, folder, remarks)
     return _keep_for_test(parts, remarks), covariates
@@ -327,6 +334,23 @@ def _covariates_of(parts: list[Part], others: Tables) -> tuple[list[CovariateFil
         else:
             rest.append((table, paths))
     return list(found.values()), rest
+
+
+def _bare_places(others: Tables) -> tuple[list[Part], Tables]:
+    """Return tables of nothing but places as records of a species each, in a folder that has no other plots or records.
+
+    A table with a column of covariates, or one that is called a background, is none.
+    """
+    found, rest = [], []
+    for table, paths in others:
+        words = {word.casefold() for word in _words(paths[0].stem)}
+        if table.place is None or has_species(table) or words & BACKGROUND:
+            rest.append((table, paths))
+            continue
+        why = "there are places, and no other table that names a species: taken as finds of one"
+        roles = {role: found for role, found in table.roles.items() if role != "survey_id"}
+        found.append(Part(replace(table, kind="records", why=why, roles=roles, num_species=1), paths))
+    return found, rest
 
 
 # ---- one species -------------------------------------------------------------------------------------------

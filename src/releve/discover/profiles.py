@@ -68,11 +68,11 @@ class Profile:
 
     @property
     def is_row_number(self) -> bool:
-        """Return whether it counts the rows."""
+        """Return whether it counts the rows, from whichever number on."""
         if not self.is_whole or self.num_values < self.num_rows or self.num_rows < 3:
             return False
         steps = np.diff(self.numbers)
-        return bool(self.numbers[0] in (0, 1) and (steps > 0).all() and np.mean(steps == 1) > 0.9)
+        return bool((steps > 0).all() and np.mean(steps == 1) > 0.9)
 
 
 def profile_columns(cells: pl.DataFrame, *, decimal_comma: bool) -> dict[str, Profile]:

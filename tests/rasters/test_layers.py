@@ -118,6 +118,7 @@ def test_a_raster_that_cannot_be_used_is_one_clear_error(tmp_path: Path, make, f
 @pytest.mark.parametrize(
     ("facts", "said"),
     [
+        ({"file": "metres.tif", "crs": "EPSG:4326"}, "249000, 6.63.* are no degrees, as EPSG:4326 has them"),
         ({"bands": (2,)}, "no band 2. expected 1 to 1"),
         ({"names": ("a", "b")}, "2 names for the 1 layers"),
         ({"crs": "EPSG:0"}, "'EPSG:0' is no CRS"),
@@ -127,8 +128,9 @@ def test_a_raster_that_cannot_be_used_is_one_clear_error(tmp_path: Path, make, f
 )
 def test_a_description_that_does_not_fit_its_raster_is_refused(tmp_path: Path, facts: dict, said: str) -> None:
     write_raster(tmp_path / "soil.tif", counting(3, 3))
+    write_raster(tmp_path / "metres.tif", counting(3, 3), crs="EPSG:32632", west=249_000.0, north=6_632_000.0)
     with pytest.raises(RasterError, match=said):
-        layers_of(tmp_path, "soil.tif", **facts)
+        layers_of(tmp_path, **({"file": "soil.tif"} | facts))
 
 
 def test_two_layers_of_one_name_are_refused(tmp_path: Path) -> None:

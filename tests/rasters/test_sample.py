@@ -236,6 +236,27 @@ def test_what_there_is_to_say_is_counted(tmp_path: Path) -> None:
     assert sampled.values.shape == (5, 3)
 
 
+def test_layers_that_tell_the_same_are_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    heat = rng.normal(285, 5, (20, 20)).astype("float32")
+    write_raster(tmp_path / "kelvin.tif", heat)
+    write_raster(tmp_path / "celsius.tif", heat - 273.15)
+    write_raster(tmp_path / "nearly.tif", heat + rng.normal(0, 0.1, (20, 20)).astype("float32"))
+    write_raster(tmp_path / "same.tif", np.full((20, 20), 1.5, "float32"))
+    lon, lat = rng.uniform(10, 30, 100), rng.uniform(32, 52, 100)
+    assert sample_layers(open_all(tmp_path), lon, lat).correlated == (("celsius", "kelvin"),)
+    assert sample_layers(open_all(tmp_path), lon[:2], lat[:2]).correlated == ()
+
+
+def test_a_turned_raster_is_read_as_it_lies(tmp_path: Path) -> None:
+    a, b, c, d, e, f = 0.8, 0.6, 20.0, 0.6, -0.8, 40.0
+    write_raster(tmp_path / "turned.tif", counting(10, 10), transform=rasterio.Affine(a, b, c, d, e, f))
+    rows, columns = np.array([0, 9, 4]), np.array([0, 5, 9])
+    lon, lat = a * (columns + 0.5) + b * (rows + 0.5) + c, d * (columns + 0.5) + e * (rows + 0.5) + f
+    sampled = sample_layers(open_all(tmp_path), lon, lat)
+    assert sampled.values.ravel().tolist() == (rows * 10 + columns + 0.5).tolist()
+
+
 def test_no_place_and_no_layer_are_empty_tables(tmp_path: Path) -> None:
     write_raster(tmp_path / "a.tif", counting(2, 3))
     assert sample_layers(open_all(tmp_path), [], []).values.shape == (0, 1)

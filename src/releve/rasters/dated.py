@@ -13,7 +13,7 @@ from rasterio.io import DatasetReader
 from releve.errors import RasterError, nearest
 from releve.ingest.config import SeriesConfig
 from releve.rasters.dates import band_steps
-from releve.rasters.files import find_rasters, is_there, open_raster, variable_of
+from releve.rasters.files import find_rasters, is_there, open_raster, variable_of, without_grids
 
 FIELDS = ("channel", "year", "season")
 Axes = tuple[int | None, ...]
@@ -51,13 +51,15 @@ def find_steps(config: SeriesConfig, root: Path, shape: tuple[int, int, int]) ->
             example = _format(pattern, (0, 0, 0), config)[0]
             raise RasterError(f"no raster of {pattern!r} in {root}", expected=f"files such as {example!r}")
         for source, each in found:
-            with open_raster(source) as dataset:
+            with without_grids(), open_raster(source) as dataset:
                 variables = _variables(dataset, each, config)
-                if not variables:
-                    yield source, _steps(dataset, each, config, shape)
+                steps = {} if variables else _steps(dataset, each, config, shape)
+            if not variables:
+                yield source, steps
             for name, channel in variables:
                 with open_raster(name) as dataset:
-                    yield name, _steps(dataset, (channel, *each[1:]), config, shape)
+                    steps = _steps(dataset, (channel, *each[1:]), config, shape)
+                yield name, steps
 
 
 def _format(pattern: str, axes: Axes, config: SeriesConfig) -> list[str]:

@@ -58,10 +58,8 @@ def open_raster(source: str) -> Iterator[DatasetReader]:
         If it cannot be opened or read.
     """
     try:
-        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(source) as dataset:
-                yield dataset
+        with rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), rasterio.open(source) as dataset:
+            yield dataset
     except (RasterioError, OSError) as error:
         path = local_path(source)
         if path is not None and not path.exists():
@@ -74,6 +72,14 @@ def open_raster(source: str) -> Iterator[DatasetReader]:
             expected="a raster in a format of GDAL",
             action="If it opens elsewhere, copy or download it again",
         ) from error
+
+
+@contextmanager
+def without_grids() -> Iterator[None]:
+    """Let files be opened that do not say where they lie; not in threads, of which all have the same warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
 
 
 def local_path(source: str) -> Path | None:

@@ -18,8 +18,8 @@ from rasterio.io import DatasetReader
 from releve.errors import RasterError, nearest
 from releve.ingest.config import RasterConfig
 from releve.rasters.classes import MOST_CLASSES, Classes, classes_in_tables, look_like_classes, read_tables
-from releve.rasters.files import find_rasters, open_raster, variable_of
-from releve.rasters.grid import Grid
+from releve.rasters.files import find_rasters, open_raster, variable_of, without_grids
+from releve.rasters.grid import Grid, is_geographic
 from releve.rasters.layer import Layer, to_numbers
 
 GENERIC = re.compile(r"(layer|band)[ _]?\d*", re.IGNORECASE)
@@ -44,8 +44,9 @@ def open_layers(rasters: Sequence[RasterConfig], root: Path, *, crs: str | None 
         If a raster is missing or cannot be read, does not say where it lies, or two layers have one name.
     """
     layers: list[Layer] = []
-    for config in rasters:
-        layers += _layers_of(config, root, crs)
+    with without_grids():
+        for config in rasters:
+            layers += _layers_of(config, root, crs)
     first: dict[str, Layer] = {}
     for layer in layers:
         for column in layer.columns:
@@ -104,7 +105,7 @@ def grid_of(dataset: DatasetReader, source: str, *, given: str | None, otherwise
     Raises
     ------
     RasterError
-        If it has no CRS and none is given, the CRS is none, or there is no transform.
+        If it has no CRS and none is given, the CRS is none or not that of its corners, or there is no transform.
     """
     if dataset.transform.is_identity or dataset.transform.is_degenerate:
         raise RasterError(
@@ -112,9 +113,10 @@ def grid_of(dataset: DatasetReader, source: str, *, given: str | None, otherwise
             expected="coordinates of its corner and the size of a cell",
             action="Georeference it, or put a world file (.tfw) beside it",
         )
+    west, south, east, north = dataset.bounds
+    south, north = min(south, north), max(south, north)
     crs = given or (dataset.crs.to_string() if dataset.crs else otherwise)
     if not crs:
-        west, south, east, north = dataset.bounds
         degrees = -180 <= west < east <= 360 and -90 <= south < north <= 90
         hint = 'EPSG:4326" if these are degrees' if degrees else 'EPSG:32632" for UTM zone 32 north'
         raise RasterError(
@@ -126,6 +128,12 @@ def grid_of(dataset: DatasetReader, source: str, *, given: str | None, otherwise
         crs = CRS.from_user_input(crs).to_string() if given or not dataset.crs else crs
     except CRSError as error:
         raise RasterError(f"{crs!r} is no CRS", expected='one such as "EPSG:25832"') from error
+    if is_geographic(crs) and not (-361 <= west < east <= 721 and -91 <= south < north <= 91):
+        raise RasterError(
+            f"the corners of {source}, {west:g}, {south:g} and {east:g}, {north:g}, are no degrees, as {crs} has them",
+            expected="coordinates of its CRS",
+            action='Give crs = "EPSG:..." of this raster in study.toml',
+        )
     block_height, block_width = dataset.block_shapes[0]
     return Grid(crs, tuple(dataset.transform)[:6], dataset.height, dataset.width, block_height, block_width)
 

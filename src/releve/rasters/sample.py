@@ -16,6 +16,12 @@ from releve.rasters.layer import Layer
 from releve.rasters.plan import plan_units
 from releve.rasters.work import do_units
 
+NUM_LOOKED_AT = 10_000
+PERFECT = 1 - 1e-6
+"""Correlation from which on two columns are one; values are float32."""
+VARIES = 1e-6
+"""Least standard deviation, as a share of the largest value, of a column that is not constant."""
+
 
 @dataclass(frozen=True)
 class Sampled:
@@ -35,6 +41,8 @@ class Sampled:
     """Layers without data at any place."""
     num_outside_all: int
     """Places outside all layers."""
+    correlated: tuple[tuple[str, str], ...]
+    """Columns that tell the same: see :func:`correlated_columns`."""
 
 
 def sample_layers(
@@ -108,4 +116,47 @@ def _judged(
             empty.append(layer.name)
         elif len(found) > 1 and (found == found[0]).all():
             constant.append(layer.name)
-    return Sampled(values, names, outside, on_nodata, tuple(constant), tuple(empty), int((~inside_any).sum()))
+    return Sampled(
+        values=values,
+        names=names,
+        outside=outside,
+        on_nodata=on_nodata,
+        constant=tuple(constant),
+        empty=tuple(empty),
+        num_outside_all=int((~inside_any).sum()),
+        correlated=correlated_columns(values, names),
+    )
+
+
+def correlated_columns(values: NDArray[np.floating], names: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return the pairs of columns of which each is a straight line of the other, as one in other units is.
+
+    Parameters
+    ----------
+    values
+        (N, K), NaN where missing; ten thousand rows are looked at, three at least.
+    names
+        (K,) names.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> kelvin = np.array([280.0, 290.0, 285.0, np.nan])
+    >>> correlated_columns(np.stack([kelvin, kelvin - 273.15, kelvin**2], axis=1), ["K", "C", "square"])
+    (('K', 'C'),)
+    """
+    some = values[:: max(1, len(values) // NUM_LOOKED_AT)].astype(np.float64)
+    known = np.isfinite(some)
+    count = known.sum(axis=0)
+    scale = np.abs(np.where(known, some, 0.0)).max(axis=0, initial=1e-30)
+    some = np.where(known, some / scale, 0.0)
+    some = np.where(known, some - some.sum(axis=0) / np.maximum(count, 1), 0.0)
+    # Sums over the rows where both columns of a pair are known: (K, K).
+    mask = known.astype(np.float64)
+    number = np.maximum(mask.T @ mask, 1.0)
+    total = some.T @ mask
+    square = np.square(some).T @ mask - total**2 / number
+    product = some.T @ some - total * total.T / number
+    varies = (square / number > VARIES**2) & (square.T / number > VARIES**2) & (number >= 3)
+    alike = varies & (product**2 > PERFECT**2 * square * square.T)
+    return tuple((names[i], names[j]) for i, j in zip(*np.nonzero(np.triu(alike, 1)), strict=True))

@@ -46,5 +46,7 @@ def encode(values: NDArray[np.floating], dtype: np.dtype, fill: float) -> NDArra
     >>> encode(np.array([1.6, np.nan]), np.dtype("int16"), -32768).tolist()
     [2, -32768]
     """
-    whole = np.rint(values) if dtype.kind != "f" else values
-    return np.where(np.isnan(values), fill, whole).astype(dtype)
+    with np.errstate(invalid="ignore"):  # NaN is no integer
+        stored = (np.rint(values) if dtype.kind != "f" else values).astype(dtype)
+    stored[np.isnan(values)] = fill
+    return stored

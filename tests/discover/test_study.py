@@ -57,6 +57,29 @@ def test_plots_and_species_in_two_tables_are_joined_by_the_column_they_share(tmp
     }
 
 
+def test_sampling_events_of_darwin_core_are_plots(tmp_path: Path) -> None:
+    head = "eventID\tsamplingProtocol\tsampleSizeValue\tsampleSizeUnit\teventDate\tdecimalLatitude\tdecimalLongitude"
+    events = [f"e{i}\trelevé\t25\tm2\t2019-05-0{i % 9 + 1}\t{lat}\t{lon}" for i, (lon, lat) in enumerate(places(15))]
+    first = "occurrenceID\teventID\tbasisOfRecord\toccurrenceStatus\tscientificName\torganismQuantity"
+    found = [
+        f"o{i}-{name[:3]}\te{i}\tHumanObservation\t{'present' if i % 2 else 'absent'}\t{name}\t{i % 2 * 5}"
+        for i in range(15)
+        for name in ("Poa annua", "Abies alba")
+    ]
+    for name, rows in (("event", [head, *events]), ("occurrence", [first, *found])):
+        (tmp_path / f"{name}.txt").write_text("\n".join(rows), encoding="utf-8")
+    (plots,) = study_of(tmp_path)["plots"]
+    assert (plots["file"], plots["columns"]["survey_id"], plots["columns"]["area_m2"]) == (
+        *("event.txt", "eventID"),
+        "sampleSizeValue",
+    )
+    species = plots["species_table"]["columns"]
+    assert (species["species"], species["occurrence_status"], species["abundance"]) == (
+        *("scientificName", "occurrenceStatus"),
+        "organismQuantity",
+    )
+
+
 def test_numbers_by_plot_id_are_a_group_of_covariates_and_a_legend_is_left_out(tmp_path: Path) -> None:
     soil = "\n".join(["plot,soil_n,soil_p,soil_k", *(f"P{i},{i / 7:.2f},{i * 3},{i * 2.5}" for i in range(12))])
     legend = "column,meaning\nsoil_n,nitrogen\nsoil_p,phosphorus\n"

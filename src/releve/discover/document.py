@@ -46,7 +46,7 @@ def _lines(found: Discovery, folder: Path) -> list[str]:
         '# citation = "..."  # how the data are to be cited',
     ]
     for part in found.parts:
-        lines += _part_lines(part, folder)
+        lines += _part_lines(part, found, folder)
     for covariates in found.covariates:
         lines += _covariate_lines(covariates, folder)
     twice = {name for name, layers in names_seen(found.rasters).items() if len(layers) > 1}
@@ -172,7 +172,7 @@ def _shared_numbers(found: Discovery) -> list[str]:
     return []
 
 
-def _part_lines(part: Part, folder: Path) -> list[str]:
+def _part_lines(part: Part, found: Discovery, folder: Path) -> list[str]:
     table, kind = part.table, part.table.kind
     sample = table.sample
     about = "" if sample.is_whole else "about "
@@ -181,8 +181,7 @@ def _part_lines(part: Part, folder: Path) -> list[str]:
     facts += [f"{table.num_species:,} species"] if table.num_species else []
     seen = "" if sample.is_whole else " among the rows looked at"
     lines = ["", f"[[study.{kind}]]", *_comment(f"{sample.name}: {', '.join(facts)}{seen}. {_sentence(kind, part)}")]
-    files = [_relative(path, folder) for path in part.files]
-    lines += _setting("file", files[0] if len(files) == 1 else files)
+    lines += _setting("file", _tables_value(part.files, found, folder))
     lines += _setting("layer", sample.layer) if sample.layer else []
     if part.crs and part.why_crs:
         lines += _setting("crs", part.crs, part.why_crs)
@@ -199,6 +198,22 @@ def _part_lines(part: Part, folder: Path) -> list[str]:
     if part.species_table is not None:
         lines += _species_table_lines(kind, part.species_table, folder)
     return lines
+
+
+def _tables_value(files: Sequence[Path], found: Discovery, folder: Path) -> str | list[str]:
+    """Return a file, several, or a pattern such as ``tile_*.csv`` for many that nothing else is called like."""
+    names = [_relative(path, folder) for path in files]
+    if len(names) < 4:
+        return names[0] if len(names) == 1 else names
+    prefix, suffix = os.path.commonprefix([path.name for path in files]), files[0].suffix
+    pattern = f"{prefix}*{suffix}"
+    alike = [path for path in found.listing.tables if path.parent == files[0].parent and path.suffix == suffix]
+    same = {path for path in alike if path.name.startswith(prefix)}
+    is_plain = not set(_relative(files[0].parent, folder) + prefix) & set("*?[]")
+    if same != set(files) or not is_plain:
+        return names
+    parent = _relative(files[0].parent, folder)
+    return pattern if parent == "." else f"{parent}/{pattern}"
 
 
 def _sentence(kind: str, part: Part) -> str:

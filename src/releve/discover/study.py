@@ -8,7 +8,7 @@ from pathlib import Path
 
 from releve.discover.archives import tell_archive
 from releve.discover.beside import Projections, give_projections, share_with_rasters, without_response
-from releve.discover.listing import Listing, list_folder
+from releve.discover.listing import DOCUMENT, Listing, list_folder
 from releve.discover.parts import CovariateFiles, LeftOut, Part, find_tables
 from releve.discover.rasters import RasterGroup, look_at_rasters
 from releve.discover.units import UnitNote
@@ -104,7 +104,8 @@ def _refuse_release(folder: Path) -> None:
 
 def _told(left_out: Sequence[tuple[Path, str]], groups: Sequence[RasterGroup]) -> str:
     """Return what was there instead of plots and records."""
-    said = [f"{path.name}: {why}" for path, why in left_out[:NUM_TOLD]]
+    first = sorted(left_out, key=lambda item: item[1] == DOCUMENT)
+    said = [f"{path.name}: {why}" for path, why in first[:NUM_TOLD]]
     num_rasters = sum(len(group.files) for group in groups)
     said += [f"{num_rasters} rasters"] if num_rasters else []
     return "; ".join(said) + ("; ..." if len(left_out) > NUM_TOLD else "") if said else "it is empty"

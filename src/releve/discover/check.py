@@ -25,8 +25,6 @@ from releve.rasters.sample import Sampled, sample_layers
 
 MOST_PLACES = 20_000
 """Of more surveys so many, evenly spread, are looked up in the rasters."""
-SAME = 0.9999
-"""Two layers whose correlation at the places is at least this, up to its sign, say the same."""
 RARE = 5
 NUM_EXAMPLES = 3
 
@@ -140,7 +138,8 @@ def _value_findings(layers: Sequence[Layer], group: str, sampled: Sampled, table
     constant = [name for name in sampled.constant if name in here]
     yield from _some("warning", "constant", "layers with one value at all places, of no use", constant)
     yield from _missing_findings([name for name in here if name not in empty], layers, sampled, table)
-    yield from _some("warning", "same", "pairs of layers that say the same: one would do", _same(layers, here, sampled))
+    pairs = [f"{first} and {second}" for first, second in sampled.correlated if first.partition("=")[0] in here]
+    yield from _some("warning", "same", "pairs of layers that say the same: one would do", pairs)
 
 
 def _missing_findings(
@@ -162,24 +161,6 @@ def _missing_findings(
         what = f"{together[0]}{f' and {len(together) - 1} more layers' if len(together) > 1 else ''}"
         message = f"places without a value of {what} ({is_missing.mean():.1%}): {', '.join(parts)}"
         yield Finding("warning", "missing-values", message, int(is_missing.sum()), _examples(table, is_missing))
-
-
-def _same(layers: Sequence[Layer], here: Sequence[str], sampled: Sampled) -> list[str]:
-    """Return the pairs of layers of amounts that are perfectly correlated at the places."""
-    unlike = (*sampled.constant, *sampled.empty)
-    amounts = [
-        at
-        for at, layer in enumerate(_by_column(layers))
-        if layer.name in here and not layer.categorical and layer.name not in unlike
-    ]
-    values = sampled.values[:, amounts].astype(np.float64)
-    known = values[np.isfinite(values).all(axis=1)]
-    varied = np.flatnonzero(known.std(axis=0) > 0) if len(known) > 2 else np.zeros(0, int)
-    if len(varied) < 2:
-        return []
-    pairs = np.argwhere(np.triu(np.abs(np.corrcoef(known[:, varied], rowvar=False)) >= SAME, 1))
-    named = [sampled.names[amounts[at]] for at in varied]
-    return [f"{named[first]} and {named[second]}" for first, second in pairs]
 
 
 def _examples(table: pl.DataFrame, chosen: NDArray[np.bool_]) -> tuple[str, ...]:

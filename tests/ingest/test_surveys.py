@@ -31,12 +31,14 @@ def test_every_species_of_a_survey_is_kept_and_broken_rows_are_counted(style: st
     assert surveys.labels.equals(surveys.labels.unique().sort("row", "species_id"))
     assert surveys.dropped == {
         "no survey id": 2,
-        "coordinates out of range": 2,
+        "no coordinates": 1,
+        "coordinates out of range": 1,
         "survey id used at another place": 1,
         "no species id": 1,
         "duplicate survey-species pair": 1,
     }
-    assert surveys.examples["coordinates out of range"] == ("row 12", "row 13")
+    assert surveys.examples["coordinates out of range"] == ("row 12",)
+    assert surveys.examples["no coordinates"] == ("row 13",)
 
 
 def test_area_is_the_first_valid_one_and_infinities_are_noted(tmp_path: Path) -> None:

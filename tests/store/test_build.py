@@ -57,7 +57,8 @@ def test_labels_are_the_sets_in_the_csv(style: str, tmp_path: Path) -> None:
     assert store.species["species_id"].is_sorted()
     assert store.manifest.dropped["train"] == {
         "no survey id": 2,
-        "coordinates out of range": 2,
+        "no coordinates": 1,
+        "coordinates out of range": 1,
         "survey id used at another place": 1,
         "no species id": 1,
         "duplicate survey-species pair": 1,

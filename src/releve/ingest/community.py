@@ -15,6 +15,7 @@ from releve.errors import TableError
 from releve.ingest.abundance import IN_WORDS, judge_abundances
 from releve.ingest.columns import STUDY_COLUMNS, exact_name, find_columns, match_patterns
 from releve.ingest.config import SpeciesTable, TableConfig
+from releve.ingest.dates import date_parts
 from releve.ingest.formats import GEOMETRY, read_any_table
 from releve.ingest.ids import clean_ids
 from releve.ingest.places import look_like_degrees, read_degrees
@@ -25,7 +26,6 @@ from releve.ingest.spellings import clean_names
 from releve.ingest.text import TextTable
 from releve.ingest.wide import species_columns, species_rows
 
-DATES = ("date", "year", "month", "day")
 OF_SPECIES = ("species", "abundance", "occurrence_status", "count")
 """Roles that say what grows at a place: a wide table has none of them."""
 BETWEEN_NAMES = ";"
@@ -308,11 +308,16 @@ def _survey_ids(cells: pl.DataFrame, text: TextTable, origin: str, *, is_plots: 
         raise _no_ids(text, origin, "columns")
     if not is_plots:
         return text.rows.cast(pl.String).alias("survey_id")
-    parts = [name for name in DATES if name in cells.columns]
-    place = [pl.col(axis).cast(pl.String) for axis in ("lon", "lat")]
-    known = pl.all_horizontal(pl.col("lon", "lat").is_not_null())
-    ids = pl.when(known).then(pl.concat_str(*place, *parts, separator=" ", ignore_nulls=True))
-    return cells.select(ids.alias("survey_id")).to_series()
+    parts = date_parts(cells)
+    month, day = (pl.format("-{}", pl.col(name).cast(pl.String).str.zfill(2)) for name in ("month", "day"))
+    date = parts.select(
+        date=pl.concat_str("year", month, pl.when(pl.col("month").is_not_null()).then(day), ignore_nulls=True)
+    )
+    place = pl.concat_str(pl.col("lon", "lat").cast(pl.String), separator=" ")
+    ids = pl.when(place.is_not_null()).then(
+        pl.concat_str(place, pl.col("date").replace("", None), separator=" ", ignore_nulls=True)
+    )
+    return cells.select("lon", "lat").hstack(date).select(ids.alias("survey_id")).to_series()
 
 
 def _judged(

@@ -91,7 +91,7 @@ def _read_parquet(path: Path, layer: str | None) -> tuple[pl.DataFrame, str | No
 
 def _read_excel(path: Path, layer: str | None) -> tuple[pl.DataFrame, str | None]:
     sheet: dict[str, Any] = {"sheet_name": layer} if layer else {"sheet_id": 1}
-    return pl.read_excel(path, engine="calamine", infer_schema_length=None, **sheet), None
+    return pl.read_excel(path, engine="calamine", infer_schema_length=0, **sheet), None
 
 
 def _read_layer(path: Path, layer: str | None) -> tuple[pl.DataFrame, str | None]:

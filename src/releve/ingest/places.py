@@ -133,7 +133,7 @@ def is_zero(lon: ArrayLike, lat: ArrayLike) -> Bools:
 def to_degrees(
     x: NDArray[np.float64], y: NDArray[np.float64], crs: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return coordinates of any CRS as longitude and latitude of EPSG:4326, NaN where they are none.
+    """Return coordinates of any CRS as longitude and latitude of EPSG:4326: infinite if the CRS has no such place.
 
     The origin of a projection, 0 and 0, stays 0 and 0: nothing was entered.
 
@@ -145,8 +145,8 @@ def to_degrees(
     """
     lon, lat = Transformer.from_crs(crs, "EPSG:4326", always_xy=True).transform(x, y)
     nothing = (x == 0) & (y == 0)
-    there = np.isfinite(lon) & np.isfinite(lat)
-    return tuple(np.where(nothing, 0.0, np.where(there, axis, np.nan)) for axis in (lon, lat))  # type: ignore[return-value]
+    lon, lat = (np.where(nothing, 0.0, np.where(np.isnan(x) | np.isnan(y), np.nan, axis)) for axis in (lon, lat))
+    return lon, lat
 
 
 def extent_of_most(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> Extent:

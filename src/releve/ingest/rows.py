@@ -43,6 +43,7 @@ IDS = ("survey_id", "series_id", "patch_id")
 DATES = ("year", "month", "day", "date")
 
 NO_ID = "no survey id"
+NO_PLACE = "no coordinates"
 BAD_PLACE = "coordinates out of range"
 NO_NUMBER = {
     "lon": "longitude is no number",
@@ -102,6 +103,7 @@ def read_rows(source: Source, split: str) -> Rows:
         is_word = pl.col(f"{axis}_word").is_not_null()
         dropped.note(NO_NUMBER[axis], table.filter(is_word).rename({f"{axis}_word": "cell"}))
         table = table.filter(~is_word)
+    table = dropped.keep(table, pl.all_horizontal(pl.col("lon", "lat").is_not_null()), NO_PLACE)
     in_range = pl.col("lon").is_between(-180, 180) & pl.col("lat").is_between(-90, 90)
     table = dropped.keep(table, in_range, BAD_PLACE)
     if rules.labelled and not rules.presence_only:

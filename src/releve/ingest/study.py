@@ -264,15 +264,25 @@ def find_files(root: Path, name: str) -> list[Path]:
     path = root / name
     if path.exists():
         return [path]
-    if path.parent.is_dir():
-        wanted = unicodedata.normalize("NFC", path.name)
-        alike = [file for file in path.parent.iterdir() if unicodedata.normalize("NFC", file.name) == wanted]
-        if alike:
-            return alike[:1]
+    if (alike := _looking_alike(path)) is not None:
+        return [alike]
     if not any(sign in name for sign in "*?["):
         return []
     anchor = Path(path.anchor) if Path(name).is_absolute() else root
     return sorted(file for file in anchor.glob(str(path.relative_to(anchor))) if not file.name.startswith("."))
+
+
+def _looking_alike(path: Path) -> Path | None:
+    """Return the path that looks the same, its accents being letters of their own or not; None if there is none."""
+    found = Path(path.anchor)
+    for part in path.parts[1:] if path.anchor else path.parts:
+        wanted = unicodedata.normalize("NFC", part)
+        there = [found / part] if (found / part).exists() else found.iterdir() if found.is_dir() else []
+        alike = next((each for each in there if unicodedata.normalize("NFC", each.name) == wanted), None)
+        if alike is None:
+            return None
+        found = alike
+    return found
 
 
 def _no_file(study: Path, name: str) -> TableError:

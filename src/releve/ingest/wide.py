@@ -17,7 +17,7 @@ from releve.progress import say
 
 NO_SPECIES_LEAST = 5
 """Columns with values, from which on one is compared with the others."""
-MOST = 0.9
+MOST = 0.75
 MAX_NAMED = 5
 
 
@@ -32,8 +32,8 @@ def species_columns(text: TextTable, free: Sequence[str], given: Sequence[str], 
         Columns that mean nothing else.
     given
         Names or patterns of them; by default all that hold abundances, and such as the other columns do: not text,
-        nor values that are negative, years, or in every row greater than all those of nearly all other columns. What
-        is left out is said.
+        nor values that are negative, years, or in every row and greater than all of the columns that have a plot
+        without the species. What is left out is said.
     origin
         What the table is called in messages.
 
@@ -150,9 +150,11 @@ def _unlike(columns: dict[str, np.ndarray | str]) -> dict[str, str]:
     highest = {name: float(values.max()) for name, values in known.items()}
     is_01 = sum(high <= 1 and bool(np.isin(known[name], (0, 1)).all()) for name, high in highest.items())
     most_are_01 = is_01 >= NO_SPECIES_LEAST and is_01 >= MOST * len(known)
-    usual = float(np.quantile(list(highest.values()), MOST)) if len(highest) >= NO_SPECIES_LEAST else np.inf
+    there = {name: len(values) == len(numbers[name]) and values.min() > 0 for name, values in known.items()}
+    others = [high for name, high in highest.items() if not there[name]]
+    usual = max(others) if len(others) >= NO_SPECIES_LEAST else np.inf
     for name, values in known.items():
-        whole_rows = len(values) == len(numbers[name]) and len(values) >= NO_SPECIES_LEAST
+        whole_rows = there[name] and len(values) >= NO_SPECIES_LEAST
         if (values < 0).any():
             why[name] = f"holds values below 0, such as {values.min():g}"
         elif most_are_01 and not np.isin(values, (0, 1)).all():

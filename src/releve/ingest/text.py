@@ -74,8 +74,9 @@ class TextTable:
 
     def not_numbers(self, column: str) -> pl.DataFrame:
         """Return row and cell of the cells of a column that hold something which is no number, such as ``5km``."""
-        is_word = self.cells.select(pl.col(column).is_not_null() & self.number(column).is_null()).to_series()
-        return pl.DataFrame({"row": self.rows.filter(is_word), "cell": self.cells[column].filter(is_word)})
+        cells = self.cells[column]
+        is_word = cells.to_frame().select(pl.col(column).is_not_null() & self.number(column).is_null()).to_series()
+        return pl.DataFrame({"row": self.rows.filter(is_word), "cell": cells.filter(is_word)})
 
 
 def number(column: str, *, decimal_comma: bool) -> pl.Expr:

@@ -128,7 +128,7 @@ def _values(text: TextTable, name: str) -> np.ndarray | str:
     cells = text.cells[name]
     if numbers_rows(cells):
         return "numbers the rows"
-    numbers = text.cells.select(text.number(name)).to_series()
+    numbers = cells.to_frame().select(text.number(name)).to_series()  # of a table of one column: there may be thousands
     words = cells.filter(numbers.is_null()).drop_nulls().unique(maintain_order=True)
     strange = next((word for word in words if not is_abundance(word)), None)
     if strange is not None:

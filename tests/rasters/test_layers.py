@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +94,7 @@ def test_linked_folders_are_followed(tmp_path: Path) -> None:
         (lambda p: None, "climate/bio1.tif", "There is no folder .*climate either"),
         (lambda p: None, "*.tif", r"no raster matches '\*.tif'"),
         (lambda p: (p / "a.tif").touch(), "a.tif", "a.tif has 0 bytes"),
+        (lambda p: (p / "a.tif").symlink_to(p / "b.tif"), "a.tif", "a.tif is a link to .*b.tif, which is not there"),
         (lambda p: (p / "a.tif").touch(), "*.tif", "a.tif has 0 bytes"),
         (lambda p: (p / "a.tif").write_text("no raster at all"), "a.tif", "a.tif cannot be read"),
         (lambda p: write_raster(p / "a.tif", counting(2, 2), crs=None), "a.tif", 'no CRS.*crs = "EPSG:.*EPSG:4326'),
@@ -123,7 +125,7 @@ def test_a_raster_that_cannot_be_used_is_one_clear_error(tmp_path: Path, make, f
         ({"names": ("a", "b")}, "2 names for the 1 layers"),
         ({"crs": "EPSG:0"}, "'EPSG:0' is no CRS"),
         ({"categorical": ("soils",)}, "did you mean 'soil'"),
-        ({"method": "share", "radius_m": 1000.0}, "at most 100 classes in whole numbers"),
+        ({"method": "share", "radius_m": 1000.0}, "at most 255 classes in whole numbers"),
     ],
 )
 def test_a_description_that_does_not_fit_its_raster_is_refused(tmp_path: Path, facts: dict, said: str) -> None:
@@ -295,3 +297,43 @@ def test_real_stacks_are_understood() -> None:
     assert list(layers_of(OWN / "southwest", "swBioclims.grd")) == ["bio15", "bio18", "bio19", "bio5", "bio6"]
     with pytest.raises(RasterError, match="no CRS"):
         layers_of(OWN / "grasslands", "EV_continuous/terdem.asc")
+
+
+def test_classes_are_known_beside_a_fill_that_the_file_does_not_name(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    cover = rng.choice([11, 12, 40, 50, 90], (30, 30)).astype("int16")
+    cover[:5] = -9999
+    write_raster(tmp_path / "cover.tif", cover)
+    layer = layers_of(tmp_path, "cover.tif")["cover"]
+    assert [code for code, _ in layer.classes] == [11, 12, 40, 50, 90]
+
+
+def test_a_folder_is_no_raster(tmp_path: Path) -> None:
+    write_raster(tmp_path / "climate" / "a.tif", counting(2, 2))
+    with pytest.raises(RasterError, match=r'climate is a folder.*file = "climate/\*"'):
+        layers_of(tmp_path, "climate")
+
+
+def test_bands_of_several_types_are_read_together(tmp_path: Path) -> None:
+    one = write_raster(tmp_path / "one.tif", np.arange(6, dtype="uint8").reshape(2, 3) * 40)
+    write_raster(tmp_path / "two.tif", counting(2, 3))
+    rasterio.shutil.copy(one, tmp_path / "both.vrt", driver="VRT")
+    text = (tmp_path / "both.vrt").read_text()
+    start, end = text.index("<VRTRasterBand"), text.index("</VRTDataset>")
+    second = text[start:end].replace('band="1"', 'band="2"').replace("Byte", "Float32").replace("one.tif", "two.tif")
+    (tmp_path / "both.vrt").write_text(text[:end] + second + text[end:])
+    layers = open_layers([RasterConfig(file="both.vrt", categorical=False)], tmp_path)
+    assert [layer.dtype for layer in layers] == ["uint8", "float32"]
+    lon, lat = centres([0, 1], [2, 1])
+    assert sample_layers(layers, lon, lat).values.tolist() == [[80.0, 2.5], [160.0, 4.5]]
+
+
+def test_complex_numbers_are_refused(tmp_path: Path) -> None:
+    write_raster(tmp_path / "radar.tif", np.ones((2, 2), "complex64"))
+    with pytest.raises(RasterError, match="radar.tif holds complex numbers"):
+        layers_of(tmp_path, "radar.tif")
+
+
+def test_accents_may_be_written_in_two_ways(tmp_path: Path) -> None:
+    write_raster(tmp_path / unicodedata.normalize("NFD", "élévation.tif"), counting(2, 2))
+    assert len(layers_of(tmp_path, unicodedata.normalize("NFC", "élévation.tif"))) == 1

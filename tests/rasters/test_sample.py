@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -306,3 +307,18 @@ def test_what_is_finished_is_kept_and_not_read_again(tmp_path: Path, monkeypatch
     assert set(read) == {"a"}
     np.testing.assert_array_equal(again.values[:, 0], whole.values[:, 0] + 1000)
     assert again.values[:, 1].tobytes() == whole.values[:, 1].tobytes()
+
+
+def test_whole_windows_of_small_numbers_are_worked_on_in_little_memory(tmp_path: Path) -> None:
+    cover = np.random.default_rng(0).integers(1, 4, (3000, 3000)).astype("uint8")
+    write_raster(tmp_path / "cover.tif", cover, west=10.0, north=40.0, cell=0.01, blockysize=1)
+    rng = np.random.default_rng(1)
+    lon, lat = rng.uniform(11, 39, 20_000), rng.uniform(11, 39, 20_000)
+    rasters = [RasterConfig(file="cover.tif", method="share", radius_m=3000.0)]
+    rasters += [RasterConfig(file="cover.tif", names=("height",), derive=("slope",))]
+    layers = open_layers(rasters, tmp_path)
+    tracemalloc.start()
+    sample_layers(layers, lon, lat, num_workers=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 150e6, f"{peak / 1e6:.0f} MB"

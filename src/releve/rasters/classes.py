@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ MOST_CLASSES = 100
 ROUGH = 0.5
 """A step between unlike neighbours is, of classes, about as large as one between any two cells, but of a quantity in
 whole numbers much smaller. From this ratio on they are classes."""
+MOST_SHARES = 255
+"""Classes of which shares are wanted: each is a column."""
 LOOK_CELLS = 256
 """Side of the nine windows that are looked at."""
 Classes = tuple[tuple[int, str], ...]
@@ -69,7 +71,7 @@ def _attribute_classes(tables: ElementTree.Element) -> Classes:
     return tuple(sorted(found.items()))
 
 
-def look_like_classes(dataset: DatasetReader, band: int, nodata: float | None) -> tuple[str, Classes]:
+def look_like_classes(dataset: DatasetReader, band: int, fills: Sequence[float]) -> tuple[str, Classes]:
     """Return why a band's numbers are taken for classes (empty: they are not), and those that were seen.
 
     Three to a hundred whole numbers, none below 0, whose neighbours differ as if the numbers had no order.
@@ -78,12 +80,12 @@ def look_like_classes(dataset: DatasetReader, band: int, nodata: float | None) -
     ----------
     dataset, band
         Where to look: at nine windows, of which one is enough where numbers are not whole.
-    nodata
+    fills
         What stands for no data.
     """
     ranks: list[NDArray[np.float64]] = []
     seen: set[float] = set()
-    for cells in _looks(dataset, band, nodata):
+    for cells in _looks(dataset, band, fills):
         values = np.unique(cells[np.isfinite(cells)])
         seen |= set(values.tolist())
         if len(seen) > MOST_CLASSES or (values != np.rint(values)).any() or (values < 0).any():
@@ -122,7 +124,7 @@ def roughness(windows: list[NDArray[np.float64]]) -> float:
     return float(step.mean() / ((pairs * apart).sum() / pairs.sum()))
 
 
-def _looks(dataset: DatasetReader, band: int, nodata: float | None) -> Iterator[NDArray[np.float64]]:
+def _looks(dataset: DatasetReader, band: int, fills: Sequence[float]) -> Iterator[NDArray[np.float64]]:
     """Yield windows spread over a band, as numbers with NaN where there is no data; all of a small one."""
     height, width = min(LOOK_CELLS, dataset.height), min(LOOK_CELLS, dataset.width)
     down = np.unique(np.linspace(0, dataset.height - height, 3).astype(int)).tolist()
@@ -132,6 +134,5 @@ def _looks(dataset: DatasetReader, band: int, nodata: float | None) -> Iterator[
             raw = dataset.read(band, window=Window(column, row, width, height))
             cells = raw.astype(np.float64)
             cells[~(np.abs(cells) < 1e38)] = np.nan
-            if nodata is not None:
-                cells[cells == nodata] = np.nan
+            cells[np.isin(cells, fills)] = np.nan
             yield cells

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import rasterio
+from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
+from rasterio.windows import Window
 
 from releve.errors import RasterError, nearest
 
@@ -65,6 +68,12 @@ def open_raster(source: str) -> Iterator[DatasetReader]:
         if path is not None and not path.exists():
             raise RasterError(
                 f"no raster {path}", action="It was moved or removed since study.toml was read"
+            ) from error
+        if path is not None and path.is_dir():
+            raise RasterError(
+                f"{path} is a folder, and no raster by itself",
+                expected="a raster",
+                action=f'Name the files in it: file = "{path.name}/*"',
             ) from error
         said = str(error.__cause__ or error).strip().removeprefix(f"{source}: ")
         raise RasterError(
@@ -139,6 +148,11 @@ def _one(name: str, root: Path) -> list[str]:
     if path.exists():
         _refuse_empty(path)
         return [str(path)]
+    if path.is_symlink():
+        raise RasterError(f"{path} is a link to {path.readlink()}, which is not there", expected="a raster")
+    alike = [file for file in _names_in(path.parent) if _composed(file) == _composed(path.name)]
+    if alike:
+        return _one(str(Path(name).with_name(alike[0])), root)
     inside = _INSIDE.fullmatch(name)
     if inside and len(inside[1]) > 1 and (root / inside[2]).exists():  # one letter is a drive of Windows
         return [f'{inside[1]}:"{root / inside[2]}"{inside[3]}']
@@ -164,5 +178,26 @@ def _near(path: Path) -> str:
     """Return what to do about a missing file: the nearest name of its folder, or the folder that is missing."""
     if not path.parent.is_dir():
         return f"There is no folder {path.parent} either"
-    names = sorted(file.name for file in path.parent.iterdir() if not file.name.lower().endswith(BESIDE))
+    names = [file for file in _names_in(path.parent) if not file.lower().endswith(BESIDE)]
     return f"In {path.parent}, {nearest(path.name, names[:200])}" if names else f"{path.parent} holds no raster"
+
+
+def _names_in(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+
+
+def _composed(name: str) -> str:
+    """Return a name with each accent in one character with its letter; some systems keep them apart."""
+    return unicodedata.normalize("NFC", name)
+
+
+def read_bands(dataset: DatasetReader, bands: Iterable[int], window: Window) -> dict[int, NDArray]:
+    """Return the cells of some bands; those of one type are read together, so that a block is inflated once."""
+    types: dict[str, list[int]] = {}
+    for band in sorted(set(bands)):
+        types.setdefault(dataset.dtypes[band - 1], []).append(band)
+    return {
+        band: cells
+        for alike in types.values()
+        for band, cells in zip(alike, dataset.read(alike, window=window), strict=True)
+    }

@@ -44,6 +44,11 @@ class Layer:
     """Name of the layer of elevations."""
 
     @property
+    def fills(self) -> tuple[float, ...]:
+        """What stands for no data: what commonly does, where the file names nothing."""
+        return USUAL_FILLS if self.nodata is None else (self.nodata,)
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Names of its values at a place: one, or of ``share`` one for each class."""
         if self.method == "share":
@@ -63,7 +68,7 @@ def to_numbers(raw: NDArray, layer: Layer) -> NDArray[np.float32]:
             values = (raw.astype(np.float64) * layer.scale + layer.offset).astype(np.float32)
         if raw.dtype.kind == "f":
             values[~(np.abs(raw) < LARGEST)] = np.nan
-        for fill in USUAL_FILLS if layer.nodata is None else (layer.nodata,):
+        for fill in layer.fills:
             missing = _equal(raw, fill)
             if missing is not None:
                 values[missing] = np.nan

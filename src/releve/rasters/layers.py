@@ -17,7 +17,7 @@ from rasterio.io import DatasetReader
 
 from releve.errors import RasterError, nearest
 from releve.ingest.config import RasterConfig
-from releve.rasters.classes import MOST_CLASSES, Classes, classes_in_tables, look_like_classes, read_tables
+from releve.rasters.classes import MOST_SHARES, Classes, classes_in_tables, look_like_classes, read_tables
 from releve.rasters.files import find_rasters, open_raster, variable_of, without_grids
 from releve.rasters.grid import Grid, is_geographic
 from releve.rasters.layer import Layer, to_numbers
@@ -160,6 +160,8 @@ def _bands(dataset: DatasetReader, source: str, wanted: tuple[int, ...]) -> tupl
 def _layer(dataset: DatasetReader, source: str, band: int, grid: Grid, config: RasterConfig) -> Layer:
     """Return a band as a layer, named by its description; its classes are looked for later."""
     at = band - 1
+    if dataset.dtypes[at].startswith("complex"):
+        raise RasterError(f"{source} holds complex numbers", expected="plain ones, such as their magnitude")
     described = (dataset.descriptions[at] or "").strip()
     nodata = dataset.nodatavals[at] if config.nodata is None else config.nodata
     scale = dataset.scales[at] if config.scale is None else config.scale
@@ -229,7 +231,7 @@ def _with_classes(layer: Layer, config: RasterConfig, dataset: DatasetReader, ta
     elif declared is False or config.derive or (not found_by and (layer.scale, layer.offset) != (1.0, 0.0)):
         return layer
     elif not found_by:
-        found_by, classes = look_like_classes(dataset, layer.band, layer.nodata)
+        found_by, classes = look_like_classes(dataset, layer.band, layer.fills)
     if not found_by:
         return layer
     layer = replace(layer, categorical=True, found_by=found_by, classes=classes)
@@ -245,10 +247,10 @@ def _all_classes(layer: Layer, dataset: DatasetReader) -> Classes:
     for _, window in dataset.block_windows(layer.band):
         values = to_numbers(np.unique(dataset.read(layer.band, window=window)), layer)
         codes |= set(values[np.isfinite(values)].tolist())
-        if len(codes) > MOST_CLASSES or any(not code.is_integer() for code in codes):
+        if len(codes) > MOST_SHARES or any(not code.is_integer() for code in codes):
             raise RasterError(
                 f"{layer.name} ({layer.source}) holds numbers such as {sorted(codes)[:5]}",
-                expected=f"at most {MOST_CLASSES} classes in whole numbers, of which method = 'share' is the share",
+                expected=f"at most {MOST_SHARES} classes in whole numbers, of which method = 'share' is the share",
                 action="Take method = 'mean' for a quantity",
             )
     return tuple((int(code), names.get(int(code), "")) for code in sorted(codes))

@@ -19,7 +19,7 @@ from releve.ingest.chunks import chunk_rows, iterate, num_chunks
 from releve.ingest.config import PatchConfig, RasterConfig
 from releve.ingest.patches import PatchChunk
 from releve.ingest.problems import Problem
-from releve.rasters.files import open_raster
+from releve.rasters.files import open_raster, read_bands
 from releve.rasters.grid import Located, cell_sizes_m, locate_all
 from releve.rasters.layer import Layer, to_numbers
 from releve.rasters.layers import open_layers
@@ -101,11 +101,10 @@ class RasterPatches:
         over = _weights(float(at.column_positions[place]), self.size_m / across_m[row], self.size_px, grid.width)
         (top, weights_HI), (left, weights_WJ) = down, over
         window = Window(left, top, weights_WJ.shape[1], weights_HI.shape[1])
-        bands = [layer.band for layer in layers]
-        raw = dataset.read(bands, window=window)
+        raw = read_bands(dataset, [layer.band for layer in layers], window)
         patch = np.empty((len(layers), self.size_px, self.size_px), np.float32)
         for number, layer in enumerate(layers):
-            cells = to_numbers(raw[number], layer)
+            cells = to_numbers(raw[layer.band], layer)
             if layer.masked:
                 cells[dataset.read_masks(layer.band, window=window) == 0] = np.nan
             patch[number] = _resample(cells, weights_HI, weights_WJ)

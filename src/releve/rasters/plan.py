@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from releve.rasters.cells import Cells, margin, values_at
-from releve.rasters.files import local_path, open_raster
+from releve.rasters.files import local_path, open_raster, read_bands
 from releve.rasters.grid import Grid, Located
 from releve.rasters.layer import Layer
 
@@ -19,6 +19,9 @@ WINDOW_BYTES = 2**24
 """Cells read at a time, of all bands together; one block at least."""
 UNIT_BYTES, UNIT_PLACES = 2**26, 2**17
 """What one unit of work reads, and how many values it returns for each of its columns, at most about."""
+WORKING = {"nearest": 0, "bilinear": 4, "mean": 32, "share": 32}
+DERIVING = 128
+"""Bytes of a cell while values are worked out from whole windows."""
 FORMAT = 1
 """Raised when values change for the same layers and places."""
 
@@ -53,13 +56,13 @@ class Unit:
             If the file cannot be read.
         """
         values = np.empty((len(self.at.rows), self.num_columns), np.float32)
-        bands = sorted({layer.band for layer in self.layers})
+        bands = {layer.band for layer in self.layers}
         masked = sorted({layer.band for layer in self.layers if layer.masked})
         with open_raster(self.layers[0].source) as dataset:
             for first, end in zip((0, *self.ends[:-1]), self.ends, strict=True):
                 at = select_places(self.at, slice(first, end))
                 window = _window(self.layers, at)
-                raw = dict(zip(bands, dataset.read(bands, window=window), strict=True))
+                raw = read_bands(dataset, bands, window)
                 hidden = {band: dataset.read_masks(band, window=window) == 0 for band in masked}
                 column = 0
                 for layer in self.layers:
@@ -113,8 +116,9 @@ def share_out(grid: Grid, at: Located, cell_bytes: int) -> list[Share]:
 
 
 def _cell_bytes(layers: Sequence[Layer]) -> int:
-    """Return the size of a cell of all bands of a file's layers."""
-    return sum(np.dtype(dtype).itemsize for dtype in {layer.band: layer.dtype for layer in layers}.values())
+    """Return what a cell of a file's layers takes in memory: as it is read, and while it is worked on."""
+    read = sum(np.dtype(dtype).itemsize for dtype in {layer.band: layer.dtype for layer in layers}.values())
+    return read + max(DERIVING if layer.derived else WORKING[layer.method] for layer in layers)
 
 
 def _windows(

@@ -325,17 +325,17 @@ def test_columns_of_a_wide_table_that_are_no_species_are_left_out_and_said(
 ) -> None:
     species = [f"Species {n}" for n in range(8)]
     head = "plot,lon,lat,habitat,altitude,when," + ",".join(species)
-    rows = [
-        f"P{n},{10 + n},47,meadow,{400 + n},{2010 + n}," + ",".join(str((n + at) % 3 // 2) for at in range(8))
-        for n in range(6)
-    ]
+    places = [f"P{n},{10 + n},47,meadow,{400 + n},{2010 + n}," for n in range(6)]
+    found = [[(n + at) % 3 // 2 for at in range(8)] for n in range(6)]
+    rows = [place + ",".join(map(str, here)) for place, here in zip(places, found, strict=True)]
     study = write_study(tmp_path, PLOTS + 'form = "wide"\n', plots_csv="\n".join([head, *rows, ""]))
     assert {name for names in lists_of(study).values() for name in names} <= set(species)
     said = capsys.readouterr().err
     assert (
         "3 of 11 columns are taken for no species: 'habitat' holds text, such as 'meadow'; 'altitude' holds 400" in said
     )
-    cover = "\n".join([head, *(row.replace(",1", ",60") for row in rows), ""])
+    covers = [place + ",".join(str(60 * there) for there in here) for place, here in zip(places, found, strict=True)]
+    cover = "\n".join([head, *covers, ""])
     study = write_study(tmp_path, PLOTS + 'form = "wide"\n', plots_csv=cover)
     assert {name for names in lists_of(study).values() for name in names} <= set(species)
     said = capsys.readouterr().err

@@ -21,7 +21,7 @@ def all_expected_f1(probs):
     weight = np.where(outcomes, probs, 1 - probs).prod(axis=1)
     size = outcomes.sum(axis=1)
     both = size[:, None] + size[None, :]
-    f1 = np.divide(2 * (outcomes @ outcomes.T), both, out=np.zeros(both.shape), where=both > 0)
+    f1 = np.divide(2 * (outcomes @ outcomes.T), both, out=np.ones(both.shape), where=both > 0)
     return {tuple(np.flatnonzero(chosen)): float(f1[i] @ weight) for i, chosen in enumerate(outcomes)}
 
 
@@ -46,9 +46,9 @@ def dynamic_programme(probs, num_best):
 def check_against_brute_force(probs):
     brute = all_expected_f1(probs)
     chosen = tuple(expected_f1_sets(probs[None]).row(0))
-    best = max(value for listed, value in brute.items() if listed)
+    best = max(brute.values())
     assert brute[chosen] >= best - 2e-10
-    shortest = min(len(listed) for listed, value in brute.items() if listed and value >= best - 1e-13)
+    shortest = min(len(listed) for listed, value in brute.items() if value >= best - 1e-13)
     assert len(chosen) <= shortest
     assert expected_f1_value(probs, list(chosen)) == pytest.approx(brute[chosen], abs=1e-12)
 
@@ -152,7 +152,7 @@ def test_equal_species_are_taken_by_index():
 
 def test_sure_and_impossible_species_make_whole_and_shortest_lists():
     probs = np.vstack([np.full(100, 0.6), np.zeros(100)])
-    assert expected_f1_sets(probs).lengths().tolist() == [100, 1]
+    assert expected_f1_sets(probs).lengths().tolist() == [100, 0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
@@ -185,5 +185,18 @@ def test_bad_probabilities_are_counted():
         expected_f1_sets(np.zeros(3))
 
 
-def test_an_empty_list_is_worth_nothing():
-    assert expected_f1_value(np.array([0.0]), []) == expected_f1_value(np.array([0.5]), 0) == 0.0
+def test_an_empty_list_is_worth_the_chance_that_nothing_grows():
+    assert expected_f1_value(np.array([0.0]), []) == 1.0
+    assert expected_f1_value(np.array([0.5, 0.2]), 0) == pytest.approx(0.4)
+
+
+def test_the_list_of_a_single_species_is_empty_where_it_is_more_likely_absent():
+    probs = np.array([[0.51], [0.5], [0.49], [0.0]])
+    assert expected_f1_sets(probs).lengths().tolist() == [1, 0, 0, 0]
+
+
+def test_no_list_is_empty_where_many_rare_species_make_a_species_sure():
+    """400 species of .01 each: an empty plot has a chance of .018, the best list an expected F1 above that."""
+    probs = np.full((1, 400), 0.01)
+    assert expected_f1_value(probs[0], 400) > expected_f1_value(probs[0], 0)
+    assert len(expected_f1_sets(probs).row(0)) > 0

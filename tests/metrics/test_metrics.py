@@ -69,6 +69,8 @@ def test_three_plots_scored_by_hand():
 def test_set_scores_equal_scikit_learn(plots):
     truth, predicted, _ = plots
     scores = score_sets(lists_of(predicted), lists_of(truth), 30)
+    bare = ~truth.any(axis=1) & ~predicted.any(axis=1)
+    assert 0 < bare.sum() < len(bare)
     for value, function, average in [
         (scores.sample_f1, f1_score, "samples"),
         (scores.micro_f1, f1_score, "micro"),
@@ -76,7 +78,8 @@ def test_set_scores_equal_scikit_learn(plots):
         (scores.recall, recall_score, "samples"),
         (scores.jaccard, jaccard_score, "samples"),
     ]:
-        assert value == pytest.approx(function(truth, predicted, average=average, zero_division=0), abs=1e-12)
+        theirs = function(truth, predicted, average=average, zero_division=0)
+        assert value == pytest.approx(theirs + (bare.mean() if average == "samples" else 0), abs=1e-12)
     present = np.flatnonzero(truth.any(axis=0))
     assert len(present) < 30
     macro = f1_score(truth, predicted, labels=present, average="macro", zero_division=0)
@@ -91,9 +94,20 @@ def test_a_species_unknown_to_the_model_is_missed():
     assert scores.macro_f1 == pytest.approx(2 / 3)
 
 
-def test_only_empty_sets_score_zero():
+def test_an_empty_list_is_right_where_nothing_grew_and_earns_nothing_elsewhere():
+    predicted, truth = Lists.from_rows([[], [], [0], [0, 1]]), Lists.from_rows([[], [0, 2], [], [1]])
+    scores = score_sets(predicted, truth, 3)
+    assert scores.per_survey_f1.tolist() == pytest.approx([1, 0, 0, 2 / 3])
+    assert scores.jaccard == scores.precision == pytest.approx((1 + 1 / 2) / 4)
+    assert scores.recall == pytest.approx((1 + 1) / 4)
+    dense = np.array([[0, 0, 0], [1, 0, 1], [0, 0, 0], [0, 1, 0]])
+    listed = np.array([[0, 0, 0], [0, 0, 0], [1, 0, 0], [1, 1, 0]])
+    assert scores.sample_f1 == pytest.approx(f1_score(dense, listed, average="samples", zero_division=1))
+
+
+def test_empty_sets_alone_have_no_pooled_score():
     scores = score_sets(Lists.from_rows([[]]), Lists.from_rows([[]]), 3)
-    assert (scores.sample_f1, scores.micro_f1, scores.macro_f1, scores.jaccard) == (0, 0, 0, 0)
+    assert (scores.sample_f1, scores.micro_f1, scores.macro_f1, scores.jaccard) == (1, 0, 0, 1)
 
 
 def test_the_score_of_the_whole_is_the_mean_over_surveys_in_any_order(plots):

@@ -21,6 +21,9 @@ gives E[F1(k best)] <= 2 m_k / (k + m_k) with m_k = p_1 + ... + p_k, which never
 to the best value found, no longer list can be better. And the species beyond the K best enter G(t) only,
 through log(1 - p u) = - sum_r p^r u^r / r, u = 1 - t, hence through a few power sums.
 
+The empty list has F1 1 on a plot on which nothing grows and 0 on any other, so that its expected F1 is the
+probability of such a plot, product over all species of (1 - p_i).
+
 References
 ----------
 Dembczynski, Jachnik, Kotlowski, Waegeman & Hüllermeier (2013), Optimizing the F-measure in multi-label
@@ -60,7 +63,8 @@ def expected_f1_sets(probs: np.ndarray | torch.Tensor) -> Lists:
     """Return, for each survey, the list with the highest expected F1 if species occur independently.
 
     The lists are exact up to 1e-10 of expected F1 (see the module's text); ties go to the shorter list and,
-    between equally probable species, to the lower index. No list is empty, as that has F1 0, even on an empty plot.
+    between equally probable species, to the lower index. A list is empty where a plot without any species is the best
+    guess.
 
     Parameters
     ----------
@@ -79,11 +83,11 @@ def expected_f1_sets(probs: np.ndarray | torch.Tensor) -> Lists:
 
     Examples
     --------
-    One sure species and two unlikely ones; then five that are each as likely as not.
+    One sure species and two unlikely ones; five that are each as likely as not; and two that are hardly there.
 
-    >>> probs = np.array([[1.0, 0.1, 0.1, 0.0, 0.0], [0.5, 0.5, 0.5, 0.5, 0.5]])
-    >>> [row.tolist() for row in map(expected_f1_sets(probs).row, range(2))]
-    [[0], [0, 1, 2, 3, 4]]
+    >>> probs = np.array([[1.0, 0.1, 0.1, 0.0, 0.0], [0.5, 0.5, 0.5, 0.5, 0.5], [0.2, 0.1, 0.0, 0.0, 0.0]])
+    >>> [row.tolist() for row in map(expected_f1_sets(probs).row, range(3))]
+    [[0], [0, 1, 2, 3, 4], []]
     """
     num_species = probs.shape[-1]
 
@@ -118,12 +122,24 @@ def _settle(probs_BS: torch.Tensor, num_best: int) -> tuple[torch.Tensor, torch.
     value_BK = _prefix_values(best_BK, powers_BR, num_species)
     top = value_BK.amax(dim=1)
     size = 1 + (value_BK >= top[:, None] - TIE).to(torch.uint8).argmax(dim=1)
+    size[_nothing_grows(probs_BS, top) >= top - TIE] = 0
     if not whole:
         mass = best_BK.sum(dim=1)
         proven = 2 * mass / (num_best + mass) <= top
         settled[settled.clone()] = proven
         size, columns_BK = size[proven], columns_BK[proven]
     return settled, size, columns_BK
+
+
+def _nothing_grows(probs_BS: torch.Tensor, top_B: torch.Tensor) -> torch.Tensor:
+    """Return (B,) the probability that a plot is empty, where that may reach ``top_B``, else 0.
+
+    As 1 - p <= exp(-p), it is at most exp(-sum of all p): for most plots that is enough to know.
+    """
+    empty_B = torch.zeros_like(top_B)
+    may = torch.exp(-0.999 * probs_BS.sum(dim=1)) >= top_B - TIE  # sums of float32 are right to a thousandth
+    empty_B[may] = torch.log1p(-probs_BS[may].double()).sum(dim=1).exp()
+    return empty_B
 
 
 def _power_sums(probs_BS: torch.Tensor, columns_BK: torch.Tensor, best_BK: torch.Tensor) -> torch.Tensor:
@@ -236,9 +252,9 @@ def expected_f1_value(probs_S: np.ndarray, chosen: int | np.ndarray | list[int])
     if isinstance(chosen, int | np.integer):
         chosen = best_first(probs_1S, int(chosen))[1][0].numpy() if chosen else []
     listed = np.unique(np.asarray(chosen, dtype=np.int64))
-    if not len(listed):
-        return 0.0
     probs = probs_1S[0].numpy()
+    if not len(listed):
+        return float(np.prod(1 - probs))
     t_Q, weight_Q = _gauss_legendre(num_nodes(len(listed), len(probs), float(probs.sum())))
     product_Q = np.exp([np.log1p(-probs * (1 - t)).sum() for t in t_Q])
     share_Q = (probs[listed] / (1 - probs[listed] * (1 - t_Q[:, None]))).sum(axis=1)

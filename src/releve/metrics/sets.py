@@ -48,7 +48,7 @@ class SetScores:
 
 
 def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """Return ``top / bottom`` with 0 / 0 = 0, as scikit-learn's ``zero_division=0``."""
+    """Return ``top / bottom``, 0 where that is 0 / 0."""
     return np.divide(top, bottom, out=np.zeros(len(top)), where=bottom > 0)
 
 
@@ -56,10 +56,10 @@ def score_sets(predicted: Lists, truth: Lists, num_species: int) -> SetScores:
     """Return how well the predicted sets match the observed ones, over all surveys at once.
 
     For a survey with predicted set P and observed set T: F1 = 2·|P ∩ T| / (|P| + |T|), precision =
-    |P ∩ T| / |P|, recall = |P ∩ T| / |T|, Jaccard = |P ∩ T| / |P ∪ T|. Every 0 / 0 counts as 0: an empty list
-    earns nothing, even on an empty plot (real plots are never empty). Equal to scikit-learn's ``f1_score``,
-    ``precision_score``, ``recall_score`` and ``jaccard_score`` with ``average="samples"``; micro F1 pools all
-    pairs. Macro F1 is scikit-learn's with ``labels`` = the species present in the truth, as the field has it;
+    |P ∩ T| / |P|, recall = |P ∩ T| / |T|, Jaccard = |P ∩ T| / |P ∪ T|. An empty list for a plot on which nothing
+    grew is right, and has 1 in all four; any other 0 / 0 counts as 0. Equal to scikit-learn's ``f1_score``,
+    ``precision_score``, ``recall_score`` and ``jaccard_score`` with ``average="samples"`` where a list or its plot
+    holds a species; micro F1 pools all pairs. Macro F1 is scikit-learn's with ``labels`` = the species present in the truth, as the field has it;
     over all columns, scikit-learn would count each species that is neither listed nor observed as a zero.
 
     Parameters
@@ -98,7 +98,8 @@ def score_sets(predicted: Lists, truth: Lists, num_species: int) -> SetScores:
     hit = np.isin(survey_of * width + predicted.indices, truth.surveys() * width + truth.indices, assume_unique=True)
     hits_N = np.bincount(survey_of[hit], minlength=truth.num_surveys)
     listed_N, observed_N = predicted.lengths(), truth.lengths()
-    f1_N = _ratio(2 * hits_N, listed_N + observed_N)
+    right_N = (listed_N + observed_N == 0).astype(float)  # nothing grew, and nothing was listed
+    f1_N = _ratio(2 * hits_N, listed_N + observed_N) + right_N
     excess_N = listed_N - observed_N
 
     hits_S = np.bincount(predicted.indices[hit], minlength=width)
@@ -110,9 +111,9 @@ def score_sets(predicted: Lists, truth: Lists, num_species: int) -> SetScores:
         sample_f1=float(f1_N.mean()),
         micro_f1=2 * int(hits_S.sum()) / max(int(listed_S.sum() + observed_S.sum()), 1),
         macro_f1=float(f1_S[present].mean()) if present.any() else 0.0,
-        precision=float(_ratio(hits_N, listed_N).mean()),
-        recall=float(_ratio(hits_N, observed_N).mean()),
-        jaccard=float(_ratio(hits_N, listed_N + observed_N - hits_N).mean()),
+        precision=float((_ratio(hits_N, listed_N) + right_N).mean()),
+        recall=float((_ratio(hits_N, observed_N) + right_N).mean()),
+        jaccard=float((_ratio(hits_N, listed_N + observed_N - hits_N) + right_N).mean()),
         num_surveys=truth.num_surveys,
         richness_bias=float(excess_N.mean()),
         richness_mae=float(np.abs(excess_N).mean()),

@@ -48,11 +48,6 @@ class Config(BaseModel):
                 f"train.regime is {self.train.regime!r} and data.records is not given, expected the name of the "
                 "release's presence-only split, such as data.records = 'po'"
             )
-        if self.train.regime == "po" and set(self.train.kinds) != {"network"}:
-            raise ValueError(
-                f"train.kinds is {list(self.train.kinds)}: only networks learn from presence-only rows, expected "
-                "['network'] with train.regime = 'po'"
-            )
         if self.train.regime != "po" and not self.data.splits:
             raise ValueError(f"train.regime is {self.train.regime!r} and data.splits is empty, expected plots")
         if self.model.fusion == "direct" and len(self.model.modalities) != 1:

@@ -68,7 +68,7 @@ def plan_members(config: Config, store: Store, seed: int) -> list[Member]:
 def _why_not(config: Config, store: Store) -> str:
     """Return why the tables of some fold's training rows teach nothing; nothing if they do."""
     for fold in range(config.train.num_folds):
-        rows = fold_rows(store, fold, config.split).plots
+        rows = table_rows(store, fold, config)
         try:
             gatherer, statistics = look_at_tables(store, rows, config, seed=0)
         except StoreError:
@@ -76,6 +76,15 @@ def _why_not(config: Config, store: Store) -> str:
         if reason := why_not(gatherer, rows, statistics):
             return f"with fold {fold} held out, {reason}"
     return ""
+
+
+def table_rows(store: Store, fold: int | None, config: Config) -> NDArray[np.int64]:
+    """Return the rows that kinds of ``TABLE_KINDS`` are fitted to: the plots; of regime ``po``, the records' places.
+
+    There the silence of a place is taken for absence, as a target group does it (Phillips et al. 2009).
+    """
+    rows = fold_rows(store, fold, config.split, config.train.regime)
+    return rows.records if config.train.regime == "po" else rows.plots
 
 
 def look_at_tables(store: Store, rows: NDArray[np.int64], config: Config, *, seed: int) -> tuple[Gatherer, Statistics]:
@@ -92,7 +101,7 @@ def look_at_tables(store: Store, rows: NDArray[np.int64], config: Config, *, see
 
 
 def fit_member(store: Store, member: Member, config: Config, folder: Path, *, resume: bool = False) -> None:
-    """Fit one member of a kind of ``TABLE_KINDS`` to the plots outside its fold, and keep it in ``folder``.
+    """Fit one member of a kind of ``TABLE_KINDS`` to the rows outside its fold, and keep it in ``folder``.
 
     Parameters
     ----------
@@ -107,7 +116,7 @@ def fit_member(store: Store, member: Member, config: Config, folder: Path, *, re
     """
     if resume and (folder / "member.json").is_file():
         return
-    rows = fold_rows(store, member.fold, config.split).plots
+    rows = table_rows(store, member.fold, config)
     gatherer, statistics = look_at_tables(store, rows, config, seed=member.seed)
     save_weights(folder, TABLE_KINDS[member.kind].fit(gatherer, rows, statistics, config, member.seed))
     write_json(folder / "member.json", asdict(member))

@@ -1,0 +1,156 @@
+"""Settings chosen from the data, where a study gives no recipe; each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from releve.geo import block_ids
+
+SIDES_KM = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+USUAL_SIDE_KM = 50.0
+"""Blocks are not made larger than this unless the rasters' cells call for it."""
+BLOCKS_A_FOLD = 8
+"""Blocks that folds are dealt from, where the data have so many: fewer make folds unlike one another."""
+NUM_FOLDS = 5
+FEW_PLOTS = 20
+"""Fewer plots than this beside records only validate and calibrate: nothing can be learned from them alone."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What of a study decides its settings."""
+
+    plot_lon: NDArray[np.float64]
+    plot_lat: NDArray[np.float64]
+    record_lon: NDArray[np.float64]
+    record_lat: NDArray[np.float64]
+    """Places at which something was recorded, without the random ones; in degrees, as those of the plots."""
+    num_species: int
+    num_random: int = 0
+    """Random places beside the records."""
+    modalities: tuple[str, ...] = ()
+    """What the study holds of ``covariates``, ``landsat``, ``climate`` and ``patch``."""
+    has_survey_facts: bool = False
+    """Whether plots tell of area, uncertainty, year, country or region."""
+    cell_km: float = 0.0
+    """Side of the largest cell of the rasters, or of a patch: nearer places share what is known of them."""
+
+    @property
+    def regime(self) -> str:
+        """What there is to train on."""
+        if not len(self.record_lon):
+            return "pa"
+        return "presence" if len(self.plot_lon) >= FEW_PLOTS else "po"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Settings and why."""
+
+    settings: dict[str, dict[str, Any]]
+    """Sections of a recipe."""
+    reasons: tuple[str, ...]
+    """A sentence each."""
+
+
+def choose_settings(facts: Facts) -> Choice:
+    """Return the settings that the data call for.
+
+    Parameters
+    ----------
+    facts
+        Counts, places and modalities.
+
+    Returns
+    -------
+    Choice
+        Regime, folds, blocks and buffer, sizes and epochs, with a sentence for each.
+    """
+    regime = facts.regime
+    scored = (facts.plot_lon, facts.plot_lat) if len(facts.plot_lon) else (facts.record_lon, facts.record_lat)
+    split, why_split = _choose_split(*scored, facts.cell_km)
+    num_plots, num_records = len(facts.plot_lon), len(facts.record_lon)
+    num_labelled = {"pa": num_plots, "po": num_records}.get(regime, num_plots + num_records)
+    network, why_network = _choose_network(num_labelled, facts.num_random, facts.num_species)
+    kinds = ["network", "forest", "booster"]
+    modalities = [*facts.modalities, *(["survey"] if facts.has_survey_facts and regime != "po" else []), "location"]
+    settings: dict[str, dict[str, Any]] = {
+        "data": {
+            "splits": ["train"] if num_plots else [],
+            "records": "po" if num_records else None,
+            "modalities": list(facts.modalities),
+        },
+        "split": split,
+        "model": {"modalities": modalities, **network["model"]},
+        "train": {"regime": regime, "num_folds": split["num_folds"], "kinds": kinds, **network["train"]},
+    }
+    reasons = [_why_regime(facts), why_split, why_network]
+    if regime == "po":
+        settings["records"] = {"observation_head": False}
+        settings["evaluate"] = {"references": [*REFERENCES_OF_RECORDS]}
+    if regime == "po" and facts.num_random:
+        settings["records"]["thinning"] = 0.0
+        reasons.append(f"Silence is taken from {facts.num_random:,} random places as well: {facts.num_species} species")
+    return Choice(settings, tuple(reasons))
+
+
+REFERENCES_OF_RECORDS = ("frequency", "nearest environments", "logistic", "extra trees", "boosted trees", "MaxEnt")
+
+
+def _why_regime(facts: Facts) -> str:
+    num_plots, num_records = len(facts.plot_lon), len(facts.record_lon)
+    return {
+        "pa": f"Trained on {num_plots:,} plots: all species of a place were looked for, so that silence is absence",
+        "po": f"Trained on {num_records:,} places of records alone: what is predicted is how suitable a place is beside "
+        "others, not how often a species is there",
+        "presence": f"Trained on {num_plots:,} plots and {num_records:,} places of records together",
+    }[facts.regime]
+
+
+def _choose_split(lon: NDArray[np.float64], lat: NDArray[np.float64], cell_km: float) -> tuple[dict[str, Any], str]:
+    """Return the section ``split``: the largest blocks that still make folds alike, wider than two raster cells."""
+    sides = [side for side in SIDES_KM if side >= 2 * cell_km] or [SIDES_KM[-1]]
+    usual = [side for side in sides if side <= USUAL_SIDE_KM] or sides[:1]
+    num_blocks = {side: len(np.unique(block_ids(lon, lat, side))) for side in usual}
+    wanted = min(BLOCKS_A_FOLD * NUM_FOLDS, len(lon) // 3)
+    side = next((side for side in reversed(usual) if num_blocks[side] >= wanted), usual[0])
+    num_folds = max(2, min(NUM_FOLDS, num_blocks[side] // 2))
+    buffer_km = float(f"{max(side / 50, 1.05 * cell_km):.2g}")
+    why = (
+        f"{num_folds} folds of {num_blocks[side]} blocks of {side:g} km, and {buffer_km:g} km between training and "
+        "held-out places"
+    )
+    if cell_km:
+        why += f": the largest cell of the rasters has {cell_km:.3g} km, and places in one cell cannot be told apart"
+    return {"block_size_km": side, "buffer_km": buffer_km, "num_folds": num_folds}, why
+
+
+def _choose_network(num_labelled: int, num_random: int, num_species: int) -> tuple[dict[str, dict[str, Any]], str]:
+    """Return sizes and epochs: the fewer rows, the narrower the layers, the more hidden and the more passes."""
+    width = next(width for most, width in WIDTHS if num_labelled <= most)
+    num_rows = num_labelled + num_random
+    batch_size = int(2 ** np.clip(np.round(np.log2(num_rows / STEPS_AN_EPOCH)), 4, 9))
+    epochs = int(np.clip(LEAST_STEPS // (num_rows / batch_size), 15, 60))
+    dropout = 0.4 if num_labelled <= 10_000 else 0.2
+    model = {"embedding_dim": width, "hidden_dim": 2 * width, "dropout": dropout, "input_dropout": 0.1}
+    train: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "weight_decay": 0.1}
+    train["refit"] = num_labelled <= MOST_REFITTED
+    why = f"{num_labelled:,} rows with species, {num_species:,} species: layers of {width} and {2 * width}, {epochs} epochs"
+    if num_labelled < FEW_TO_SELECT or num_random:
+        train["selection_share"] = 0.0
+        why += ", all of them, as there is too little to select one on"
+    return {"model": model, "train": train}, why
+
+
+WIDTHS: Sequence[tuple[float, int]] = ((300, 64), (1_500, 128), (50_000, 256), (float("inf"), 512))
+"""Most rows with species -> width of the embeddings."""
+STEPS_AN_EPOCH = 30
+LEAST_STEPS = 600
+FEW_TO_SELECT = 300
+MOST_REFITTED = 10_000
+"""With more rows the folds' members are as good as ones trained on all."""

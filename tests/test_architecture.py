@@ -14,7 +14,20 @@ import releve
 
 ORDER = [
     *("errors", "config", "files", "progress", "geo", "lists", "metrics", "ingest", "rasters", "discover"),
-    *("prepare", "store", "data", "models", "decide", "train", "runs", "evaluate", "predict", "report", "pipeline"),
+    *(
+        "prepare",
+        "store",
+        "study",
+        "data",
+        "models",
+        "decide",
+        "train",
+        "runs",
+        "evaluate",
+        "predict",
+        "report",
+        "pipeline",
+    ),
     *("nceas", "simulate", "demo"),
     *("cli", "__main__"),
 ]

@@ -55,10 +55,22 @@ def _found(what: str, marker: str = "") -> Any:
     return check
 
 
-A_RELEASE, A_RUN = "the folder of a release", "a run, as releve train makes it"
+A_RELEASE, A_RUN = "the folder of a release, or a study.toml", "a run, as releve train makes it"
 A_STORE = "a store, as releve prepare makes it"
 Recipe = Annotated[Path, typer.Argument(help="TOML file that describes the run, such as recipes/pa.toml")]
-Data = Annotated[Path, typer.Option("--data", help="Folder of an official release", callback=_found(A_RELEASE))]
+NoRecipe = Annotated[
+    Path | None,
+    typer.Argument(
+        help="TOML file that describes the run; a study may go without", show_default="chosen from the data"
+    ),
+]
+Data = Annotated[
+    Path, typer.Option("--data", help="Folder of an official release, or a study.toml", callback=_found(A_RELEASE))
+]
+Scheduler = Annotated[
+    str | None,
+    typer.Option("--scheduler", help="Read rasters by the workers of a Dask scheduler: its address, or local"),
+]
 Run = Annotated[Path, typer.Argument(help="Run made by releve train", callback=_found(A_RUN, "run.json"))]
 StoreFolder = Annotated[
     Path, typer.Option("--store", help="Store made by releve prepare", callback=_found(A_STORE, "manifest.json"))
@@ -101,6 +113,23 @@ def version(
             expected="releve train, the one command that several processes share",
             action="Run releve prepare, torchrun -m releve train, releve evaluate and releve predict one by one",
         )
+
+
+def _settings(recipe: Path | None, data: Path, overrides: list[str] | None) -> tuple[Any, tuple[str, ...]]:
+    """Return the recipe of a run, and why it is so where the data chose; what is wrong with a recipe is said first."""
+    from releve.config import load_config
+
+    if recipe is not None:
+        config = load_config(recipe, overrides)
+        if data.suffix != ".toml" and not (data / "study.toml").is_file():
+            return config, ()
+    from releve.ingest.study import open_source
+    from releve.study.settings import settings_for
+
+    chosen = settings_for(open_source(data), recipe, overrides)
+    for reason in chosen.reasons:
+        say(reason)
+    return chosen.config, chosen.reasons
 
 
 @app.command()
@@ -221,23 +250,23 @@ def check(
 
 @app.command()
 def prepare(
-    recipe: Recipe,
     data: Data,
     out: Annotated[Path, typer.Option("--out", help="Folder of the store")],
+    recipe: NoRecipe = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
+    scheduler: Scheduler = None,
     settings: Settings = None,
 ) -> None:
-    """Pack a release into a store: one folder of tables and memory-mapped arrays.
+    """Pack a release or a study into a store: one folder of tables and memory-mapped arrays.
 
     A call that was killed goes on where it stopped, and ends with the same bytes.
     """
-    from releve.config import load_config
-
-    config = load_config(recipe, settings)
+    config, reasons = _settings(recipe, data, settings)
     from releve import pipeline
 
-    store = pipeline.prepare(config, data, out, seed=seed, overwrite=overwrite)
+    options: dict[str, Any] = {"seed": seed, "overwrite": overwrite, "scheduler": scheduler, "reasons": reasons}
+    store = pipeline.prepare(config, data, out, **options)
     _print_store(store)
 
 
@@ -391,24 +420,25 @@ def predict(
 
 @app.command()
 def run(
-    recipe: Recipe,
     data: Data,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run")],
+    recipe: NoRecipe = None,
     resume: Resume = False,
     seed: Seed = 0,
     overwrite: Overwrite = False,
+    scheduler: Scheduler = None,
     settings: Settings = None,
 ) -> None:
     """Do it all: prepare, train, evaluate, and predict the test split into OUT/predictions.csv.
 
-    The store is kept in OUT/store. A run that was stopped goes on with --resume.
+    The store is kept in OUT/store. A run that was stopped goes on with --resume. A study of your own needs no recipe:
+    regime, folds and sizes are chosen from its data, and said.
     """
-    from releve.config import load_config
-
-    config = load_config(recipe, settings)
+    config, reasons = _settings(recipe, data, settings)
     from releve import pipeline
 
-    evaluation = pipeline.run(config, data, out, seed=seed, resume=resume, overwrite=overwrite)
+    options: dict[str, Any] = {"seed": seed, "resume": resume, "overwrite": overwrite, "scheduler": scheduler}
+    evaluation = pipeline.run(config, data, out, **options, reasons=reasons)
     _print_scores(evaluation.table().to_dicts())
 
 

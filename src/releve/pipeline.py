@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -39,12 +41,24 @@ if TYPE_CHECKING:
     from releve.evaluate.evaluation import Evaluation
 
 
-def prepare(config: Config, data: Path, out: Path, *, seed: int = 0, overwrite: bool = False) -> Store:
-    """Build the store of a recipe from a release, and its ``run.json``."""
+def prepare(
+    config: Config,
+    data: Path,
+    out: Path,
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
+    scheduler: str | None = None,
+    reasons: Sequence[str] = (),
+) -> Store:
+    """Build the store of a recipe from a release or study, and its ``run.json``, which says what chose the settings."""
     started = time.monotonic()
-    contents = read_contents(open_source(data), config.data, clean=config.clean, pseudoplots=config.pseudoplots)
+    work = Path(out).with_name(Path(out).name + ".rasters")  # kept by a call that is killed, for the next one
+    settings: dict[str, Any] = {"clean": config.clean, "pseudoplots": config.pseudoplots}
+    contents = read_contents(open_source(data), config.data, **settings, work=work, scheduler=scheduler)
     workers = config.data.num_workers
     store = build_store(contents, config.split, out, seed=seed, num_workers=workers, overwrite=overwrite)
+    shutil.rmtree(work, ignore_errors=True)
     if not (out / "run.json").is_file():
         write_provenance(
             out,
@@ -52,7 +66,8 @@ def prepare(config: Config, data: Path, out: Path, *, seed: int = 0, overwrite: 
             started,
             config=config.model_dump(mode="json"),
             seed=seed,
-            data=str(data),
+            data=str(Path(data).resolve()) if Path(data).suffix == ".toml" else str(data),
+            reasons=list(reasons),
             inputs={"fingerprint": store.manifest.fingerprint},
         )
     return store
@@ -244,14 +259,23 @@ def predict(
 
 
 def run(
-    config: Config, data: Path, out: Path, *, seed: int = 0, resume: bool = False, overwrite: bool = False
+    config: Config,
+    data: Path,
+    out: Path,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+    scheduler: str | None = None,
+    reasons: Sequence[str] = (),
 ) -> Evaluation:
     """Prepare, train, evaluate, and predict every test split of the release. The store lies in ``out/store``.
 
     The split ``test`` goes to ``predictions.csv``; another, such as ``test_ood``, to ``predictions_ood.csv``.
     """
     refuse_folder(out, resume=resume, overwrite=overwrite)
-    store = prepare(config, data, out / "store", seed=seed, overwrite=overwrite)
+    how: dict[str, Any] = {"seed": seed, "overwrite": overwrite}
+    store = prepare(config, data, out / "store", **how, scheduler=scheduler, reasons=reasons)
     trained = train(config, store, out, seed=seed, resume=resume, overwrite=overwrite)
     evaluation = evaluate(trained)
     splits = [split for split in open_source(data).splits if split.startswith("test")]

@@ -261,9 +261,6 @@ def test_a_regime_without_records_is_refused_before_anything_is_read(
     plain.write_text(RECIPE.replace('records = "po"\n', ""))
     done = commands.run("run", plain, "--data", tmp_path, "--out", tmp_path / "out")
     assert done.code == 2 and "data.records" in done.stderr
-    plain.write_text(RECIPE.replace("presence", "po").replace("epochs = 2", "epochs = 2\nkinds = ['forest']"))
-    done = commands.run("run", plain, "--data", tmp_path, "--out", tmp_path / "out")
-    assert done.code == 2 and "only networks learn from presence-only rows" in done.stderr.replace("\n", " ")
     plain.write_text(RECIPE.replace('records = "po"', 'records = "train"'))
     done = commands.run("run", plain, "--data", tmp_path, "--out", tmp_path / "out")
     assert done.code == 2 and "'train' is in splits and is records" in done.stderr.replace("\n", " ")

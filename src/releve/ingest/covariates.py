@@ -51,6 +51,8 @@ class Covariates:
     facts: tuple[TableFacts, ...]
     classes: dict[str, dict[int, str]] = field(default_factory=dict)
     """Column -> name of each code, where classes have names."""
+    not_covered: dict[str, int] = field(default_factory=dict)
+    """Column of a raster -> number of surveys outside it, or where it has no data."""
 
     @property
     def not_numbers(self) -> dict[str, int]:

@@ -59,8 +59,9 @@ def score_sets(predicted: Lists, truth: Lists, num_species: int) -> SetScores:
     |P ∩ T| / |P|, recall = |P ∩ T| / |T|, Jaccard = |P ∩ T| / |P ∪ T|. An empty list for a plot on which nothing
     grew is right, and has 1 in all four; any other 0 / 0 counts as 0. Equal to scikit-learn's ``f1_score``,
     ``precision_score``, ``recall_score`` and ``jaccard_score`` with ``average="samples"`` where a list or its plot
-    holds a species; micro F1 pools all pairs. Macro F1 is scikit-learn's with ``labels`` = the species present in the truth, as the field has it;
-    over all columns, scikit-learn would count each species that is neither listed nor observed as a zero.
+    holds a species; micro F1 pools all pairs. Macro F1 is scikit-learn's with ``labels`` = the species present in the
+    truth, as the field has it; over all columns, scikit-learn would count each species that is neither listed nor
+    observed as a zero.
 
     Parameters
     ----------

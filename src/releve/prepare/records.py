@@ -17,6 +17,9 @@ from releve.prepare.enrich import EnrichConfig, enrich_records, find_regions
 from releve.prepare.pseudoplots.group import Pseudoplots, group_records
 from releve.progress import say
 
+MANY_AT_SEA = 0.1
+"""A larger share of records at sea is more than errors of single records."""
+
 
 @dataclass(frozen=True)
 class PreparedRecords:
@@ -79,6 +82,12 @@ def prepare_records(source: Source, split: str, clean: CleanConfig, pseudoplots:
         if extent == WORLD:
             say(f"{split}: most records lie outside the extent of {source.rules.title}, and none is dropped for that")
     cleaned = clean_records(read.table, clean, extent)
+    num_at_sea = cleaned.dropped_by_reason.get("sea", 0)
+    if num_at_sea > MANY_AT_SEA * len(read.table):
+        say(
+            f"{split}: {num_at_sea:,} of {len(read.table):,} records lie at sea and are dropped. If they should not, their "
+            "coordinate system is another one, or 'sea' is to be taken out of clean.drop"
+        )
     grouped = group_records(cleaned.table, pseudoplots)
     dropped = read.dropped | cleaned.dropped_by_reason | grouped.dropped
     if len(grouped.table) == 0:

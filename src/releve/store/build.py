@@ -90,7 +90,7 @@ def build_store(
         if covariates:
             writer.write_covariates(covariates)
             dropped |= {
-                f"{name} covariates": c.masked | c.not_numbers | c.disagreeing
+                f"{name} covariates": c.masked | c.not_numbers | c.disagreeing | _not_covered(c)
                 for name, c in contents.covariates.items()
                 if c.groups
             }
@@ -149,6 +149,10 @@ def _reuse(out: Path, key: dict[str, Any], *, overwrite: bool) -> Store | None:
         f"{out} is a store made otherwise: {'; '.join(reasons)}",
         action="Give another --out, or --overwrite to replace it",
     )
+
+
+def _not_covered(covariates: Covariates) -> dict[str, int]:
+    return {f"{name}: no data in the raster": count for name, count in covariates.not_covered.items() if count}
 
 
 def _join(surveys: dict[str, Surveys]) -> tuple[pl.DataFrame, pl.DataFrame]:

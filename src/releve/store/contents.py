@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -21,7 +22,11 @@ from releve.ingest.surveys import Surveys, read_surveys
 from releve.prepare.config import CleanConfig, PseudoplotConfig
 from releve.prepare.records import prepare_records
 from releve.progress import say
+from releve.rasters.files import local_path
+from releve.rasters.layer import Layer
 from releve.store.config import DataConfig, recipe_of
+from releve.store.layers import add_layers, layers_of
+from releve.store.random_places import num_random_places, with_random_places, without_tables
 
 RowSource = SeriesSource | PatchSource
 """Where single patches or series of a split's surveys are read from, chunk by chunk."""
@@ -59,6 +64,8 @@ def read_contents(
     *,
     clean: CleanConfig | None = None,
     pseudoplots: PseudoplotConfig | None = None,
+    work: Path | None = None,
+    scheduler: str | None = None,
 ) -> Contents:
     """Return what a store of some splits of a release or study is made of.
 
@@ -70,6 +77,10 @@ def read_contents(
         Splits and modalities.
     clean, pseudoplots
         How ``data.records`` is cleaned and grouped.
+    work
+        Folder that keeps what was read of rasters, so that a killed call goes on; remove it when the store is built.
+    scheduler
+        Address of a Dask scheduler that reads rasters, or ``local``.
 
     Raises
     ------
@@ -79,14 +90,20 @@ def read_contents(
     clean, pseudoplots = clean or CleanConfig(), pseudoplots or PseudoplotConfig()
     for name in _splits_read(data):
         source.split_rules(name)
+    layers = layers_of(source) if isinstance(source, Study) and "covariates" in data.modalities else ()
     surveys = {name: read_surveys(source, name) for name in data.splits}
     for name, found in surveys.items():
         _say_outside(source, name, found)
     by_publisher: list[dict[str, Any]] = []
+    num_random = 0
     if data.records is not None:
         records = prepare_records(source, data.records, clean, pseudoplots)
         surveys[data.records] = records.surveys
         by_publisher = records.cleaned.dropped.to_dicts()
+        if isinstance(source, Study):
+            num_random = num_random_places(source, layers, records.surveys, data)
+        if num_random:
+            surveys[data.records] = with_random_places(records.surveys, layers, num_random)
     if not any(len(found.table) for found in surveys.values()):
         why = "; ".join(f"{name}: {reasons(found.dropped, found.examples)}" for name, found in surveys.items())
         raise ReleaseError(
@@ -106,12 +123,15 @@ def read_contents(
             if split not in found_in:
                 say(f"split {split!r} has no {name}: its surveys go without")
     covariates = _covariates_of(source, surveys) if "covariates" in data.modalities else {}
+    if num_random and data.records:
+        covariates[data.records] = without_tables(covariates[data.records])
+    covariates = add_layers(layers, surveys, covariates, work=work, num_workers=data.num_workers, scheduler=scheduler)
     return Contents(
         surveys,
         kind=source.rules.name,
         origin=source.rules.title,
         recipe=recipe_of(data, None, clean, pseudoplots),
-        fingerprint=_fingerprint(source, data, [each for found in sources.values() for each in found.values()]),
+        fingerprint=_fingerprint(source, data, [each for found in sources.values() for each in found.values()], layers),
         covariates=covariates,
         sources=sources,
         records=data.records,
@@ -170,8 +190,8 @@ def _sources_of(source: Source, surveys: dict[str, Surveys], modality: str) -> d
     return found
 
 
-def _fingerprint(source: Source, data: DataConfig, rows: list[RowSource]) -> str:
-    """Return one hash of what is read: contents of tables, names and sizes of single files."""
+def _fingerprint(source: Source, data: DataConfig, rows: list[RowSource], layers: Sequence[Layer]) -> str:
+    """Return one hash of what is read: contents of tables, names and sizes of single files and rasters."""
     digest = hashlib.sha256(source.description.encode())
     tables = source.tables_read(_splits_read(data), covariates="covariates" in data.modalities)
     for each in rows:
@@ -183,6 +203,9 @@ def _fingerprint(source: Source, data: DataConfig, rows: list[RowSource]) -> str
         for each in rows:
             for path in _single_files(each):
                 digest.update(f"{path} {(source.root / path).stat().st_size}\n".encode())
+        for raster in dict.fromkeys(layer.source for layer in layers):
+            file = local_path(raster)
+            digest.update(f"{file.name if file else raster} {file.stat().st_size if file else ''}\n".encode())
     except OSError as error:
         raise ReleaseError(f"cannot read {error.filename}: {error.strerror}") from error
     return digest.hexdigest()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from releve.geo import block_ids
+from releve.prepare.config import CleanConfig
 
 SIDES_KM = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 USUAL_SIDE_KM = 50.0
@@ -37,6 +38,8 @@ class Facts:
     """What the study holds of ``covariates``, ``landsat``, ``climate`` and ``patch``."""
     has_survey_facts: bool = False
     """Whether plots tell of area, uncertainty, year, country or region."""
+    has_countries: bool = False
+    """Whether records name a country."""
     cell_km: float = 0.0
     """Side of the largest cell of the rasters, or of a patch: nearer places share what is known of them."""
 
@@ -90,12 +93,17 @@ def choose_settings(facts: Facts) -> Choice:
         "train": {"regime": regime, "num_folds": split["num_folds"], "kinds": kinds, **network["train"]},
     }
     reasons = [_why_regime(facts), why_split, why_network]
+    if num_records:
+        settings |= _choose_cleaning(facts)
     if regime == "po":
         settings["records"] = {"observation_head": False}
         settings["evaluate"] = {"references": [*REFERENCES_OF_RECORDS]}
-    if regime == "po" and facts.num_random:
+    if facts.num_random:
         settings["records"]["thinning"] = 0.0
-        reasons.append(f"Silence is taken from {facts.num_random:,} random places as well: {facts.num_species} species")
+        reasons.append(
+            f"Silence is taken from {facts.num_random:,} random places as well: {facts.num_species} species are too "
+            "few to show by one another where people looked"
+        )
     return Choice(settings, tuple(reasons))
 
 
@@ -106,10 +114,30 @@ def _why_regime(facts: Facts) -> str:
     num_plots, num_records = len(facts.plot_lon), len(facts.record_lon)
     return {
         "pa": f"Trained on {num_plots:,} plots: all species of a place were looked for, so that silence is absence",
-        "po": f"Trained on {num_records:,} places of records alone: what is predicted is how suitable a place is beside "
-        "others, not how often a species is there",
+        "po": f"Trained on {num_records:,} places of records alone: what is predicted is how suitable a place is "
+        "beside others, not how often a species is there",
+        "few": f"Trained on {num_records:,} places of records; {num_plots} plots are too few to learn from, and show how "
+        "good it is",
         "presence": f"Trained on {num_plots:,} plots and {num_records:,} places of records together",
-    }[facts.regime]
+    }["few" if facts.regime == "po" and num_plots else facts.regime]
+
+
+def _choose_cleaning(facts: Facts) -> dict[str, dict[str, Any]]:
+    """Return the sections ``clean`` and ``pseudoplots``: records need not be surer of their place than a raster's cell.
+
+    A tenth of a degree is 11 km. Records of many species are grouped in squares of 1 km at least, so that they tell of
+    one another's absence; of few species, in a raster's cells.
+    """
+    cell_m = 1000 * facts.cell_km
+    clean: dict[str, Any] = {"max_uncertainty_m": max(1000.0, cell_m / 2)}
+    clean["min_decimals"] = 2 if cell_m < 5_000 else 1 if cell_m < 25_000 else 0
+    if cell_m >= 5_000:
+        clean["grid_deg"] = 0.0
+    if facts.has_countries:
+        clean["drop"] = [*CleanConfig().drop, "country_mismatch"]
+    side_m = max(100.0 if facts.num_random else 1000.0, cell_m)
+    uncertainty = {"uncertainty": "ignore"} if side_m < 2 * clean["max_uncertainty_m"] else {}
+    return {"clean": clean, "pseudoplots": {"size_m": float(f"{side_m:.3g}"), **uncertainty}}
 
 
 def _choose_split(lon: NDArray[np.float64], lat: NDArray[np.float64], cell_km: float) -> tuple[dict[str, Any], str]:
@@ -140,7 +168,7 @@ def _choose_network(num_labelled: int, num_random: int, num_species: int) -> tup
     model = {"embedding_dim": width, "hidden_dim": 2 * width, "dropout": dropout, "input_dropout": 0.1}
     train: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "weight_decay": 0.1}
     train["refit"] = num_labelled <= MOST_REFITTED
-    why = f"{num_labelled:,} rows with species, {num_species:,} species: layers of {width} and {2 * width}, {epochs} epochs"
+    why = f"{num_labelled:,} rows and {num_species:,} species: layers of {width} and {2 * width}, {epochs} epochs"
     if num_labelled < FEW_TO_SELECT or num_random:
         train["selection_share"] = 0.0
         why += ", all of them, as there is too little to select one on"

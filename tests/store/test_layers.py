@@ -1,0 +1,111 @@
+"""Rasters beside a study's tables, and random places beside its records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import rasterio
+from tests.study.studies import NAMES, make_study
+
+from releve.errors import ReleaseError
+from releve.ingest.study import Study, open_source
+from releve.store.build import build_store
+from releve.store.config import DataConfig
+from releve.store.contents import Contents, read_contents
+from releve.train.rows import weigh_silence
+
+
+def read(path: Path, **data: object) -> Contents:
+    settings: dict[str, object] = {"modalities": ("covariates",)} | data
+    return read_contents(open_source(path), DataConfig.model_validate(settings))
+
+
+def test_values_are_those_that_rasterio_samples_and_missing_where_it_has_none(tmp_path: Path) -> None:
+    contents = read(make_study(tmp_path, num_plots=80))
+    table = contents.covariates["train"].table
+    places = contents.surveys["train"].table.select("lon", "lat").rows()
+    for name in ("warmth", "wetness", "soil"):
+        with rasterio.open(tmp_path / f"{name}.tif") as file:
+            theirs = np.array([value[0] for value in file.sample(places)], np.float32)
+        np.testing.assert_array_equal(table[name].to_numpy(), theirs)
+    assert table["pH"].is_between(4, 8).all()
+    assert contents.covariates["train"].categorical == ("soil",)
+    assert contents.covariates["train"].groups["warmth"] == "rasters"
+
+
+def test_plots_outside_the_rasters_are_counted_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = make_study(tmp_path, num_plots=40)
+    plots = pl.read_csv(tmp_path / "plots.csv", glob=False)
+    moved = pl.when(pl.col("plot") == "P-001").then(20.0).otherwise("lon").alias("lon")
+    plots.with_columns(moved).write_csv(tmp_path / "plots.csv")
+    contents = read(path)
+    assert len(contents.surveys["train"].table) == 40
+    assert contents.covariates["train"].not_covered == {"warmth": 1, "wetness": 1, "soil": 1}
+    assert "1 of 40 places lie outside all rasters" in capsys.readouterr().err.replace("\n", " ")
+    store = build_store(contents, None, tmp_path / "store")
+    assert store.manifest.dropped["train covariates"]["warmth: no data in the raster"] == 1
+
+
+def test_a_column_of_the_table_comes_before_the_raster_of_its_name_and_units_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = make_study(tmp_path, num_plots=40)
+    with rasterio.open(tmp_path / "warmth.tif") as file:
+        plots = pl.read_csv(tmp_path / "plots.csv", glob=False)
+        warmth = [value[0] for value in file.sample(plots.select("lon", "lat").rows())]
+    plots.with_columns(Warmth=pl.Series(warmth) * 10).write_csv(tmp_path / "plots.csv")
+    path.write_text(path.read_text().replace('["pH"]', '["pH", "Warmth"]'))
+    table = read(path).covariates["train"].table
+    assert set(table.columns) == {"survey_id", "pH", "Warmth", "wetness", "soil"}
+    assert table["Warmth"].max() > 90
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "Warmth is in the tables and, as warmth, in the rasters" in said and "times 10" in said
+
+
+def test_records_of_few_species_get_random_places_without_what_only_their_tables_know(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = make_study(tmp_path, num_plots=0, num_records=100)
+    records = pl.read_csv(tmp_path / "records.csv", glob=False)
+    records.with_columns(height=pl.Series(np.arange(float(len(records))))).write_csv(tmp_path / "records.csv")
+    text = path.read_text().replace('file = "records.csv"', 'file = "records.csv"\ncovariates = ["height"]')
+    path.write_text(text.replace("[study]", "[study]\nbackground = 500", 1))
+    contents = read(path, splits=(), records="po")
+    surveys = contents.surveys["po"]
+    is_random = surveys.table["survey_id"].str.starts_with("random ").to_numpy()
+    assert is_random.sum() == 500 and not is_random[:-500].any()
+    assert surveys.labels["row"].max() < len(surveys.table) - 500
+    table = contents.covariates["po"].table
+    assert "height" not in table.columns and not table["wetness"][-500:].is_nan().any()
+    assert "known of the records alone" in capsys.readouterr().err.replace("\n", " ")
+    store = build_store(contents, None, tmp_path / "store")
+    rows = np.arange(len(store))
+    trust = weigh_silence(store, rows[:0], rows[~is_random], "richness")
+    assert (trust[is_random] == 1).all() and (trust[~is_random] < 1).any()
+
+
+def test_random_places_without_rasters_are_refused(tmp_path: Path) -> None:
+    path = make_study(tmp_path, num_plots=0, num_records=50)
+    text = path.read_text().partition("[[study.rasters]]")[0]
+    path.write_text(text.replace("[study]", "[study]\nbackground = 500", 1))
+    with pytest.raises(ReleaseError, match="500 random places and has no rasters"):
+        read(path, splits=(), records="po")
+
+
+def test_another_raster_under_the_same_name_is_another_store(tmp_path: Path) -> None:
+    path = make_study(tmp_path, num_plots=30)
+    first = read(path).fingerprint
+    assert first == read(path).fingerprint
+    (tmp_path / "warmth.tif").unlink()
+    make_study(tmp_path / "other", num_plots=30, side=120)
+    (tmp_path / "other" / "warmth.tif").rename(tmp_path / "warmth.tif")
+    assert read(path).fingerprint != first
+
+
+def test_names_of_species_are_those_of_the_study(tmp_path: Path) -> None:
+    contents = read(make_study(tmp_path, num_plots=60))
+    assert isinstance(open_source(tmp_path), Study) and contents.species is not None
+    assert contents.species["name"].to_list() == sorted(NAMES)

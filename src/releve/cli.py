@@ -384,7 +384,7 @@ def predict(
         Path,
         typer.Option(
             "--data",
-            help="A release, or a CSV / parquet table of places: id, longitude, latitude",
+            help="A release or study, or a CSV / parquet table of places: longitude, latitude, an id if there is one",
             callback=_found("a release or a table"),
         ),
     ],
@@ -397,10 +397,25 @@ def predict(
         str | None,
         typer.Option("--seen", metavar="COLUMN", help="Column of the table: species seen there, separated by ;"),
     ] = None,
+    rasters: Annotated[
+        Path | None,
+        typer.Option(
+            "--rasters",
+            help="Rasters that the table's covariates are taken from: a folder, a file or a study.toml",
+            show_default="those of the run's study",
+            callback=_found("a folder, a raster or a study.toml"),
+        ),
+    ] = None,
+    crs: Annotated[
+        str | None,
+        typer.Option("--crs", help="Coordinate system of the table, such as EPSG:25832", show_default="degrees"),
+    ] = None,
     settings: Settings = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Predict the species list of every survey of a split, or of a table of your own.
+
+    Covariates that the table lacks are taken from rasters, so that coordinates are enough.
 
     Beside OUT.csv, OUT.places.csv says how far each place is from the training plots and from what the model has seen.
     With --seen, the species that you have already found at a place are in its list, and what else grows there is told
@@ -413,7 +428,8 @@ def predict(
     if probabilities is not None:
         check_probabilities_name(probabilities)
     opened = _open_run(run, settings, ("train.device", "data.num_workers"))
-    made = pipeline.predict(opened, data, split, out, probabilities=probabilities, seen=seen, overwrite=overwrite)
+    options: dict[str, Any] = {"probabilities": probabilities, "seen": seen, "rasters": rasters, "crs": crs}
+    made = pipeline.predict(opened, data, split, out, **options, overwrite=overwrite)
     mean = made.num_listed / made.num_surveys
     say(f"{made.num_surveys:,} lists, {mean:.1f} species on average, in {out}")
 

@@ -31,6 +31,7 @@ from releve.runs.predict import fit_stretches, predict_held_out
 from releve.runs.provenance import add_step, write_provenance
 from releve.store.build import build_store
 from releve.store.contents import read_contents
+from releve.store.layers import rasters_in
 from releve.store.read import Store
 from releve.train.loop import train_member
 from releve.train.members import Member, fit_member, plan_members
@@ -55,7 +56,8 @@ def prepare(
     started = time.monotonic()
     work = Path(out).with_name(Path(out).name + ".rasters")  # kept by a call that is killed, for the next one
     settings: dict[str, Any] = {"clean": config.clean, "pseudoplots": config.pseudoplots}
-    contents = read_contents(open_source(data), config.data, **settings, work=work, scheduler=scheduler)
+    source = open_source(data)
+    contents = read_contents(source, config.data, **settings, work=work, scheduler=scheduler)
     workers = config.data.num_workers
     store = build_store(contents, config.split, out, seed=seed, num_workers=workers, overwrite=overwrite)
     shutil.rmtree(work, ignore_errors=True)
@@ -68,6 +70,7 @@ def prepare(
             seed=seed,
             data=str(Path(data).resolve()) if Path(data).suffix == ".toml" else str(data),
             reasons=list(reasons),
+            rasters=rasters_in(source),
             inputs={"fingerprint": store.manifest.fingerprint},
         )
     return store
@@ -236,18 +239,22 @@ def predict(
     *,
     probabilities: Path | None = None,
     seen: str | None = None,
+    rasters: Path | None = None,
+    crs: str | None = None,
     overwrite: bool = False,
 ) -> Predicted:
     """Write the submission of a split or table, how new its places are, and if asked sparse probabilities.
 
-    ``seen`` is the column of a table that names the species known to be at each place.
+    ``seen`` is the column of a table that names the species known to be at each place; what its covariates are is
+    taken from ``rasters``, by default those of the run's study, where the table does not say; ``crs`` is that of its
+    coordinates.
     """
     for file in (out, places_file(out), probabilities):
         if file is not None and file.exists() and not overwrite:
             raise RunError(f"{file} exists", action="Give another name, or --overwrite")
     started = time.monotonic()
     sightings = None if seen is None else read_seen(run, data, seen)
-    store = store_for_prediction(run, data, split)
+    store = store_for_prediction(run, data, split, rasters=rasters, crs=crs)
     if store.path.is_dir() and not (store.path / "run.json").is_file():
         inputs = {"fingerprint": store.manifest.fingerprint}
         write_provenance(store.path, "prepare", started, config=store.manifest.recipe, data=str(data), inputs=inputs)

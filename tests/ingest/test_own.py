@@ -80,7 +80,7 @@ def test_a_file_with_brackets_in_its_name_is_read_and_not_another(tmp_path: Path
     [
         ("", "is empty"),
         ("surveyId,lon,lat\n", "no row"),
-        ("plant,lon,lat\n1,2,50\n", r"lacks columns \['surveyId'\]; it has \['plant', 'lon', 'lat'\]"),
+        ("plant,lon,let\n1,2,50\n", r"lacks columns \['lat'\]; it has \['plant', 'lon', 'let'\]"),
         ("surveyId,lon,lot\n1,2,50\n", r"lacks columns \['lat'\].*did you mean 'lot'"),
         ("surveyId,lon,lat,lon\n1,2,50,3\n", r"several columns called \['lon'\]"),
         ("surveyId,lon,Lon,lat\n1,2,3,50\n", r"several columns for lon: \['lon', 'Lon'\]"),

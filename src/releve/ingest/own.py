@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+from pyproj import CRS, Transformer
+from pyproj.exceptions import ProjError
 
 from releve.errors import TableError, nearest
 from releve.ingest.columns import PLACE_COLUMNS, find_columns, match_covariates, match_names
@@ -19,7 +21,7 @@ from releve.ingest.reference import country_code_of
 from releve.ingest.text import number, read_text_table
 from releve.ingest.units import notes_on_units
 
-REQUIRED = {"survey_id": "surveyId", "lon": "lon", "lat": "lat"}
+REQUIRED = {"lon": "lon", "lat": "lat"}
 DATES = ("year", "month", "day", "date")
 NAMES = ("country", "region")
 DOUBTS = (AMBIGUOUS, SEVERAL_YEARS, DISAGREE)
@@ -55,7 +57,18 @@ class OwnTable:
     """What was mended, is missing or looks wrong, a sentence each."""
 
 
-def read_own_table(file: Path, covariates: Sequence[str], training: Training | None = None) -> OwnTable:
+Sampler = Callable[[pl.DataFrame, Sequence[str]], Mapping[str, np.ndarray]]
+"""``sample(places, names)``: the values of covariates at places (lon, lat), of those that can be told of any place."""
+
+
+def read_own_table(
+    file: Path,
+    covariates: Sequence[str],
+    training: Training | None = None,
+    *,
+    crs: str | None = None,
+    sample: Sampler | None = None,
+) -> OwnTable:
     """Return the places of a table of text, or of a ``.parquet``, with the covariates of a model.
 
     Columns are found by their common names, whatever case, accents and separators (``PLACE_COLUMNS``); covariates by
@@ -65,12 +78,16 @@ def read_own_table(file: Path, covariates: Sequence[str], training: Training | N
     Parameters
     ----------
     file
-        Table with an id, longitude and latitude for each place, and any of date or year and month, country, region,
-        area and uncertainty in metres, and covariates.
+        Table with longitude and latitude for each place, and any of an id, date or year and month, country, region,
+        area and uncertainty in metres, and covariates. Without ids, places are called by the numbers of their rows.
     covariates
-        The model's covariates; those that the table lacks are missing, and noted.
+        The model's covariates; those that neither the table nor ``sample`` has are missing, and noted.
     training
         What the model was trained on.
+    crs
+        Of the coordinates, such as EPSG:25832, where they are no degrees.
+    sample
+        Tells covariates of any place, such as those of rasters.
 
     Raises
     ------
@@ -83,6 +100,11 @@ def read_own_table(file: Path, covariates: Sequence[str], training: Training | N
     found = find_columns([name for name in raw.columns if name not in covariates], PLACE_COLUMNS, origin=str(file))
     _check_columns(raw, found, file)
     table = raw.select(pl.col(column).alias(role) for role, column in found.items())
+    if crs is not None:
+        table = _from_projection(table, crs, decimal_comma, file)
+    if "survey_id" not in table.columns:
+        table = table.with_columns(survey_id=pl.int_range(1, pl.len() + 1).cast(pl.String))
+        notes.append("no column of ids: places are called by the numbers of their rows")
     columns = [_ids(table["survey_id"], file), *(_degrees(table, axis, decimal_comma, file) for axis in ("lon", "lat"))]
     columns += _dates(table, columns[0], file, notes)
     for name in NAMES:
@@ -96,17 +118,21 @@ def read_own_table(file: Path, covariates: Sequence[str], training: Training | N
         _refuse_swapped(surveys, file, training.bounds)
     others = [name for name in raw.columns if name not in found.values()]
     matched = match_covariates(others, covariates, origin=str(file))
-    if matched.lacking:
-        near = {name: f"{name} (or is it {other!r}?)" if other else name for name, other in matched.lacking.items()}
-        notes.append(
-            f"{len(near)} of {len(covariates)} covariates are not there, taken as missing: {_some(near.values())}"
-        )
     values = {
         name: _codes(raw[column], training.classes[name], column, len(raw), notes)
         if name in training.classes
         else _numbers(raw[column], column, decimal_comma, file)
         for name, column in matched.columns.items()
     }
+    if sample is not None and matched.lacking:
+        sampled = sample(surveys, list(matched.lacking))
+        values |= {name: pl.Series(name, found, pl.Float64).fill_nan(None) for name, found in sampled.items()}
+    lacking = {name: other for name, other in matched.lacking.items() if name not in values}
+    if lacking:
+        near = {name: f"{name} (or is it {other!r}?)" if other else name for name, other in lacking.items()}
+        notes.append(
+            f"{len(near)} of {len(covariates)} covariates are not there, taken as missing: {_some(near.values())}"
+        )
     notes += notes_on_units(
         {name: column.fill_null(np.nan).to_numpy() for name, column in values.items()}, training.quantiles
     )
@@ -167,7 +193,7 @@ def _check_columns(raw: pl.DataFrame, found: Mapping[str, str], file: Path) -> N
         hints = (nearest(name, raw.columns) for name in lacking)
         raise TableError(
             f"{file} lacks columns {lacking}; it has {raw.columns[:12]}",
-            expected="surveyId, lon, lat, or other common names for them such as plot_id, longitude, latitude",
+            expected="lon and lat, or other common names for them such as longitude and latitude",
             action=" ".join(dict.fromkeys(hint for hint in hints if hint.startswith("did you mean"))),
         )
 
@@ -182,6 +208,17 @@ def _ids(column: pl.Series, file: Path) -> pl.Series:
             expected="one row a place with an id of its own",
         )
     return ids
+
+
+def _from_projection(table: pl.DataFrame, crs: str, decimal_comma: bool, file: Path) -> pl.DataFrame:
+    """Return a table with degrees in place of coordinates of a projection."""
+    try:
+        transformer = Transformer.from_crs(CRS.from_user_input(crs), "EPSG:4326", always_xy=True)
+    except ProjError as error:
+        raise TableError(f"{file}: unknown coordinate system {crs!r}", expected="such as EPSG:25832") from error
+    x, y = (_numbers(table[axis], axis, decimal_comma, file).fill_null(np.nan).to_numpy() for axis in ("lon", "lat"))
+    lon, lat = transformer.transform(x, y)
+    return table.with_columns(lon=pl.Series(lon), lat=pl.Series(lat))
 
 
 def _degrees(table: pl.DataFrame, axis: str, decimal_comma: bool, file: Path) -> pl.Series:

@@ -21,6 +21,7 @@ from releve.ingest.own import read_own_table
 from releve.ingest.study import open_source
 from releve.lists import Lists
 from releve.predict.places import training_of
+from releve.predict.rasters import sampler_for
 from releve.progress import progress_bar, say
 from releve.runs.folder import Run
 from releve.runs.predict import predict_probs
@@ -57,7 +58,9 @@ class Predicted:
     num_listed: int
 
 
-def store_for_prediction(run: Run, data: Path, split: str) -> Store:
+def store_for_prediction(
+    run: Run, data: Path, split: str, *, rasters: Path | None = None, crs: str | None = None
+) -> Store:
     """Return a store of the surveys to predict, built beside the run so that a second call finds it.
 
     Parameters
@@ -68,11 +71,18 @@ def store_for_prediction(run: Run, data: Path, split: str) -> Store:
         A release's folder, or a table of text or ``.parquet`` as of ``read_own_table``.
     split
         The release's split; not used for a table.
+    rasters
+        Where a table's covariates are taken from that it lacks itself, as of :func:`releve.predict.rasters.layers_for`;
+        by default the rasters of the study that the run learned from.
+    crs
+        Of a table's coordinates, where they are no degrees.
     """
     data = Path(data)
     if data.is_file() and data.suffix.lower() != ".toml":
         covariates = run.models[0].statistics.tables.get("covariates")
-        table = read_own_table(data, covariates.columns if covariates else (), training_of(run))
+        names = covariates.columns if covariates else ()
+        sample = sampler_for(run, rasters, names)
+        table = read_own_table(data, names, training_of(run), crs=crs, sample=sample)
         for note in table.notes:
             say(note)
         return Store.from_tables(table.surveys, None, table.covariates, origin=str(data))

@@ -85,8 +85,8 @@ def prepare_records(source: Source, split: str, clean: CleanConfig, pseudoplots:
     num_at_sea = cleaned.dropped_by_reason.get("sea", 0)
     if num_at_sea > MANY_AT_SEA * len(read.table):
         say(
-            f"{split}: {num_at_sea:,} of {len(read.table):,} records lie at sea and are dropped. If they should not, their "
-            "coordinate system is another one, or 'sea' is to be taken out of clean.drop"
+            f"{split}: {num_at_sea:,} of {len(read.table):,} records lie at sea and are dropped. If they should not, "
+            "their coordinate system is another one, or 'sea' is to be taken out of clean.drop"
         )
     grouped = group_records(cleaned.table, pseudoplots)
     dropped = read.dropped | cleaned.dropped_by_reason | grouped.dropped

@@ -65,7 +65,7 @@ def draw_places(layers: Sequence[Layer], num: int, rng: np.random.Generator) -> 
 
 def _bounds(grid: Grid) -> tuple[float, float, float, float]:
     """Return west, south, east, north in the grid's own units."""
-    corners = [grid.affine * (column, row) for column in (0, grid.width) for row in (0, grid.height)]
+    corners = [grid.affine @ (column, row) for column in (0, grid.width) for row in (0, grid.height)]
     x, y = zip(*corners, strict=True)
     return min(x), min(y), max(x), max(y)
 

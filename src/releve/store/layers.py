@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from releve.ingest.columns import match_covariates
 from releve.ingest.covariates import Covariates
-from releve.ingest.study import Study
+from releve.ingest.study import Source, Study
 from releve.ingest.surveys import Surveys
 from releve.ingest.units import compare_units
 from releve.progress import progress_bar, say
@@ -26,6 +27,14 @@ NUM_NAMED = 5
 def layers_of(study: Study) -> tuple[Layer, ...]:
     """Return the layers of a study's rasters."""
     return open_layers(study.config.rasters, study.root, crs=study.config.crs)
+
+
+def rasters_in(source: Source) -> dict[str, Any] | None:
+    """Return where a study's rasters lie and how they are read, to be kept with what was made of them."""
+    if not isinstance(source, Study) or not source.config.rasters:
+        return None
+    listed = [raster.model_dump(mode="json", exclude_defaults=True) for raster in source.config.rasters]
+    return {"root": str(source.root.resolve()), "crs": source.config.crs, "rasters": listed}
 
 
 def add_layers(

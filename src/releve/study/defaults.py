@@ -116,8 +116,8 @@ def _why_regime(facts: Facts) -> str:
         "pa": f"Trained on {num_plots:,} plots: all species of a place were looked for, so that silence is absence",
         "po": f"Trained on {num_records:,} places of records alone: what is predicted is how suitable a place is "
         "beside others, not how often a species is there",
-        "few": f"Trained on {num_records:,} places of records; {num_plots} plots are too few to learn from, and show how "
-        "good it is",
+        "few": f"Trained on {num_records:,} places of records; {num_plots} plots are too few to learn from, and show "
+        "how good it is",
         "presence": f"Trained on {num_plots:,} plots and {num_records:,} places of records together",
     }["few" if facts.regime == "po" and num_plots else facts.regime]
 

@@ -38,7 +38,7 @@ def test_probabilities_are_the_mean_labels_of_leaf_mates_worked_out_row_by_row(s
     train, val = np.arange(80), np.arange(80, 120)
     model, gatherer, statistics = grow(store, train)
     logits = model(gatherer.batch(val))
-    ours = model.leaves(gatherer.batch(train)).numpy()
+    ours = model.leaf_TN.numpy()
     theirs = model.leaves(gatherer.batch(val)).numpy()
     labels = store.labels.take(train).to_csr(8).toarray().astype(float)
     for i in range(len(val)):
@@ -62,21 +62,6 @@ def test_a_species_that_no_leaf_mate_has_is_given_its_overall_share_as_one_row_i
     probs = torch.sigmoid(model(gatherer.batch(np.arange(4))))
     np.testing.assert_allclose(probs[:, 0], 2 / 3 / 31, rtol=1e-4)
     np.testing.assert_allclose(probs[:, 1:], 0.0, atol=2e-6)
-
-
-def test_a_row_lies_in_the_leaf_that_scikit_learn_puts_it_in(store: Store) -> None:
-    from sklearn.ensemble import ExtraTreesRegressor
-
-    train = np.arange(80)
-    model, gatherer, _ = grow(store, train, ForestConfig(num_trees=5, num_components=3))
-    batch = gatherer.batch(np.arange(120))
-    features = model.features.of(batch)
-    from sklearn.decomposition import TruncatedSVD
-
-    targets = TruncatedSVD(3, random_state=1).fit_transform(store.labels.take(train).to_csr(8).astype(np.float32))
-    reference = ExtraTreesRegressor(5, min_samples_leaf=4, max_features=0.3, random_state=1)
-    reference.fit(features[:80].numpy(), targets)
-    np.testing.assert_array_equal(model.leaves(batch).numpy().T, reference.apply(features.numpy()))
 
 
 def test_a_planted_signal_is_found_on_rows_not_trained_on() -> None:

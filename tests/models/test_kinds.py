@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -113,6 +114,26 @@ def test_kinds_that_cannot_learn_are_left_out_and_said(case: str, capsys: pytest
             make_config(content | {"train": {"num_folds": 2, "kinds": ["booster"]}}, origin="test"), store, seed=0
         )
     assert "Add 'network' to train.kinds" in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", TABLE_KINDS)
+def test_where_the_facts_of_a_survey_are_unknown_they_are_left_open(kind: str) -> None:
+    """Species 0 is on the large plots alone, half of all; it is not taken for absent where the area is not known."""
+    store = make_store(400)
+    large = (store.surveys["area_m2"] > 50).to_numpy()
+    sets = [[s for s in store.labels.row(i) if s != 0] + ([0] if large[i] else []) for i in range(400)]
+    store = labelled(store, sets)
+    facts = ("area_m2", "uncertainty_m", "year", "country", "region")
+    nothing = [pl.lit(None, store.surveys.schema[name]).alias(name) for name in facts]
+    unknown = replace(store, surveys=store.surveys.with_columns(nothing))
+    train, rows = np.arange(300), np.arange(300, 400)
+    known = measure_statistics(store, train, TABLES, rng=np.random.default_rng(0))
+    model = TABLE_KINDS[kind].fit(Gatherer(store, TABLES, known.categories), train, known, CONFIG, 0)
+    with_area, without = (
+        torch.sigmoid(model(Gatherer(each, TABLES, known.categories).batch(rows)))[:, 0] for each in (store, unknown)
+    )
+    assert with_area[large[rows]].mean() > 0.75 and with_area[~large[rows]].mean() < 0.25
+    assert 0.3 < without.mean() < 0.7
 
 
 @pytest.mark.parametrize("kind", TABLE_KINDS)

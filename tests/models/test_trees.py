@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from sklearn.tree import DecisionTreeRegressor
@@ -15,6 +18,7 @@ from releve.store.read import Store
 from stores import make_store
 
 TRAIN = np.arange(90)
+FACTS = ("area_m2", "uncertainty_m", "year", "country", "region")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +68,24 @@ def test_a_missing_number_lies_below_every_other(store: Store) -> None:
     missing = (array.row_of < 0) | np.isnan(array.values[array.row_of, 0])
     assert missing.any() and (columns["covariates.warmth"][missing] == MISSING_SCORE).all()
     assert columns["covariates.warmth"][~missing].min() > MISSING_SCORE + 1
+
+
+def test_hidden_facts_are_all_those_of_a_survey_and_nothing_else(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    statistics = measure_statistics(store, TRAIN, TABLES, rng=np.random.default_rng(0))
+    for one_hot in (True, False):
+        features = TableFeatures(statistics, one_hot=one_hot)
+        whole = features.of(Gatherer(store, TABLES, statistics.categories).batch(TRAIN))
+        unknown = store.surveys.with_columns(
+            *(pl.lit(None, store.surveys.schema[name]).alias(name) for name in FACTS if name in store.surveys.columns)
+        )
+        without = features.of(Gatherer(replace(store, surveys=unknown), TABLES, statistics.categories).batch(TRAIN))
+        assert not torch.equal(whole, without)
+        monkeypatch.setattr("releve.models.trees.HIDDEN_SHARE", 1.0)
+        assert torch.equal(features.hide_facts(whole, np.random.default_rng(0)), without)
+        monkeypatch.setattr("releve.models.trees.HIDDEN_SHARE", 0.25)
+        some = features.hide_facts(whole, np.random.default_rng(0))
+        hidden = (some == without).all(dim=1)
+        assert torch.equal(some[~hidden], whole[~hidden]) and 10 < int(hidden.sum()) < 35  # of 90
 
 
 def test_a_row_ends_in_the_leaf_that_scikit_learn_puts_it_in() -> None:

@@ -91,9 +91,10 @@ def fit_boosted_trees(
     start_S = torch.logit(torch.from_numpy(share_S), eps=1e-6).float()
     kept = np.flatnonzero(np.asarray(labels.sum(axis=0)).ravel() >= MIN_PRESENCES)
     observed = labels[:, kept]
-    features_NF = TableFeatures(statistics, one_hot=False).of(gatherer.batch(rows)).numpy()
-    logits_NK = start_S[kept].repeat(len(rows), 1)
     rng = np.random.default_rng(seed)
+    features = TableFeatures(statistics, one_hot=False)
+    features_NF = features.hide_facts(features.of(gatherer.batch(rows)), rng).numpy()
+    logits_NK = start_S[kept].repeat(len(rows), 1)
     grown, steps, leaves, num_leaves = [], [torch.zeros(0, len(kept))], [], 0
     for _ in range(NUM_ROUNDS):
         mix_KD = rng.standard_normal((len(kept), SKETCH_SIZE), dtype=np.float32)

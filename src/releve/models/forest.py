@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 import numpy as np
@@ -16,7 +17,7 @@ from releve.data.gather import Batch, Gatherer
 from releve.data.statistics import Statistics
 from releve.lists import Lists
 from releve.models.config import ForestConfig
-from releve.models.trees import TableFeatures, find_leaves, node_tables
+from releve.models.trees import Grown, TableFeatures, find_leaves, node_tables
 
 PRIOR_ROWS = 30
 """The overall frequency weighs as much as one row in this many, so that no probability is 0."""
@@ -111,23 +112,32 @@ def fit_forest(
         Draws columns and thresholds.
     """
     from sklearn.decomposition import TruncatedSVD  # two seconds that only forests are worth
-    from sklearn.ensemble import ExtraTreesRegressor
+    from sklearn.tree import ExtraTreeRegressor
 
     labels = gatherer.store.labels.take(train_rows)
     table = labels.to_csr(len(statistics.species_ids)).astype(np.float32)
-    features_NF = TableFeatures(statistics, one_hot=True).of(gatherer.batch(train_rows))
+    features = TableFeatures(statistics, one_hot=True)
+    features_NF = features.of(gatherer.batch(train_rows))
     num_components = min(config.num_components, min(table.shape) - 1)
     targets = (
         TruncatedSVD(num_components, random_state=seed).fit_transform(table) if num_components else table.toarray()
     )
-    trees = ExtraTreesRegressor(
-        config.num_trees,
-        min_samples_leaf=config.min_rows,
-        max_features=config.feature_share,
-        n_jobs=torch.get_num_threads(),
-        random_state=seed,
-    ).fit(features_NF.numpy(), targets)
-    tensors = node_tables([tree.tree_ for tree in trees.estimators_])
-    tensors["leaf_TN"] = find_leaves(features_NF, **tensors).int()
-    tensors |= {"indptr": torch.from_numpy(labels.indptr), "indices": torch.from_numpy(labels.indices)}
+
+    def grow(number: int) -> tuple[Grown, NDArray[np.int64]]:
+        rng = np.random.default_rng([seed, number])
+        seen_NF = features.hide_facts(features_NF, rng).numpy()
+        tree = ExtraTreeRegressor(
+            min_samples_leaf=config.min_rows,
+            max_features=config.feature_share,
+            random_state=int(rng.integers(2**31)),
+        ).fit(seen_NF, targets)
+        return tree.tree_, tree.apply(seen_NF)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # scikit-learn lets go of Python's lock
+        grown, leaves = zip(*pool.map(grow, range(config.num_trees)), strict=True)
+    tensors = node_tables(list(grown)) | {
+        "leaf_TN": torch.from_numpy(np.stack(leaves)).int(),
+        "indptr": torch.from_numpy(labels.indptr),
+        "indices": torch.from_numpy(labels.indices),
+    }
     return ForestModel(statistics, tensors).eval()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,10 @@ from releve.models.tables import QuantileScore
 
 MISSING_SCORE = -4.0
 """Stands for a missing number: below every score, so that one split sets it apart."""
+
+
+HIDDEN_SHARE = 0.1
+"""Training rows whose facts of the survey are hidden from a tree, so that it has an answer where they are unknown."""
 
 
 class TableFeatures:
@@ -40,6 +45,11 @@ class TableFeatures:
             name: QuantileScore([table.quantiles[column] for column in table.columns if column in table.quantiles])
             for name, table in self.tables.items()
         }
+
+    @property
+    def numbers(self) -> set[str]:
+        """Names of the columns that are numbers."""
+        return {f"{name}.{column}" for name, table in self.tables.items() for column in table.quantiles}
 
     @property
     def columns(self) -> list[str]:
@@ -68,6 +78,17 @@ class TableFeatures:
                     places = torch.arange(1.0, len(codes) + 1)
                     parts.append(matches if self.one_hot else (matches * places).sum(dim=1, keepdim=True))
         return torch.cat(parts, dim=1)
+
+    def hide_facts(self, features_NF: Tensor, rng: np.random.Generator) -> Tensor:
+        """Return features in which a share of the rows lack all facts of the survey: its area, year, country, region.
+
+        Trees cut at these facts early and often. One that never saw a row without them takes a plot of unknown area for
+        one of the smallest, and a new country for none that it knows.
+        """
+        facts_F = torch.tensor([column.startswith("survey.") for column in self.columns])
+        numbers_F = torch.tensor([column in self.numbers for column in self.columns])
+        hidden_N = torch.from_numpy(rng.random(len(features_NF)) < HIDDEN_SHARE)
+        return torch.where(hidden_N[:, None] & facts_F, numbers_F * MISSING_SCORE, features_NF)
 
 
 class Grown(Protocol):

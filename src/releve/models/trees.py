@@ -15,8 +15,7 @@ from releve.data.statistics import Statistics
 from releve.models.tables import QuantileScore
 
 MISSING_SCORE = -4.0
-"""Stands for a missing number: below every score, so that one split sets it apart."""
-
+"""Stands for a missing number where cuts are random: below every score, so that one cut sets it apart."""
 
 HIDDEN_SHARE = 0.1
 """Training rows whose facts of the survey are hidden from a tree, so that it has an answer where they are unknown."""
@@ -25,22 +24,24 @@ HIDDEN_SHARE = 0.1
 class TableFeatures:
     """Turns the tables of a batch into the columns that trees split on.
 
-    A number is the normal score of its rank among the training rows.
+    A number is the normal score of its rank among the training rows. What else they are told depends on how they cut.
     """
 
-    def __init__(self, statistics: Statistics, *, one_hot: bool) -> None:
+    def __init__(self, statistics: Statistics, *, random_cuts: bool) -> None:
         """Look up the columns.
 
         Parameters
         ----------
         statistics
             Quantiles and codes of the training rows.
-        one_hot
-            A category is as many columns of 0 and 1 as it has codes, which suits trees that cut at random. Otherwise it
-            is one column, the place of its code from 1 on, and 0 where it is missing or was not known in training:
-            trees that look for the best cut of a few columns find it sooner there.
+        random_cuts
+            Trees that cut at random are given a category as as many columns of 0 and 1 as it has codes, and a missing
+            number apart from all others. Those that look for the best cut of a few columns would fit the absence of
+            soil values, and find a category sooner in one column: they get the median, where the score is 0, and the
+            place of the code from 1 on, 0 where it is missing or was not known in training.
         """
-        self.tables, self.one_hot = statistics.tables, one_hot
+        self.tables, self.random_cuts = statistics.tables, random_cuts
+        self.missing = MISSING_SCORE if random_cuts else 0.0
         self.scores = {
             name: QuantileScore([table.quantiles[column] for column in table.columns if column in table.quantiles])
             for name, table in self.tables.items()
@@ -58,7 +59,7 @@ class TableFeatures:
         for name, table in self.tables.items():
             names += [f"{name}.{column}" for column in table.columns if column in table.quantiles]
             for column in (column for column in table.columns if column in table.codes):
-                codes = [f"={code:g}" for code in table.codes[column]] if self.one_hot else [""]
+                codes = [f"={code:g}" for code in table.codes[column]] if self.random_cuts else [""]
                 names += [f"{name}.{column}{code}" for code in codes]
         return names
 
@@ -70,13 +71,13 @@ class TableFeatures:
             if name in batch.values:
                 values_BK[batch.places[name].cpu()] = batch.values[name].cpu()
             numbers = [i for i, column in enumerate(table.columns) if column in table.quantiles]
-            parts.append(torch.nan_to_num(self.scores[name](values_BK[:, numbers]), nan=MISSING_SCORE))
+            parts.append(torch.nan_to_num(self.scores[name](values_BK[:, numbers]), nan=self.missing))
             for i, column in enumerate(table.columns):
                 if column in table.codes:
                     codes = torch.tensor(table.codes[column], dtype=torch.float32)
                     matches = (values_BK[:, i, None] == codes).float()
                     places = torch.arange(1.0, len(codes) + 1)
-                    parts.append(matches if self.one_hot else (matches * places).sum(dim=1, keepdim=True))
+                    parts.append(matches if self.random_cuts else (matches * places).sum(dim=1, keepdim=True))
         return torch.cat(parts, dim=1)
 
     def hide_facts(self, features_NF: Tensor, rng: np.random.Generator) -> Tensor:
@@ -88,7 +89,7 @@ class TableFeatures:
         facts_F = torch.tensor([column.startswith("survey.") for column in self.columns])
         numbers_F = torch.tensor([column in self.numbers for column in self.columns])
         hidden_N = torch.from_numpy(rng.random(len(features_NF)) < HIDDEN_SHARE)
-        return torch.where(hidden_N[:, None] & facts_F, numbers_F * MISSING_SCORE, features_NF)
+        return torch.where(hidden_N[:, None] & facts_F, numbers_F * self.missing, features_NF)
 
 
 class Grown(Protocol):

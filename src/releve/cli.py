@@ -734,12 +734,16 @@ def _print_store(store: Any) -> None:
 def _print_scores(rows: list[dict[str, Any]]) -> None:
     """Print one line a model; the file of scores holds more numbers with more digits."""
     names = {"sample_f1": "sF1", "interval": "95 %", "gain": "gain of the run", "macro_f1": "macro", "auc_macro": "AUC"}
+    if any("auc_gain" in row for row in rows):
+        names = {"auc_macro": "AUC", "auc_gain": "gain of the run", "ap_macro": "AP", "boyce": "Boyce"}
     shown = []
     for row in rows:
         interval = f"{_told(row['sample_f1_low'])}\N{EN DASH}{_told(row['sample_f1_high'])}"
-        whole = row | {"interval": interval, "gain": "" if row["is_model"] else _gain(row)}
+        whole = row | {"interval": interval}
+        whole |= {name: "" if row["is_model"] else _gain(row, name) for name in ("gain", "auc_gain") if name in names}
         shown.append([row["model"], *(whole[name] for name in names)])
-    _print_rows("F1 and more on held-out spatial blocks", ["model", *names.values()], shown)
+    what = "How well held-out places are ranked" if "auc_gain" in names else "F1 and more on held-out spatial blocks"
+    _print_rows(what, ["model", *names.values()], shown)
 
 
 def _print_comparison(rows: list[dict[str, Any]]) -> None:
@@ -754,9 +758,9 @@ def _print_comparison(rows: list[dict[str, Any]]) -> None:
     _print_rows(f"{rows[0]['num_plots']:,} plots that all runs have held out", ["run", *names.values()], shown)
 
 
-def _gain(row: dict[str, Any]) -> str:
+def _gain(row: dict[str, Any], name: str = "gain") -> str:
     """Return a paired difference with its interval, as ``+.012 (+.003, +.020)``."""
-    values = [row[name] for name in ("gain", "gain_low", "gain_high")]
+    values = [row[f"{name}{end}"] for end in ("", "_low", "_high")]
     gain, *ends = (
         f"{value:+.3f}".replace("0.", ".") if value is not None and math.isfinite(value) else "\N{EN DASH}"
         for value in values

@@ -66,6 +66,7 @@ def score_model(
     blocks: NDArray[np.int64],
     seed: int,
     facts: FoldFacts | None = None,
+    listed: NDArray[np.int64] | None = None,
 ) -> Entry:
     """Return the scores of lists and probabilities, with intervals over blocks; ranks are within folds.
 
@@ -81,9 +82,12 @@ def score_model(
         Seed of the bootstrap.
     facts
         Folds, training prevalence and frequency classes; by default one fold and one class.
+    listed
+        Positions of the surveys whose lists are scored; by default all. Random places beside records have none.
     """
-    sets = score_sets(lists, truth, probs.shape[1])
-    low, high = bootstrap_interval(sets.per_survey_f1, blocks, np.random.default_rng(seed))
+    of_lists = (lists, truth, blocks) if listed is None else (lists.take(listed), truth.take(listed), blocks[listed])
+    sets = score_sets(*of_lists[:2], probs.shape[1])
+    low, high = bootstrap_interval(sets.per_survey_f1, of_lists[2], np.random.default_rng(seed))
     if facts is None:
         ranks, cells = rank_scores(probs, truth), score_cells(probs, truth)
     else:
@@ -95,7 +99,9 @@ def score_model(
             fold_of_row=facts.fold_of_row,
             class_of_species=facts.class_of_species,
         )
-    return Entry(name, sets, ranks, low, high, cells, _intervals(sets, lists, truth, probs.shape[1], blocks, seed))
+    return Entry(
+        name, sets, ranks, low, high, cells, _intervals(sets, *of_lists[:2], probs.shape[1], of_lists[2], seed)
+    )
 
 
 def _intervals(

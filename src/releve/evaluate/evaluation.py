@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +21,7 @@ from releve.evaluate.held_out import fold_designs, held_out_reference, predict_r
 from releve.evaluate.references import SAMPLED_REFERENCE_MODELS
 from releve.evaluate.references.design import Design
 from releve.lists import Lists
+from releve.metrics.auc import Difference, auc_difference
 from releve.metrics.intervals import bootstrap_interval
 from releve.metrics.ranks import mean_defined
 from releve.progress import say
@@ -42,8 +44,10 @@ class Evaluation:
     distances, novelties, reliability, calibration, folds, examples, coverage."""
 
     def table(self) -> pl.DataFrame:
-        """Return one row a model that makes lists, the best first, to be printed: NaN for what is not defined."""
-        scores = self.tables["scores"].filter(pl.col("sample_f1").is_not_null())
+        """Return one row a model that is compared, the best first, to be printed: NaN for what is not defined."""
+        scores = self.tables["scores"]
+        if "auc_gain" not in scores.columns:
+            scores = scores.filter(pl.col("sample_f1").is_not_null())
         return scores.with_columns(pl.col(pl.Float64).fill_null(float("nan")))
 
 
@@ -84,22 +88,29 @@ def evaluate_held_out(
     truth = store.labels.take(rows)
     blocks = bootstrap_blocks(store.lon[rows], store.lat[rows])
     facts = measure_folds(store, rows, config.split.buffer_km)
-    model = score_model(config.title or "model", probs, lists, truth, blocks, seed, facts)
+    listed = np.flatnonzero(store.is_plot[rows] | (truth.lengths() > 0))  # random places beside records have no list
+    model = score_model(config.title or "model", probs, lists, truth, blocks, seed, facts, listed)
     entries, sampled = [model], []
+    ranked = {model.name: probs} if config.train.regime == "po" else {}
     designs = fold_designs(store, rows, config, seed=seed) if config.evaluate.references else []
     for reference in config.evaluate.references:
         if reference in SAMPLED_REFERENCE_MODELS:
-            sampled += _rank_sampled(designs, reference, truth, facts, model, seed=seed)
+            found, its_ranked = _rank_sampled(designs, reference, truth, facts, model, seed=seed)
+            sampled += found
+            ranked |= its_ranked if ranked else {}
         else:
             its_probs, its_lists = held_out_reference(store, rows, designs, reference, config.decide, seed=seed)
-            entries.append(score_model(reference, its_probs, its_lists, truth, blocks, seed, facts))
-    surveys = tables.survey_table(store, rows, model, facts)
+            entries.append(score_model(reference, its_probs, its_lists, truth, blocks, seed, facts, listed))
+            ranked |= {reference: its_probs} if ranked else {}
+    gains = auc_gains(ranked, truth, facts.fold_of_row, blocks, seed)
+    lists, truth, blocks = lists.take(listed), truth.take(listed), blocks[listed]
+    surveys = tables.survey_table(store, rows[listed], model, facts.take(listed))
     species = tables.species_table(store, model, facts)
     assert model.cells is not None
     reliability, calibration = tables.cell_tables(model.cells)
     by_group = tables.survey_groups(surveys, blocks, seed)
     everything = {
-        "scores": score_table(entries, sampled, blocks, seed),
+        "scores": score_table(entries, sampled, blocks, seed, gains),
         "surveys": surveys,
         "species": species,
         "frequency_classes": tables.frequency_table(species, model, lists, truth, blocks, seed),
@@ -111,7 +122,7 @@ def evaluate_held_out(
     }
     if promised is not None:
         groupings = {"country": _named(surveys["country"]), "distance": tables.distance_classes(surveys)}
-        everything["coverage"] = coverage_table(promised, truth, groupings, blocks=blocks, seed=seed)
+        everything["coverage"] = coverage_table(promised.take(listed), truth, groupings, blocks=blocks, seed=seed)
     return Evaluation(entries, surveys, species, model.cells.reliability(), everything)
 
 
@@ -119,14 +130,41 @@ def _named(values: pl.Series) -> NDArray:
     return values.cast(pl.String).fill_null("unknown").to_numpy()
 
 
+def auc_gains(
+    ranked: Mapping[str, torch.Tensor | NDArray],
+    truth: Lists,
+    fold_of_row: NDArray[np.int64],
+    blocks: NDArray[np.int64],
+    seed: int,
+) -> dict[str, Difference]:
+    """Return the first model's gain in AUC over each of the others, on the species that both rank."""
+    found = {}
+    (ours, *others) = ranked or [""]
+    for name in others:
+        columns = np.flatnonzero(np.isfinite(np.asarray(ranked[name])).all(axis=0))
+        at = np.full(max(ranked[name].shape[1], int(truth.indices.max(initial=0)) + 1), -1)
+        at[columns] = np.arange(len(columns))
+        kept = at[truth.indices] >= 0
+        part = Lists.from_pairs(truth.surveys()[kept], at[truth.indices[kept]], truth.num_surveys)
+        first, second = (np.asarray(ranked[each])[:, columns] for each in (ours, name))
+        found[name] = auc_difference(first, second, part, fold_of_row, blocks, np.random.default_rng(seed))
+    return found
+
+
 def score_table(
-    entries: list[Entry], sampled: list[dict[str, float | str]], blocks: NDArray[np.int64], seed: int
+    entries: list[Entry],
+    sampled: list[dict[str, float | str]],
+    blocks: NDArray[np.int64],
+    seed: int,
+    auc_gains: Mapping[str, Difference] | None = None,
 ) -> pl.DataFrame:
     """Return one row a model, the best first, those that score a sample of species last.
 
     ``gain`` is the run's sF1 minus that of the row's model on the same surveys, with the interval over the same
     resampled blocks, so that what makes a survey hard for every model cancels out. ``auc_of_run`` is the run's AUC on
-    the species that the row's model has an AUC for.
+    the species that the row's model has an AUC for. Where models were ranked, ``auc_gain`` is the run's AUC minus that
+    of the row's model with an interval over the same blocks, and the best is the one with the highest AUC: of records
+    and random places, lists say little.
     """
     model = entries[0]
     rows = []
@@ -137,7 +175,12 @@ def score_table(
             low, high = bootstrap_interval(gain, blocks, np.random.default_rng(seed))
             row |= {"gain": float(gain.mean()), "gain_low": low, "gain_high": high}
         rows.append(row)
-    rows = sorted(rows, key=lambda row: -float(row["sample_f1"])) + sampled
+    by = "auc_macro" if auc_gains else "sample_f1"
+    rows = sorted(rows, key=lambda row: -float(row[by])) + sampled
+    for row in rows if auc_gains else []:
+        name = str(row["model"]).partition(" (")[0]
+        told = auc_gains[name] if auc_gains and name in auc_gains else Difference(np.nan, np.nan, np.nan)
+        row |= {"auc_gain": told.gain, "auc_gain_low": told.low, "auc_gain_high": told.high}
     first = ["model", "is_model", *(f"sample_f1{end}" for end in ("", "_low", "_high"))]
     table = pl.DataFrame(rows, infer_schema_length=None)
     missing = [name for name in ("gain", "gain_low", "gain_high") if name not in table.columns]
@@ -157,17 +200,17 @@ def _rank_sampled(
     model: Entry,
     *,
     seed: int,
-) -> list[dict[str, float | str]]:
-    """Return the row of a model that is fitted to a sample of species; none, and a note, where it cannot run."""
+) -> tuple[list[dict[str, float | str]], dict[str, NDArray]]:
+    """Return the row of a model that is fitted to a sample of species, and its scores; none where it cannot run."""
     try:
         probs = predict_reference(designs, name, seed=seed)
     except ImportError as error:
         say(f"the reference model {name} is left out: {error}")
-        return []
+        return [], {}
     columns = np.flatnonzero(np.isfinite(probs).all(axis=0))
     if not len(columns):
         say(f"the reference model {name} is left out: no species has enough training plots in every fold")
-        return []
+        return [], {}
     at = np.full(max(probs.shape[1], int(truth.indices.max(initial=0)) + 1), -1)
     at[columns] = np.arange(len(columns))
     kept = at[truth.indices] >= 0
@@ -176,4 +219,4 @@ def _rank_sampled(
     auc_S = np.full(probs.shape[1], np.nan)
     auc_S[columns] = ranks.auc_S
     label: dict[str, float | str] = {"model": f"{name} ({len(columns)} species)", "is_model": False}
-    return [label | rank_row(ranks) | {"auc_of_run": _auc_on_same(model, auc_S)}]
+    return [label | rank_row(ranks) | {"auc_of_run": _auc_on_same(model, auc_S)}], {name: probs}

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -37,6 +37,11 @@ class FoldFacts:
     distance_km: NDArray[np.float64]
     novelty: NDArray[np.float64]
     table: pl.DataFrame
+
+    def take(self, rows: NDArray[np.int64]) -> FoldFacts:
+        """Return the facts of some of the rows."""
+        own = {name: getattr(self, name)[rows] for name in ("fold_of_row", "distance_km", "novelty")}
+        return replace(self, **own)
 
     @property
     def class_of_species(self) -> NDArray[np.int64]:

@@ -91,7 +91,7 @@ def evaluate_held_out(
     listed = np.flatnonzero(store.is_plot[rows] | (truth.lengths() > 0))  # random places beside records have no list
     model = score_model(config.title or "model", probs, lists, truth, blocks, seed, facts, listed)
     entries, sampled = [model], []
-    ranked = {model.name: probs} if config.train.regime == "po" else {}
+    ranked: dict[str, torch.Tensor | NDArray] = {model.name: probs} if config.train.regime == "po" else {}
     designs = fold_designs(store, rows, config, seed=seed) if config.evaluate.references else []
     for reference in config.evaluate.references:
         if reference in SAMPLED_REFERENCE_MODELS:
@@ -200,7 +200,7 @@ def _rank_sampled(
     model: Entry,
     *,
     seed: int,
-) -> tuple[list[dict[str, float | str]], dict[str, NDArray]]:
+) -> tuple[list[dict[str, float | str]], dict[str, torch.Tensor | NDArray]]:
     """Return the row of a model that is fitted to a sample of species, and its scores; none where it cannot run."""
     try:
         probs = predict_reference(designs, name, seed=seed)

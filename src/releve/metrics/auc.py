@@ -80,8 +80,8 @@ def auc_difference(
     for at in species.tolist():
         has_N = np.zeros(len(blocks), bool)
         has_N[known_NS.indices[known_NS.indptr[at] : known_NS.indptr[at + 1]]] = True
-        scores = [np.asarray(table[:, at], np.float64) for table in (ours, theirs)]
-        gain_R = _gain_of_species(*scores, has_N, np.asarray(folds), block_of, weights_RG)
+        ours_N, theirs_N = (np.asarray(table[:, at], np.float64) for table in (ours, theirs))
+        gain_R = _gain_of_species(ours_N, theirs_N, has_N, np.asarray(folds), block_of, weights_RG)
         defined = np.isfinite(gain_R)
         total_R[defined] += gain_R[defined]
         count_R += defined

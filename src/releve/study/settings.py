@@ -79,7 +79,6 @@ def facts_of(study: Study) -> Facts:
     records = read_occurrences(study, "po").table if "po" in study.splits else None
     cell_km = cell_km_of(layers)
     species = [table["species_id"] for table in (plots.labels if plots else None, records) if table is not None]
-    lon, lat = _distinct_places(records, max(1.0, cell_km))
     modalities = [name for name in ("landsat", "climate") if any(s.modality == name for s in study.config.series)]
     if layers or study.rules.covariates:
         modalities.insert(0, "covariates")
@@ -91,6 +90,7 @@ def facts_of(study: Study) -> Facts:
         labels = pl.DataFrame({"row": np.arange(len(records)), "species_id": records["species_id"]})
         as_read = Surveys(records, labels, {}, {}, {})
         num_random = num_random_places(study, layers, as_read, DataConfig(splits=(), records="po"))
+    lon, lat = _distinct_places(records, max(0.1 if num_random else 1.0, cell_km))
     return Facts(
         plot_lon=_axis(plots, "lon"),
         plot_lat=_axis(plots, "lat"),

@@ -123,3 +123,28 @@ def test_many_rasters_are_looked_at_up_to_a_number(tmp_path: Path, many: int) ->
     (group,), _ = look_at_rasters(files)
     assert isinstance(group, RasterGroup) and group.pattern == "*.tif"
     assert {layer.why_classes for layer in group.layers} == ({""} if many == 4 else {"", None})
+
+
+def test_other_times_other_grids_and_masks_are_no_covariates(tmp_path: Path) -> None:
+    data = write(tmp_path, plots=long_plots(30))
+    for name in ("bio1", "bio12"):
+        write_raster(data / "current" / f"{name}.tif", AMOUNT)
+        write_raster(data / "future_ssp585" / f"{name}.tif", AMOUNT)
+        write_raster(data / "coarse" / f"{name}.tif", AMOUNT[:2, :2], cell=0.5)
+        write_raster(data / "elsewhere" / f"{name}.tif", AMOUNT, west=20)
+    write_raster(data / "bio1_2070.tif", AMOUNT)
+    write_raster(data / "mask.tif", np.ones((10, 10), "uint8"))
+    found = look_through(data)
+    assert [[file.name for file in group.files] for group in found.rasters] == [["bio1.tif", "bio12.tif"]]
+    assert {file.parent.name for group in found.rasters for file in group.files} == {"current"}
+    why = {path.relative_to(data).as_posix(): reason for path, reason in found.left_out}
+    assert "of another time" in why["future_ssp585/bio1.tif"] and "of another time" in why["bio1_2070.tif"]
+    assert "in current, on another grid" in why["coarse/bio12.tif"]
+    assert "in current, on another grid" in why["elsewhere/bio12.tif"]
+    assert why["mask.tif"] == "it holds one number everywhere" and len(why) == 8
+
+
+def test_rasters_that_are_all_of_another_time_are_kept(tmp_path: Path) -> None:
+    data = write(tmp_path, plots=long_plots())
+    write_raster(data / "lgm" / "bio1.tif", AMOUNT)
+    assert [entry["file"] for entry in study_of(data)["rasters"]] == ["lgm/bio1.tif"]

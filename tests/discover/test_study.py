@@ -57,6 +57,23 @@ def test_plots_and_species_in_two_tables_are_joined_by_the_column_they_share(tmp
     }
 
 
+def test_plots_and_species_are_joined_by_words_that_are_the_same_under_other_names(tmp_path: Path) -> None:
+    head = ["Punkt,Easting,Northing", *(f"Wald-{i:02d},{600000 + i * 50},5500000" for i in range(20))]
+    body = ["Ort,Artname", *(f"Wald-{i:02d},{name}" for i in range(20) for name in ("Poa annua", "Abies alba"))]
+    (plots,) = study_of(write(tmp_path, orte="\n".join(head), arten="\n".join(body)))["plots"]
+    assert plots["columns"]["survey_id"] == "Punkt"
+    assert plots["species_table"]["columns"] == {"survey_id": "Ort", "species": "Artname"}
+
+
+def test_the_same_plots_in_another_form_are_left_out(tmp_path: Path) -> None:
+    names = ("Poa annua", "Abies alba", "Carex nigra")
+    wide = [",".join(["plot,lon,lat", *(name.replace(" ", "_") for name in names)])]
+    wide += [f"P{i},{lon},{lat},1,{i % 2},1" for i, (lon, lat) in enumerate(places(12))]
+    found = look_through(write(tmp_path, a_long=long_plots(), b_wide="\n".join(wide)))
+    assert [part.name for part in found.parts] == ["a_long.csv"]
+    assert found.left_out[0][1] == "it has the plots of a_long.csv once more"
+
+
 def test_sampling_events_of_darwin_core_are_plots(tmp_path: Path) -> None:
     head = "eventID\tsamplingProtocol\tsampleSizeValue\tsampleSizeUnit\teventDate\tdecimalLatitude\tdecimalLongitude"
     events = [f"e{i}\trelevé\t25\tm2\t2019-05-0{i % 9 + 1}\t{lat}\t{lon}" for i, (lon, lat) in enumerate(places(15))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +28,12 @@ from releve.ingest.config import RasterConfig
 from releve.rasters.layer import Layer
 from releve.rasters.layers import open_layers
 
+OTHER_TIMES = re.compile(
+    r"(?<![a-z])(?:future|ssp\W?\d|rcp\W?\d|lgm|holocene|pal(?:a?e)o|scenario)|(?<![a-z\d])(?:20[3-9]\d|2100)(?!\d)",
+    re.IGNORECASE,
+)
+"""What paths of rasters of other times than today are called."""
+
 
 @dataclass(frozen=True)
 class Projections:
@@ -42,20 +49,71 @@ class Projections:
     """What theirs may be."""
 
 
-def without_response(groups: list[RasterGroup], parts: list[Part], left_out: LeftOut) -> list[RasterGroup]:
-    """Return the groups without layers that are the records themselves, drawn on a grid."""
+def covariate_layers(groups: list[RasterGroup], parts: list[Part], root: Path, left_out: LeftOut) -> list[RasterGroup]:
+    """Return the groups of layers that can be covariates.
+
+    Left out are layers of another time (``future``, ``ssp585``, 2070, ``lgm``) beside those of today, layers of one
+    number, the records themselves drawn on a grid, and groups all of whose names another group has on another grid:
+    another resolution or region, of which that is kept in which more of the places lie, then the finer one.
+    """
+    layers = [layer for group in groups if group.kind == "layers" for layer in group.layers]
+    of_other_times = {layer for layer in layers if OTHER_TIMES.search(_told_name(layer, root))}
+    if len(of_other_times) == len(layers):
+        of_other_times = set()
     made = []
     for group in groups:
         kept = []
         for layer in group.layers:
-            why = _why_response(layer, group, parts) if layer.binary else ""
+            why = _why_left_out(layer, group, parts) if group.kind == "layers" else ""
+            if layer in of_other_times:
+                why = "of another time than the other rasters; to predict with, give it to releve predict --rasters"
             if why:
                 left_out.append((layer.file, why))
             else:
                 kept.append(layer)
         if kept:
             made.append(group if len(kept) == len(group.layers) else replace(group, layers=tuple(kept), pattern=None))
-    return made
+    return _without_other_grids(made, parts, left_out)
+
+
+def _told_name(layer: RasterLayer, root: Path) -> str:
+    """Return the path of a layer from the folder that is looked through, and its name."""
+    path = layer.file.relative_to(root) if layer.file.is_relative_to(root) else layer.file
+    return f"{path.as_posix()} {layer.name}"
+
+
+def _why_left_out(layer: RasterLayer, group: RasterGroup, parts: list[Part]) -> str:
+    if layer.binary and (why := _why_response(layer, group, parts)):
+        return why
+    return "it holds one number everywhere" if layer.constant else ""
+
+
+def _without_other_grids(groups: list[RasterGroup], parts: list[Part], left_out: LeftOut) -> list[RasterGroup]:
+    """Return the groups but for those whose names are all in a group on another grid that serves better."""
+    points = np.concatenate([part.points for part in parts]) if parts else np.zeros((0, 2))
+    better = sorted(
+        (group for group in groups if group.kind == "layers"),
+        key=lambda group: (-share_inside(points, group), abs(group.layers[0].transform[0])),
+    )
+    kept: list[RasterGroup] = []
+    for group in better:
+        grid = (group.layers[0].transform, group.layers[0].shape, group.crs)
+        names = {layer.name for layer in group.layers}
+        twin = next(
+            (
+                other
+                for other in kept
+                if names <= {layer.name for layer in other.layers}
+                and grid != (other.layers[0].transform, other.layers[0].shape, other.crs)
+            ),
+            None,
+        )
+        if twin is None:
+            kept.append(group)
+        else:
+            why = f"layers of the same names are in {twin.files[0].parent.name or twin.files[0].name}, on another grid"
+            left_out += [(file, why) for file in group.files]
+    return [group for group in groups if group.kind != "layers" or group in kept]
 
 
 def _why_response(layer: RasterLayer, group: RasterGroup, parts: list[Part]) -> str:

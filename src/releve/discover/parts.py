@@ -217,27 +217,42 @@ def _without_background(parts: list[Part], left_out: LeftOut) -> list[Part]:
 
 
 def _without_copies(parts: list[Part], left_out: LeftOut) -> list[Part]:
-    """Return the parts but for records that another table has too, as verbatim.txt has those of occurrence.txt."""
+    """Return the parts but for those that another table has too, as verbatim.txt has those of occurrence.txt."""
     kept: list[Part] = []
     for part in parts:
         first = next((other for other in kept if _is_copy(part, other)), None)
         if first is None:
             kept.append(part)
         else:
-            left_out += [(path, f"it has the records of {first.name} once more") for path in part.files]
+            left_out += [(path, f"it has the {part.table.kind} of {first.name} once more") for path in part.files]
     return kept
 
 
 def _is_copy(part: Part, other: Part) -> bool:
-    if part.table.kind != "records" or other.table.kind != "records":
+    """Return whether a table has what another has: records with its ids, or its plots and species in another form."""
+    if part.table.kind != other.table.kind:
         return False
+    if part.table.kind == "plots":
+        ids = [_ids(each.table).drop_nulls() for each in (part, other) if "survey_id" in each.table.roles]
+        is_form = part.table.form != other.table.form and len(ids) == 2
+        names = _species_names(part.table) if is_form else set()
+        known = _species_names(other.table) if is_form else set()
+        return bool(names) and _share_in(*ids) >= SAME and len(names & known) >= SAME * len(names)
     for name in part.table.profiles:
         twin = next((twin for twin in other.table.profiles if fold(twin) == fold(name)), None)
         if fold(name) in RECORD_IDS and twin is not None:
-            ids = part.table.sample.cells[name].drop_nulls()
-            if len(ids) and _share_in(ids, other.table.sample.cells[twin]) >= SAME:
+            records = part.table.sample.cells[name].drop_nulls()
+            if len(records) and _share_in(records, other.table.sample.cells[twin]) >= SAME:
                 return True
     return False
+
+
+def _species_names(table: Table) -> set[str]:
+    """Return the names of species that a table has, as far as rows were looked at, without signs and blanks."""
+    if table.species_columns:
+        return set(map(fold, table.species_columns))
+    column = table.roles["species"].column if "species" in table.roles else ()
+    return set(map(fold, table.sample.cells[column].drop_nulls().unique())) if isinstance(column, str) else set()
 
 
 def _share_in(ids: pl.Series, known: pl.Series) -> float:
@@ -286,16 +301,23 @@ def _join_species(parts: list[Part], others: Tables, left_out: LeftOut) -> tuple
 
 def _join(header: Table, species: Table) -> tuple[Table, Table, float] | None:
     """Return plots and their species with the columns that join them, and the share of the species that find a plot."""
-    best: tuple[bool, float, str, str] = (False, 0.0, "", "")
+    best: tuple[int, float, str, str] = (0, 0.0, "", "")
     meant = {found.column for found in header.place.columns.values()} if header.place else set()
+    called: dict[str, list[str]] = {}
+    for right in species.profiles:
+        called.setdefault(fold(right), []).append(right)
+    words = [right for right, profile in species.profiles.items() if not profile.is_number and profile.num_distinct > 1]
     for left, profile in header.profiles.items():
         if left in meant or profile.num_distinct < SAME * profile.num_values or profile.share < SAME:
             continue
-        for right in species.profiles:
+        rights = [*called.get(fold(left), []), *([] if profile.is_number else words)]
+        rights += [right for right in species.profiles if _is_id(header, left) and _is_id(species, right)]
+        for right in dict.fromkeys(rights):
             both_ids = _is_id(header, left) and _is_id(species, right)
-            if both_ids or fold(left) == fold(right):
-                share = _share_in(species.sample.cells[right].drop_nulls(), header.sample.cells[left])
-                best = max(best, (both_ids, share, left, right)) if share > 0.5 else best
+            is_called = both_ids or fold(left) == fold(right)
+            share = _share_in(species.sample.cells[right].drop_nulls(), header.sample.cells[left])
+            if share > (0.5 if is_called else SAME):
+                best = max(best, (is_called + both_ids, share, left, right))
     _, share, left, right = best
     if not left:
         return None

@@ -60,6 +60,8 @@ class RasterLayer:
     """Why its values are taken for classes; empty where they are not, None where they were not looked at."""
     binary: bool = False
     """Whether it holds 0 and 1, or one of them, and nothing else."""
+    constant: bool = False
+    """Whether it holds one number everywhere."""
     driver: str = ""
     variable: str = ""
     """Of a file that holds several rasters."""
@@ -192,7 +194,8 @@ def _bands(source: Any, path: str, file: Path, look_closely: bool, variable: str
         told = (source.descriptions[band - 1] or "").strip()
         name = "" if GENERIC.fullmatch(told) else told
         name = name or (stem if source.count == 1 else f"{stem}_{band}")
-        why, binary = _classes(source, band, name, file, tables) if look_closely else (None, False)
+        values = _coarse(source, band) if look_closely else np.zeros(0)
+        why = _why_classes(source, band, name, file, tables, np.unique(values), len(values)) if look_closely else None
         layers.append(
             RasterLayer(
                 path=path,
@@ -208,7 +211,8 @@ def _bands(source: Any, path: str, file: Path, look_closely: bool, variable: str
                 offset=source.offsets[band - 1],
                 dtype=source.dtypes[band - 1],
                 why_classes=why,
-                binary=binary,
+                binary=len(values) > 0 and bool(np.isin(values, (0, 1)).all()),
+                constant=len(values) > 0 and bool((values == values[0]).all()),
                 driver=source.driver.upper() if variable else "",
                 variable=variable,
             )
@@ -223,26 +227,31 @@ def _crs_name(crs: Any) -> str | None:
     return f"EPSG:{code}" if code else str(crs.to_string())
 
 
-def _classes(source: Any, band: int, name: str, file: Path, tables: Sequence[Any]) -> tuple[str, bool]:
-    """Return why the values of a band are classes, empty if they are not, and whether it holds 0 and 1 only.
+def _why_classes(
+    source: Any,
+    band: int,
+    name: str,
+    file: Path,
+    tables: Sequence[Any],
+    distinct: NDArray[np.float64],
+    num_cells: int,
+) -> str:
+    """Return why the values of a band are classes, empty if they are not.
 
     They are if the file has a table of them, if its numbers look so, or if it holds few whole numbers and its name or
     its folder's is one of classes.
     """
     by_table, _ = classes_in_tables(tables[band - 1])
     if by_table:
-        return f"by the file's {by_table}", False
-    values = _coarse(source, band)
-    if not len(values) or not np.all(values == np.floor(values)):
-        return "", False
-    distinct = np.unique(values)
-    binary = set(distinct.tolist()) <= {0.0, 1.0}
+        return f"by the file's {by_table}"
+    if not len(distinct) or not np.all(distinct == np.floor(distinct)):
+        return ""
     called = next((text for text in (name, file.stem, file.parent.name) if CLASS_WORDS.search(text)), "")
     if called and 2 <= len(distinct) <= MOST_CLASSES and distinct[0] >= 0:
-        return f"few different whole numbers, and called {called}", binary
-    if fold(name) in ELEVATION or values.size < CELLS_A_CLASS * len(distinct):
-        return "", binary
-    return look_like_classes(source, band, source.nodatavals[band - 1])[0], binary
+        return f"few different whole numbers, and called {called}"
+    if fold(name) in ELEVATION or num_cells < CELLS_A_CLASS * len(distinct):
+        return ""
+    return look_like_classes(source, band, source.nodatavals[band - 1])[0]
 
 
 def _coarse(source: Any, band: int) -> NDArray[np.float64]:

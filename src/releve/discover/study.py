@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from releve.discover.archives import tell_archive
-from releve.discover.beside import Projections, give_projections, share_with_rasters, without_response
+from releve.discover.beside import Projections, covariate_layers, give_projections, share_with_rasters
 from releve.discover.listing import DOCUMENT, Listing, list_folder
 from releve.discover.parts import CovariateFiles, LeftOut, Part, find_tables
 from releve.discover.rasters import RasterGroup, look_at_rasters
@@ -72,7 +72,7 @@ def look_through(folder: Path) -> Discovery:
             expected="a table with species and coordinates, or with presence or absence of one species",
             action="Look at releve init --help, or write study.toml by hand",
         )
-    groups = without_response(groups, parts, left_out)
+    groups = covariate_layers(groups, parts, folder, left_out)
     texts = [*listing.documents, *(path for path, _ in left_out if path.suffix == ".txt" and path.is_file())]
     projections = give_projections(parts, groups, texts)
     parts, units = share_with_rasters(projections.parts, groups, projections.rasters, remarks)

@@ -234,7 +234,7 @@ def check(
 
     source = open_source(data)
     if isinstance(source, Study):
-        from releve.discover.check import check_study
+        from releve.study.check import check_study
 
         inventory = check_study(source)
     else:

@@ -22,6 +22,7 @@ from releve.progress import progress_bar
 from releve.rasters.layer import Layer
 from releve.rasters.layers import open_layers
 from releve.rasters.sample import Sampled, sample_layers
+from releve.study.settings import settings_for
 
 MOST_PLACES = 20_000
 """Of more surveys so many, evenly spread, are looked up in the rasters."""
@@ -33,7 +34,7 @@ def check_study(study: Study) -> Inventory:
     """Return what a study holds: its tables, each of its layers at its places, and what is wrong or strange.
 
     Found are rows left out by reason, spellings, layers that are constant, empty or the same as another, places outside
-    of rasters, and rasters in other units than the columns of the same name.
+    of rasters, rasters in other units than the columns of the same name, and what a run without a recipe would do.
 
     Parameters
     ----------
@@ -55,8 +56,19 @@ def check_study(study: Study) -> Inventory:
         rows += _raster_rows(study, surveys, layers)
     except ReleveError as error:
         rows.append(_broken("all", "rasters", error))
+    if not any(finding.severity == "error" for row in rows for finding in row.findings):
+        rows.append(_settings_row(study))
     rows.sort(key=lambda row: row.split != "all")
     return Inventory(str(study.path), study.rules.name if surveys else "study", _title(study), tuple(rows))
+
+
+def _settings_row(study: Study) -> Row:
+    """Return what a run would do with the study if no recipe is given."""
+    try:
+        reasons = settings_for(study, None).reasons
+    except ReleveError as error:
+        return _broken("all", "settings", error)
+    return Row("all", "settings", 0, 0, 0, 0, tuple(Finding("note", "settings", reason, 1) for reason in reasons))
 
 
 def _title(study: Study) -> str:

@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from commands import Commands
-from releve.discover.check import check_study
+from discover.folders import long_plots, places, write, write_raster
 from releve.ingest.inventory import Inventory
 from releve.ingest.study import load_study
-
-from .folders import long_plots, places, write, write_raster
+from releve.study.check import check_study
 
 RNG = np.random.default_rng(3)
 AMOUNT = RNG.uniform(5, 15, (10, 10)).astype("float32")
@@ -48,6 +47,14 @@ def test_layers_that_are_constant_empty_or_the_same_are_told(tmp_path: Path) -> 
     assert not inventory.breaks_run
     (row,) = [row for row in inventory.rows if row.modality == "rasters"]
     assert (row.num_surveys, row.num_present, row.num_missing) == (30, 30, 0)
+
+
+def test_what_a_run_would_do_is_told_with_the_reasons(tmp_path: Path) -> None:
+    write(tmp_path, plots=long_plots(60))
+    write_raster(tmp_path / "rain.tif", AMOUNT)
+    inventory = check(tmp_path, PLOTS + '[[study.rasters]]\nfile = "rain.tif"\ncategorical = false\n')
+    (row,) = [row for row in inventory.rows if row.modality == "settings"]
+    assert row.split == "all" and any("plots" in finding.message for finding in row.findings)
 
 
 def test_places_outside_and_without_data_are_counted_with_examples_once_for_layers_alike(tmp_path: Path) -> None:

@@ -365,6 +365,20 @@ def test_coordinates_that_cannot_be_of_the_crs_are_refused(crs: str, rows: str, 
         _ = study.splits
 
 
+@pytest.mark.parametrize(
+    ("crs", "x", "y"),
+    [
+        ("EPSG:3035", "x_km", "y_km"),
+        ("+proj=laea +lat_0=52 +lon_0=10 +x_0=4321000 +y_0=3210000 +ellps=GRS80 +units=km", "x", "y"),
+    ],
+)
+def test_kilometres_by_the_columns_names_or_the_crs_are_kilometres(crs: str, x: str, y: str, tmp_path: Path) -> None:
+    rows = f"plot,{x},{y},species\nA,4321,3210.0,x\nB,4421,3210,x\n"
+    study = write_study(tmp_path, PLOTS + f'crs = "{crs}"\n', plots_csv=rows)
+    places = read_surveys(study, "train").table.select("lon", "lat").rows()
+    assert places[0] == pytest.approx((10.0, 52.0), abs=1e-6) and places[1][0] == pytest.approx(11.455, abs=0.01)
+
+
 def test_degrees_of_longitude_and_latitude_are_so_although_the_study_has_a_projection(tmp_path: Path) -> None:
     study = write_study(tmp_path, PLOTS.replace("[study]", '[study]\ncrs = "EPSG:25833"'), plots_csv=LONG)
     assert read_surveys(study, "train").table["lon"].to_list() == [10.5, 11.25]

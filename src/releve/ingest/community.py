@@ -18,6 +18,7 @@ from releve.ingest.config import SpeciesTable, TableConfig
 from releve.ingest.dates import date_parts
 from releve.ingest.formats import GEOMETRY, read_any_table
 from releve.ingest.ids import clean_ids
+from releve.ingest.names import fold
 from releve.ingest.places import look_like_degrees, read_degrees
 from releve.ingest.presence import WORDS
 from releve.ingest.refused import Refused
@@ -97,7 +98,7 @@ def read_community(
     covariates = match_patterns(text.cells, table.covariates, f"{origin}, covariates", taken=taken | set(GEOMETRY))
     cells = text.cells.select(
         *(_joined(names).alias(role) for role, names in roles.items()),
-        *(pl.col(name).alias(axis) for axis, name in zip(("lon", "lat"), place.names, strict=True)),
+        *(_coordinate(text, name, place).alias(axis) for axis, name in zip(("lon", "lat"), place.names, strict=True)),
     )
     cells = cells.with_columns(_survey_ids(cells, text, origin, is_plots=is_plots, must_be_given=species is not None))
     values = with_cells(text, pl.concat([cells.select("survey_id"), text.cells.select(covariates)], how="horizontal"))
@@ -227,6 +228,8 @@ class _Place:
     names: tuple[str, ...]
     """Of ``lon`` and ``lat``, or what stands for them."""
     crs: str | None
+    in_km: bool = False
+    """Whether the columns are named as kilometres, and the unit of the CRS is a metre."""
 
 
 def _find_place(
@@ -245,7 +248,11 @@ def _find_place(
         if set(pair) <= roles.keys()
     }
     told = [pair for pair in pairs if set(pair) & table.columns.keys()]
-    is_projected = given is not None and not read_crs(given, origin).is_geographic
+    known = None if given is None else read_crs(given, origin)
+    is_projected, in_m = (
+        known is not None and not known.is_geographic,
+        bool(known and known.axis_info[0].unit_name == "metre"),
+    )
     if not told and GEOMETRY[0] in text.cells.columns:
         return _Place(GEOMETRY, table.crs or own or usual)
     order = [*told, *((("x", "y"), ("lon", "lat")) if is_projected else (("lon", "lat"), ("x", "y")))]
@@ -260,7 +267,9 @@ def _find_place(
     degrees = look_like_degrees(*(_numbers(text, name, axis) for name, axis in zip(names, ("lon", "lat"), strict=True)))
     if degrees and pair == ("lon", "lat") and table.crs is None:
         return _Place(names, None)  # what a study says of tables that name no CRS is not meant for these
-    if degrees is not None and degrees == is_projected:
+    in_km = in_m and all(fold(name).endswith("km") for name in names)
+    is_local = is_projected and (in_km or not in_m)  # some 100 km from the origin of a projection are no degrees
+    if degrees is not None and degrees == is_projected and not is_local:
         some = text.cells.select(names).drop_nulls().head(2).rows()
         raise TableError(
             f"{origin}: columns {list(names)} hold {some}, which are {'degrees' if degrees else 'no degrees'}, and the "
@@ -270,7 +279,11 @@ def _find_place(
             if degrees
             else 'Give the CRS of the table, such as crs = "EPSG:25832" (UTM, zone 32 north)',
         )
-    return _Place(names, given)
+    return _Place(names, given, in_km)
+
+
+def _coordinate(text: TextTable, name: str, place: _Place) -> pl.Expr:
+    return text.number(name) * 1000 if place.in_km else pl.col(name)
 
 
 def _numbers(text: TextTable, name: str, axis: str) -> np.ndarray:

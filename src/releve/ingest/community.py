@@ -279,7 +279,7 @@ def _find_place(
             if degrees
             else 'Give the CRS of the table, such as crs = "EPSG:25832" (UTM, zone 32 north)',
         )
-    return _Place(names, given, in_km)
+    return _Place(names, None if known == CRS("EPSG:4326") else given, in_km)
 
 
 def _coordinate(text: TextTable, name: str, place: _Place) -> pl.Expr:

@@ -11,6 +11,9 @@ import polars as pl
 _RANKS = {"ssp": "subsp", "f": "forma", "fo": "forma", "aggr": "agg"}
 """Abbreviations of ranks by what else they are written as."""
 _BEFORE_EPITHET = ("subsp", "var", "forma", "subvar", "cf", "aff", "cv")
+"""Words before an epithet; which rank it has, people write in many ways or not at all."""
+_KEPT = ("cf", "aff", "agg")
+"""Words that make it another species."""
 _NO_EPITHET = ("ex", "et", "de", "del", "da", "van", "von", "in", "and", "auct", "non", "sp", "spp", "spec", "agg")
 
 
@@ -48,12 +51,12 @@ def several_spellings(names: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def spelling_key(name: str) -> str:
-    """Return genus, epithets and ranks of a name in small letters: what its spellings have in common.
+    """Return genus and epithets of a name in small letters: what its spellings have in common.
 
     Examples
     --------
     >>> spelling_key("Quercus ×hispanica Lam."), spelling_key("Poa annua ssp. varia (Gaudin) Arcang.")
-    ('quercus hispanica', 'poa annua subsp varia')
+    ('quercus hispanica', 'poa annua varia')
     """
     letters = unicodedata.normalize("NFKD", name.replace("×", " x ").replace("_", " "))
     words = "".join(letter for letter in letters if not unicodedata.combining(letter)).split()
@@ -66,11 +69,11 @@ def spelling_key(name: str) -> str:
     is_binomial = len(words) > 1 and len(bare[1]) > 2 and words[1][:1].islower() and bare[1] not in _NO_EPITHET
     if not is_binomial or any(letter.isdigit() for letter in name):
         return "".join(letter for letter in " ".join(words).casefold() if letter.isalnum())
-    key = bare[:2]
+    key, is_next = bare[:2], True
     for at in range(2, len(words)):
         rank = _RANKS.get(bare[at], bare[at])
-        if rank == "agg":
+        is_epithet = words[at][:1].islower() and len(bare[at]) > 2 and rank not in (*_BEFORE_EPITHET, *_NO_EPITHET)
+        if rank in _KEPT or (is_next and is_epithet):
             key.append(rank)
-        elif rank in _BEFORE_EPITHET and at + 1 < len(words) and words[at + 1][:1].islower():
-            key += [rank, bare[at + 1]]
+        is_next = rank in _BEFORE_EPITHET  # the author of a species may stand before the rank of what is below it
     return " ".join(key)

@@ -164,3 +164,13 @@ def test_rows_without_species_and_stores_without_the_modalities_are_refused() ->
 def test_statistics_travel_through_json_unchanged() -> None:
     found = measure(make_store(60))
     assert Statistics.model_validate_json(found.model_dump_json()) == found
+
+
+def test_small_numbers_keep_their_own_deviation() -> None:
+    store = make_store(60)
+    array = store.arrays["landsat"]
+    small = np.where(array.values == 255, -1.0, array.values * 1e-9).astype(np.float32)
+    spec = array.spec.model_copy(update={"dtype": "float32", "fill": -1.0})
+    own = replace(store, arrays=store.arrays | {"landsat": replace(array, spec=spec, values=small)})
+    found, whole = measure(own).arrays["landsat"], measure(store).arrays["landsat"]
+    np.testing.assert_allclose(found.std, 1e-9 * np.array(whole.std), rtol=1e-4)

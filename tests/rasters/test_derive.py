@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rasterio import Affine
-from tests.rasters.rasters import CENTRE, LAEA, write_raster
 
+from rasters.fakes import CENTRE, LAEA, write_raster
 from releve.errors import ConfigError
 from releve.ingest.config import RasterConfig
 from releve.rasters.derive import derive

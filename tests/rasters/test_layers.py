@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
-from tests.rasters.rasters import centres, counting, write_raster
 
+from rasters.fakes import centres, counting, write_raster
 from releve.errors import RasterError
 from releve.ingest.config import RasterConfig
 from releve.rasters.layers import Layer, open_layers

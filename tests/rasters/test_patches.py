@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 from pyproj import Transformer
-from tests.rasters.rasters import CENTRE, LAEA, write_raster
 
+from rasters.fakes import CENTRE, LAEA, write_raster
 from releve.errors import RasterError
 from releve.ingest.config import PatchConfig
 from releve.rasters.patches import RasterPatches, raster_patches

@@ -11,8 +11,8 @@ import pytest
 import rasterio
 from pyproj import Transformer
 from rasterio.io import DatasetReader
-from tests.rasters.rasters import CENTRE, LAEA, centres, counting, write_raster
 
+from rasters.fakes import CENTRE, LAEA, centres, counting, write_raster
 from releve.errors import RasterError
 from releve.ingest.config import RasterConfig
 from releve.rasters import plan

@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 import rasterio
 import rasterio.shutil
-from tests.rasters.rasters import write_raster
 
+from rasters.fakes import write_raster
 from releve.errors import RasterError
 from releve.ingest.config import SeriesConfig
 from releve.rasters.series import RasterSeries, raster_series

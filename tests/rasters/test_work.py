@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.rasters.rasters import write_raster
 
+from rasters.fakes import write_raster
 from releve.errors import RasterError, ReleveError
 from releve.ingest.config import RasterConfig
 from releve.rasters import plan, work

@@ -190,7 +190,7 @@ def _array_statistics(array: StoredArray, rows: NDArray[np.int64]) -> ArrayStati
         shape=array.spec.shape,
         fill=array.spec.fill,
         mean=mean.tolist(),
-        std=np.where(std > 1e-6, std, 1.0).tolist(),
+        std=np.where(std > 1e-6 * np.abs(mean), std, 1.0).tolist(),  # rain in kg a m2 and second has small numbers
         first_year=array.spec.first_year,
         channels=array.spec.channels,
     )

@@ -16,6 +16,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from releve.ingest.names import fold
 from releve.rasters.classes import MOST_CLASSES, classes_in_tables, look_like_classes, read_tables
+from releve.rasters.layer import fills_of
 from releve.rasters.layers import GENERIC
 
 CLASS_WORDS = re.compile(
@@ -251,7 +252,7 @@ def _why_classes(
         return f"few different whole numbers, and called {called}"
     if fold(name) in ELEVATION or num_cells < CELLS_A_CLASS * len(distinct):
         return ""
-    return look_like_classes(source, band, source.nodatavals[band - 1])[0]
+    return look_like_classes(source, band, fills_of(source.nodatavals[band - 1]))[0]
 
 
 def _coarse(source: Any, band: int) -> NDArray[np.float64]:

@@ -99,6 +99,10 @@ class SeriesSource:
         """Yield the chunks in order, from chunk ``start`` on."""
         return iterate(read_series_chunk, self, chunk_size, start)
 
+    def read_chunk(self, index: int, chunk_size: int = 256) -> SeriesChunk:
+        """Return one chunk; a survey whose file is broken or empty is left out, with a problem."""
+        return read_series_chunk(self, index, chunk_size)
+
 
 def series_source(
     release: Release, split: str, modality: str, survey_table: pl.DataFrame, *, kind: str | None = None

@@ -87,6 +87,10 @@ class PatchSource:
         """Yield the chunks in order, from chunk ``start`` on."""
         return iterate(read_patch_chunk, self, chunk_size, start)
 
+    def read_chunk(self, index: int, chunk_size: int = 256) -> PatchChunk:
+        """Return one chunk; a survey whose file is broken is left out, with a problem."""
+        return read_patch_chunk(self, index, chunk_size)
+
     def paths(self, row: int) -> tuple[str, ...]:
         """Return the paths, from the release's root, of a survey's files."""
         return tuple(

@@ -45,8 +45,8 @@ class Layer:
 
     @property
     def fills(self) -> tuple[float, ...]:
-        """What stands for no data: what commonly does, where the file names nothing."""
-        return USUAL_FILLS if self.nodata is None else (self.nodata,)
+        """What stands for no data."""
+        return fills_of(self.nodata)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -54,6 +54,11 @@ class Layer:
         if self.method == "share":
             return tuple(f"{self.name}={code}" for code, _ in self.classes)
         return (self.name,)
+
+
+def fills_of(nodata: float | None) -> tuple[float, ...]:
+    """Return what stands for no data: what a file names, or, where it names nothing, what commonly does."""
+    return USUAL_FILLS if nodata is None else (nodata,)
 
 
 def to_numbers(raw: NDArray, layer: Layer) -> NDArray[np.float32]:

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from releve.errors import ReleaseError
-from releve.ingest.cubes import SeriesSource, read_series_chunk
-from releve.ingest.patches import decode_patch, read_patch_chunk
+from releve.ingest.patches import PatchSource, decode_patch
 from releve.ingest.problems import Problem
 from releve.store.contents import RowSource
 
@@ -87,12 +86,10 @@ def num_cores() -> int:
 
 def read_part(source: RowSource, task: Task) -> Part:
     """Return what one chunk holds; a survey whose file is broken is left out, with a problem."""
-    if isinstance(source, SeriesSource):
-        chunk = read_series_chunk(source, task.index, task.size)
-        return Part(chunk.rows, chunk.values, chunk.problems, chunk.counts)
     if not task.encoded:
-        patches = read_patch_chunk(source, task.index, task.size)
-        return Part(patches.rows, patches.values, patches.problems)
+        chunk = source.read_chunk(task.index, task.size)
+        return Part(chunk.rows, chunk.values, chunk.problems, chunk.counts)
+    assert isinstance(source, PatchSource)
     rows, blobs, problems = [], [], []
     for row in source.rows[task.index * task.size : (task.index + 1) * task.size].tolist():
         try:

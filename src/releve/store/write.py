@@ -118,6 +118,7 @@ class Writer:
             say(f"{name}: none in this release; the store goes without")
             return
         source = jobs[0].source
+        encoded = encoded and isinstance(source, PatchSource)  # what is cut from rasters has no bytes of its own
         for job in jobs[1:]:
             check_alike(name, source, job.source)
         present = np.zeros(len(self.table), bool)
@@ -135,7 +136,7 @@ class Writer:
             index_file=f"{name}_offsets.npy" if encoded else None,
             channels=tuple(source.channel_names),
             units={"values": source.units},
-            first_year=None if isinstance(source, PatchSource) else source.first_year,
+            first_year=getattr(source, "first_year", None),
         )
         if encoded:
             self._write_encoded(spec, jobs)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.rasters.rasters import CENTRE, LAEA, counting, write_raster
 
+from rasters.fakes import CENTRE, LAEA, counting, write_raster
 from releve.errors import RasterError
 from releve.ingest.config import RasterConfig
 from releve.rasters.draw import draw_places

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 from pyproj import Transformer
+from rasterio import warp
 from rasterio.io import DatasetReader
 
 from rasters.fakes import CENTRE, LAEA, centres, counting, write_raster
@@ -322,3 +323,17 @@ def test_whole_windows_of_small_numbers_are_worked_on_in_little_memory(tmp_path:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 150e6, f"{peak / 1e6:.0f} MB"
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32632", "EPSG:3035", "EPSG:31467", "EPSG:3857"])
+def test_places_lie_within_a_hundredth_of_a_cell_in_other_projections(tmp_path: Path, crs: str) -> None:
+    """Rasters of their own x and y, in cells of 100 m; GDAL's own transformation says where the places are."""
+    rng = np.random.default_rng(0)
+    lon, lat = rng.uniform(9.9, 10.1, 200), rng.uniform(51.95, 52.05, 200)
+    x, y = (np.array(each) for each in warp.transform("EPSG:4326", crs, lon.tolist(), lat.tolist()))
+    west, north = x.min() - 1000.5, y.max() + 1000.5
+    columns, rows = int(np.ptp(x) / 100) + 30, int(np.ptp(y) / 100) + 30
+    at = np.meshgrid(np.arange(columns) + 0.5, np.arange(rows) + 0.5)
+    write_raster(tmp_path / "at.tif", np.stack(at).astype("float32"), crs=crs, west=west, north=north, cell=100.0)
+    found = sample_layers(open_all(tmp_path, method="bilinear"), lon, lat).values
+    np.testing.assert_allclose(found, np.stack([(x - west) / 100, (north - y) / 100], axis=1), atol=0.01)

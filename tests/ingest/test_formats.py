@@ -111,3 +111,16 @@ def test_a_file_that_is_none_of_its_kind_is_refused(name: str, tmp_path: Path) -
         read_any_table(tmp_path / name)
     with pytest.raises(TableError, match="no such file"):
         read_any_table(tmp_path / f"other{name}")
+
+
+@pytest.mark.parametrize("name", ["t.tsv", "t.parquet", "t.gpkg"])
+def test_columns_that_mean_nothing_are_not_kept_but_named_in_messages(name: str, tmp_path: Path) -> None:
+    write_any(tmp_path / name)
+    text, _ = read_any_table(tmp_path / name, None, lambda header: [each for each in header if each == "species"])
+    assert [each for each in text.cells.columns if not each.startswith("geometry")] == ["species"]
+    assert {"plot", "species", "cover"} <= set(text.header)
+    (tmp_path / "study.toml").write_text(
+        f'[study]\n[[study.plots]]\nfile = "{name}"\ncolumns = {{ date = "weather" }}\n'
+    )
+    with pytest.raises(TableError, match=r"there is no column 'weather'; it has .*'cover'"):
+        _ = load_study(tmp_path / "study.toml").splits

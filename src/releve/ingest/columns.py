@@ -13,6 +13,7 @@ import polars as pl
 
 from releve.errors import TableError, nearest
 from releve.ingest.names import fold
+from releve.ingest.text import TextTable
 
 PLACE_COLUMNS: dict[str, tuple[str, ...]] = {
     "survey_id": (
@@ -169,7 +170,7 @@ def exact_name(name: str, header: Sequence[str], where: str) -> str:
 
 
 def match_patterns(
-    cells: pl.DataFrame, patterns: Iterable[str], where: str, *, taken: Collection[str] = ()
+    text: TextTable, patterns: Iterable[str], where: str, *, taken: Collection[str] = ()
 ) -> tuple[str, ...]:
     """Return the columns of text that are named, or that a pattern such as ``soil_*`` matches.
 
@@ -181,14 +182,15 @@ def match_patterns(
         If a name or pattern is that of no column.
     """
     found: dict[str, None] = {}
+    cells = text.cells
     for pattern in patterns:
         if pattern in cells.columns or not any(sign in pattern for sign in "*?["):
-            found[exact_name(pattern, cells.columns, where)] = None
+            found[exact_name(pattern, text.header, where)] = None
             continue
         matched = [name for name in cells.columns if fnmatchcase(name, pattern) and name not in taken]
         matched = [name for name in matched if not numbers_rows(cells[name])]
         if not matched:
-            raise TableError(f"{where}: no column is like {pattern!r}; it has {cells.columns[:15]}")
+            raise TableError(f"{where}: no column is like {pattern!r}; it has {list(text.header[:15])}")
         found |= dict.fromkeys(matched)
     return tuple(found)
 

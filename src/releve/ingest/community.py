@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from releve.ingest.abundance import IN_WORDS, judge_abundances
 from releve.ingest.columns import STUDY_COLUMNS, exact_name, find_columns, match_patterns
 from releve.ingest.config import SpeciesTable, TableConfig
 from releve.ingest.dates import date_parts
-from releve.ingest.formats import GEOMETRY, read_any_table
+from releve.ingest.formats import GEOMETRY, Wanted, read_any_table
 from releve.ingest.ids import clean_ids
 from releve.ingest.names import fold
 from releve.ingest.places import look_like_degrees, read_degrees
@@ -32,7 +33,11 @@ OF_SPECIES = ("species", "abundance", "occurrence_status", "count")
 BETWEEN_NAMES = ";"
 """Stands between the species of a cell that lists several, and so in no name."""
 BLANKS = "name of a species with blanks that are not needed, mended"
+_GENUS = ("genus", "gattung", "genre", "genero")
 _EPITHETS = ("specificEpithet", "epithet", "speciesEpithet", "artepitheton", "especieEpiteto")
+
+
+_USUAL = {fold(name) for names in (*STUDY_COLUMNS.values(), _GENUS, _EPITHETS) for name in names}
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ def read_community(
     TableError
         If the file cannot be read, lacks a column, or holds coordinates that cannot be of its CRS.
     """
-    text, own_crs = read_any_table(path, table.layer)
+    text, own_crs = read_any_table(path, table.layer, _wanted(table))
     text = with_origin(text, origin) if is_one_of_several else text
     is_listed = table.form == "long" and table.species is None and species is None
     roles = _find_roles(text, table, origin, is_listed=is_listed)
@@ -95,7 +100,7 @@ def read_community(
     taken = {*place.names, *(name for names in roles.values() for name in names)}
     for axis in ("lon", "lat", "x", "y"):
         roles.pop(axis, None)
-    covariates = match_patterns(text.cells, table.covariates, f"{origin}, covariates", taken=taken | set(GEOMETRY))
+    covariates = match_patterns(text, table.covariates, f"{origin}, covariates", taken=taken | set(GEOMETRY))
     cells = text.cells.select(
         *(_joined(names).alias(role) for role, names in roles.items()),
         *(_coordinate(text, name, place).alias(axis) for axis, name in zip(("lon", "lat"), place.names, strict=True)),
@@ -147,7 +152,7 @@ def read_species(files: Sequence[tuple[Path, str]], table: SpeciesTable, least: 
     """
     parts, mended = [], Refused()
     for path, origin in files:
-        text, _ = read_any_table(path, table.layer)
+        text, _ = read_any_table(path, table.layer, _wanted(table))
         text = with_origin(text, origin)
         roles = _find_roles(text, table, origin, is_listed=table.form == "long")
         if "survey_id" not in roles:
@@ -167,12 +172,27 @@ def read_species(files: Sequence[tuple[Path, str]], table: SpeciesTable, least: 
 
 def _no_ids(text: TextTable, origin: str, where: str) -> TableError:
     return TableError(
-        f"{origin} has no column of plot ids, by which plots and species are joined; it has {text.cells.columns[:15]}",
+        f"{origin} has no column of plot ids, by which plots and species are joined; it has {list(text.header[:15])}",
         action=f'Give it as {where} = {{ survey_id = "..." }}',
     )
 
 
 # ---- what the columns mean -------------------------------------------------------------------------------
+
+
+def _wanted(table: TableConfig | SpeciesTable) -> Wanted | None:
+    """Return which columns of a table can mean anything; None if all may be species."""
+    if table.form == "wide":
+        return None
+    given = {name for names in table.columns.values() for name in ((names,) if isinstance(names, str) else names)}
+    patterns = table.covariates if isinstance(table, TableConfig) else ()
+    meant = {fold(name) for name in (*given, *patterns)} | _USUAL
+
+    def columns(header: Sequence[str]) -> list[str]:
+        found = [name for name in header if fold(name) in meant or any(fnmatchcase(name, each) for each in patterns)]
+        return found or list(header[:1])
+
+    return columns
 
 
 def _find_roles(
@@ -182,14 +202,14 @@ def _find_roles(
 
     ``is_listed``: the table has a column of species.
     """
-    header = [name for name in text.cells.columns if name not in GEOMETRY]
+    header = text.header
     given = {role: (names,) if isinstance(names, str) else names for role, names in table.columns.items()}
     given.pop("geometry", None)
     for role, names in given.items():
         given[role] = tuple(exact_name(name, header, f"{role} of {origin}") for name in names)
     told = {*(name for names in given.values() for name in names), *table.species_columns}
     told |= set(table.covariates) if isinstance(table, TableConfig) else set()
-    free = [name for name in header if name not in told]
+    free = [name for name in text.cells.columns if name not in told]
     left_out = {*given, *(() if is_listed else ("species",)), *(OF_SPECIES if table.form == "wide" else ())}
     usual = {role: names for role, names in STUDY_COLUMNS.items() if role not in left_out}
     if isinstance(table, SpeciesTable):
@@ -213,7 +233,7 @@ def _binomial(
     free: Sequence[str], found: Mapping[str, tuple[str, ...]], cells: pl.DataFrame
 ) -> dict[str, tuple[str, ...]]:
     """Return the columns of genus and epithet where the latter has a column of its own, or is the column of species."""
-    parts = find_columns(free, {"genus": ("genus", "gattung", "genre", "genero"), "epithet": _EPITHETS}, origin="")
+    parts = find_columns(free, {"genus": _GENUS, "epithet": _EPITHETS}, origin="")
     if "genus" not in parts:
         return {}
     if "species" not in found:
@@ -259,7 +279,7 @@ def _find_place(
     pair = next((pair for pair in order if pair in pairs), None)
     if pair is None:
         raise TableError(
-            f"{origin} has no coordinates that are known by their names; it has {text.cells.columns[:15]}",
+            f"{origin} has no coordinates that are known by their names; it has {list(text.header[:15])}",
             expected="two columns such as lon and lat, longitude and latitude, x and y, easting and northing",
             action='Give them as columns = { lon = "...", lat = "..." } or { x = "...", y = "..." }',
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,18 @@ import numpy as np
 import polars as pl
 
 from releve.errors import TableError
-from releve.ingest.text import MISSING, TextTable, read_text_table
+from releve.ingest.text import MISSING, TextTable, read_header, read_text_table
 
 GEOMETRY = ("geometry x", "geometry y")
 """Columns of the coordinates that a file keeps as points."""
 _WKB_POINT, _WKB_MULTIPOINT = 1, 4
 
 
-def read_any_table(path: Path, layer: str | None = None) -> tuple[TextTable, str | None]:
+Wanted = Callable[[Sequence[str]], Sequence[str]]
+"""Tells from the names of all columns which are read."""
+
+
+def read_any_table(path: Path, layer: str | None = None, wanted: Wanted | None = None) -> tuple[TextTable, str | None]:
     """Return the cells of a table as text, and the CRS that the file itself gives to its points.
 
     What is no text file by its ending is read by its own reader; its cells come out as a table of text would have
@@ -31,6 +35,8 @@ def read_any_table(path: Path, layer: str | None = None) -> tuple[TextTable, str
         The file; letters such as ``*`` or ``[`` in it are no patterns.
     layer
         Sheet of an Excel file, or layer of a GeoPackage; the first by default.
+    wanted
+        Which columns are needed, where not all are: a download of records has fifty. Points are always read.
 
     Raises
     ------
@@ -39,7 +45,7 @@ def read_any_table(path: Path, layer: str | None = None) -> tuple[TextTable, str
     """
     read = next((read for endings, read in _READERS.items() if path.suffix.lower() in endings), None)
     if read is None:
-        return read_text_table(path), None
+        return read_text_table(path, None if wanted is None else wanted(read_header(path))), None
     if not path.is_file() and not path.is_dir():  # a folder may be a file geodatabase
         raise TableError(f"cannot read {path}: no such file", action="Check the path")
     if path.is_file() and not path.stat().st_size:
@@ -53,7 +59,11 @@ def read_any_table(path: Path, layer: str | None = None) -> tuple[TextTable, str
         raise TableError(f"{path} cannot be read: {what}", action="Open it in the program that wrote it") from error
     if not len(table):
         raise TableError(f"{path} has columns and no row", expected="at least one row")
-    return TextTable(path, _as_cells(table), pl.int_range(1, len(table) + 1, eager=True).alias("row"), "\t"), crs
+    cells, rows = _as_cells(table), pl.int_range(1, len(table) + 1, eager=True).alias("row")
+    header = tuple(name for name in cells.columns if name not in GEOMETRY)
+    if wanted is not None:
+        cells = cells.select(*wanted(header), *(name for name in GEOMETRY if name in cells.columns))
+    return TextTable(path, cells, rows, "\t", header=header), crs
 
 
 def _as_cells(table: pl.DataFrame) -> pl.DataFrame:

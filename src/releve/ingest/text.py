@@ -64,6 +64,8 @@ class TextTable:
     """Rows that were mended, by what was done."""
     examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """The first few rows of each reason."""
+    header: tuple[str, ...] = ()
+    """All columns of the file that have a name, those as well that were not read."""
 
     def number(self, column: str) -> pl.Expr:
         """Return a column of ``cells`` as Float64; null where a cell is empty or no number.
@@ -178,7 +180,9 @@ class _Account:
         if self.noted.get(BLANK) or is_kept is not None:
             kept = pl.Series(~is_blank if is_kept is None else is_kept & ~is_blank)
             cells, rows = cells.filter(kept), rows.filter(kept)
-        return TextTable(self.form.path, cells, rows, self.form.separator, self.dropped, self.noted, self.examples)
+        header = tuple(name for name in self.form.header if name)
+        found = (self.form.separator, self.dropped, self.noted, self.examples)
+        return TextTable(self.form.path, cells, rows, *found, header)
 
 
 # ---- the header ------------------------------------------------------------------------------------------

@@ -93,9 +93,7 @@ def _read_tables(study: Study, section: CovariateTable) -> Iterator[ValueTable]:
             raise TableError(
                 f"{origin} has no column of plot ids; it has {header[:15]}", action='Give it as key = "..."'
             )
-        names = match_patterns(
-            text.cells, section.columns, f"{origin}, columns", taken={key, *usual.values(), *GEOMETRY}
-        )
+        names = match_patterns(text, section.columns, f"{origin}, columns", taken={key, *usual.values(), *GEOMETRY})
         keys = clean_ids(text.cells[key])
         if not keys.is_in(ids.implode()).any():
             raise TableError(

@@ -56,7 +56,7 @@ def species_columns(text: TextTable, free: Sequence[str], given: Sequence[str], 
         columns = [name for name in free if name not in why]
     if not columns:
         raise TableError(
-            f"{origin} has no column of a species; it has {text.cells.columns[:15]}",
+            f"{origin} has no column of a species; it has {list(text.header[:15])}",
             expected="a column for each species, or a row for each plot and species",
             action='Give species_columns = ["..."], or form = "long"',
         )
@@ -111,7 +111,7 @@ def species_rows(
 
 
 def _given(text: TextTable, free: Sequence[str], given: Sequence[str], origin: str) -> list[str]:
-    columns = match_patterns(text.cells, given, f"{origin}, species_columns", taken=set(text.cells.columns) - set(free))
+    columns = match_patterns(text, given, f"{origin}, species_columns", taken=set(text.cells.columns) - set(free))
     for name in columns:
         words = [cell for cell in text.cells[name].drop_nulls().unique(maintain_order=True) if not is_abundance(cell)]
         if words:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +150,16 @@ def test_rasters_that_are_all_of_another_time_are_kept(tmp_path: Path) -> None:
     data = write(tmp_path, plots=long_plots())
     write_raster(data / "lgm" / "bio1.tif", AMOUNT)
     assert [entry["file"] for entry in study_of(data)["rasters"]] == ["lgm/bio1.tif"]
+
+
+def test_rasters_in_a_zip_file_are_offered_where_they_are(tmp_path: Path) -> None:
+    data = write(tmp_path / "my data", plots=long_plots())
+    write_raster(tmp_path / "climate" / "rain.tif", AMOUNT)
+    shutil.make_archive(str(data / "climate 1"), "zip", tmp_path / "climate")
+    text = study_text(look_through(data), tmp_path)
+    offered = text[text.index("# [[study.rasters]]") :].splitlines()[:2]
+    config = StudyConfig.model_validate(
+        tomllib.loads("\n".join([text, *(line.removeprefix("# ") for line in offered)]))["study"]
+    )
+    (layer,) = open_layers(config.rasters, tmp_path)
+    assert layer.name == "rain" and layer.grid.width == 10

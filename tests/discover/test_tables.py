@@ -193,3 +193,12 @@ def test_absences_at_places_of_their_own_do_not_make_plots_of_several_species(tm
     assert (
         judge(tmp_path, "\n".join(line.replace("sp2", "sp1").replace("sp0", "sp1") for line in several)).kind == "plots"
     )
+
+
+def test_what_is_worked_out_from_the_species_is_no_covariate(tmp_path: Path) -> None:
+    rows = ["plot,lon,lat,slope,species_richness,Shannon,Poa_annua,Abies_alba,Carex_nigra"]
+    rows += [
+        f"P{i},{lon},{lat},{i / 7},{i % 4},{i / 9},{i % 2},{i % 3 // 2},1" for i, (lon, lat) in enumerate(places(30))
+    ]
+    table = judge(tmp_path, "\n".join(rows))
+    assert table.covariates == ("slope",) and len(table.species_columns) == 3

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from releve.discover.listing import DATA
+from releve.discover.listing import DATA, RASTERS
 
 NUM_SHOWN = 4
 
@@ -29,6 +29,17 @@ def tell_archive(path: Path) -> str:
     files = [name for name in names if not name.endswith("/") and not name.startswith("__MACOSX")]
     data = [name for name in files if Path(name).suffix.casefold() in DATA]
     return f"an archive of {_some(data or files)}: unpack it ({how} {shlex.quote(path.name)}), and start again"
+
+
+def rasters_inside(path: Path) -> list[str]:
+    """Return how rasters inside a zip file are opened where they are, without unpacking it; of other archives none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if not name.startswith("__MACOSX")]
+    except (OSError, zipfile.BadZipFile):
+        return []
+    inside = [name for name in names if Path(name).suffix.casefold() in RASTERS]
+    return [f"/vsizip/{path.resolve().as_posix()}/{name}" for name in sorted(inside)]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from releve.discover.archives import rasters_inside
 from releve.discover.columns import Found
 from releve.discover.kinds import Table
 from releve.discover.parts import CovariateFiles, Part
@@ -52,6 +53,8 @@ def _lines(found: Discovery, folder: Path) -> list[str]:
     twice = {name for name, layers in names_seen(found.rasters).items() if len(layers) > 1}
     for group in found.rasters:
         lines += _raster_lines(group, found, folder, twice)
+    for archive in found.listing.archives:
+        lines += _archive_lines(archive)
     told = found.left_out_lines()
     lines += ["", "# Left out:"] if told else []
     for line in told[:MAX_LEFT_OUT]:
@@ -417,6 +420,16 @@ def _imagery_lines(group: RasterGroup, folder: Path) -> list[str]:
         *_setting("names", names, offered=True),
         *_setting("size_m", 1280.0, offered=True),
     ]
+
+
+def _archive_lines(archive: Path) -> list[str]:
+    """Return what would read the rasters of a zip file where they are."""
+    inside = rasters_inside(archive)
+    if not inside:
+        return []
+    text = f"{archive.name} holds rasters. They can be read where they are, more slowly than unpacked; take away the #:"
+    lines = ["", *_comment(text), "# [[study.rasters]]"]
+    return lines + _setting("file", inside[0] if len(inside) == 1 else inside, offered=True)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -329,9 +329,14 @@ _NOT_OF_THE_PLACE = frozenset(
 )
 
 
+_OF_THE_SPECIES = re.compile(r"richness|n(?:um|b|o)?species|speciescount|shannon|simpson|evenness|diversity|totalcover")
+"""Folded names of numbers that are worked out from the species themselves: a model would learn its own answer."""
+
+
 def _is_bookkeeping(profile: Profile) -> bool:
     """Return whether a column numbers or names things rather than measures them."""
-    if profile.is_row_number or fold(profile.name) in _NOT_OF_THE_PLACE:
+    folded = fold(profile.name)
+    if profile.is_row_number or folded in _NOT_OF_THE_PLACE or _OF_THE_SPECIES.search(folded):
         return True
     name = fold(profile.name)
     is_date_part = any(word in name for word in ("year", "month", "day", "longitude", "latitude"))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tracemalloc
 from collections import Counter
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from pyproj import Transformer
 from rasterio import warp
 from rasterio.io import DatasetReader
@@ -337,3 +339,22 @@ def test_places_lie_within_a_hundredth_of_a_cell_in_other_projections(tmp_path: 
     write_raster(tmp_path / "at.tif", np.stack(at).astype("float32"), crs=crs, west=west, north=north, cell=100.0)
     found = sample_layers(open_all(tmp_path, method="bilinear"), lon, lat).values
     np.testing.assert_allclose(found, np.stack([(x - west) / 100, (north - y) / 100], axis=1), atol=0.01)
+
+
+@pytest.mark.parametrize("name", ["a.vrt", "a.grd"])
+def test_a_change_in_a_file_behind_the_raster_is_noticed(tmp_path: Path, name: str) -> None:
+    source = write_raster(tmp_path / "source.tif", counting(4, 4))
+
+    def make(source: Path) -> None:
+        driver = {"vrt": "VRT", "grd": "RRASTER"}[name[2:]]
+        rasterio.shutil.copy(source, tmp_path / name, driver=driver)
+
+    make(source)
+    header = (tmp_path / name).stat()
+    lon, lat = centres([0, 3], [1, 2])
+    first = sample_layers(open_all(tmp_path, name), lon, lat, work=tmp_path / "work").values.ravel()
+    write_raster(tmp_path / "source.tif", counting(4, 4) + 100)
+    make(source)
+    os.utime(tmp_path / name, ns=(header.st_atime_ns, header.st_mtime_ns))
+    again = sample_layers(open_all(tmp_path, name), lon, lat, work=tmp_path / "work").values.ravel()
+    assert again.tolist() == (first + 100).tolist()

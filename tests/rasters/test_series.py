@@ -14,7 +14,9 @@ import rasterio.shutil
 
 from rasters.fakes import write_raster
 from releve.errors import RasterError
-from releve.ingest.config import SeriesConfig
+from releve.ingest.config import RasterConfig, SeriesConfig
+from releve.rasters.layers import open_layers
+from releve.rasters.sample import sample_layers
 from releve.rasters.series import RasterSeries, raster_series
 
 PLACES = pl.DataFrame({"survey_id": ["a", "b", "far"], "lon": [10.5, 12.5, 50.0], "lat": [51.5, 50.5, 51.5]})
@@ -151,3 +153,14 @@ def test_a_cube_of_other_years_is_one_clear_error(tmp_path: Path) -> None:
     facts = {"modality": "climate", "channels": ("tas",), "crs": "EPSG:4326", "first_year": 1950, "last_year": 1960}
     with pytest.raises(RasterError, match="none of the rasters of climate lies in 1950 to 1960"):
         series(tmp_path, "cube.zarr", **facts)
+
+
+def test_a_chunk_of_a_zarr_array_that_changes_is_noticed(tmp_path: Path) -> None:
+    cube(tmp_path / "cube.zarr", "tas", days=[15.0])
+    layers = open_layers([RasterConfig(file='ZARR:"cube.zarr":/tas', crs="EPSG:4326")], tmp_path)
+    assert [layer.name for layer in layers] == ["tas"]
+    lon, lat = PLACES["lon"].to_numpy()[:2], PLACES["lat"].to_numpy()[:2]
+    first = sample_layers(layers, lon, lat, work=tmp_path / "work").values
+    assert first.ravel().tolist() == [0.0, 5.0]
+    (tmp_path / "cube.zarr" / "tas" / "0.0.0").write_bytes((CELL + 100.0).astype("float32").tobytes())
+    assert sample_layers(layers, lon, lat, work=tmp_path / "work").values.ravel().tolist() == [100.0, 105.0]

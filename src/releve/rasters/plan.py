@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
+from releve.files import files_below
 from releve.rasters.cells import Cells, margin, values_at
 from releve.rasters.files import local_path, open_raster, read_bands
 from releve.rasters.grid import Grid, Located
@@ -157,12 +159,16 @@ def select_places(at: Located, which: NDArray[np.int64] | slice) -> Located:
 
 
 def _state(source: str) -> str:
-    """Return what tells a file from an earlier one of its name."""
+    """Return what tells the files behind a raster from earlier ones of their names; of a remote one nothing does."""
     path = local_path(source)
     if path is None:
         return ""
-    facts = path.stat()
-    return f"{facts.st_size} {facts.st_mtime_ns}"
+    with open_raster(source) as dataset:
+        files = {path, *map(Path, dataset.files)}
+    for header in [file for file in files if file.name in (".zarray", "zarr.json")]:
+        files.update(files_below(header.parent))
+    facts = [file.stat() for file in sorted(files) if file.is_file()]
+    return " ".join(f"{each.st_size} {each.st_mtime_ns}" for each in facts)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
     python benchmarks/community.py --data path/to/plots --sets birds butterfly trees
 
 Each set is a wide table with a column that says which plots are kept for the test: at random, apart in space or apart
-in environment. One run a split trains a network, a forest and boosted trees on spatial folds of the training plots, by
-one recipe for all sets; each kind alone is what the run predicts by that kind. Writes community.md beside this file.
+in environment. One run a split trains a network, a forest and boosted trees on spatial folds of the training plots,
+without a recipe: with the settings that are chosen from the data. Each kind alone is what the run predicts by that
+kind. Writes community.md beside this file.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,7 +22,7 @@ import torch
 
 from machine import describe_machine
 from releve import pipeline
-from releve.config import Config, make_config
+from releve.config import Config
 from releve.decide.decision import fit_decision
 from releve.evaluate.held_out import fold_designs, predict_reference
 from releve.evaluate.references import REFERENCE_MODELS
@@ -34,33 +36,13 @@ from releve.runs.predict import predict_held_out, predict_probs
 from releve.store.build import build_store
 from releve.store.contents import read_contents
 from releve.store.read import Store
+from releve.study.settings import settings_for
 from releve.train.rows import fold_rows
 
 ROOT = Path(__file__).parents[1]
 SPLITS = {1: "at random", 2: "apart in space", 3: "apart in environment"}
 PROJECTION = {"birds": "EPSG:3035", "butterfly": "EPSG:27700"}
 """Where the kilometres of a table lie; those of the others are degrees."""
-RECIPE = {
-    "data": {"modalities": ["covariates"], "splits": ["train"]},
-    "split": {"num_folds": 5, "buffer_km": 0.0},
-    "model": {
-        "modalities": ["covariates", "location"],
-        "embedding_dim": 128,
-        "hidden_dim": 256,
-        "dropout": 0.4,
-        "input_dropout": 0.1,
-    },
-    "train": {
-        "num_folds": 5,
-        "kinds": ["network", "forest", "booster"],
-        "epochs": 40,
-        "patience": 10,
-        "batch_size": 64,
-        "weight_decay": 0.1,
-        "device": "cpu",
-    },
-    "forest": {"num_trees": 200, "min_rows": 3, "feature_share": 0.5},
-}
 LOGISTIC = "logistic"
 NAMES = {"network": "network", "forest": "extra trees", "booster": "boosted trees"}
 
@@ -98,9 +80,9 @@ def write_study(table: Path, folder: Path, name: str) -> Path:
     return folder / "study.toml"
 
 
-def score_split(study: Path, folder: Path, seed: int, facts: dict[str, str | int]) -> list[dict[str, object]]:
+def score_split(study: Path, folder: Path, seed: int, facts: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one row a model: its scores on the test plots."""
-    config = recipe_for(study)
+    config = settings_for(open_source(study), None).config
     store = pipeline.prepare(config, study, folder / "store", seed=seed)
     run = pipeline.train(config, store, folder / "run", seed=seed)
     apart = config.data.model_copy(update={"splits": ("test",)})
@@ -111,20 +93,12 @@ def score_split(study: Path, folder: Path, seed: int, facts: dict[str, str | int
     found = {"joined": predict_all(run, test)}
     for kind, name in NAMES.items():
         decision = fit_decision({kind: logits[kind]}, observed, config.decide)
+        decision = decision.stretched({kind: run.decision.kinds[kind].stretch})
         alone = Run(run.path, run.config, run.seed, run.members)
         alone.__dict__.update(decision=decision, models=run.models, store=store)
         found[name] = predict_all(alone, test)
     found[LOGISTIC] = predict_logistic(config, store, rows, test, seed)
     return [facts | {"model": name} | score(probs, truth) for name, probs in found.items()]
-
-
-def recipe_for(study: Path) -> Config:
-    """Return the recipe with blocks of about a fifth of the region's side."""
-    table = pl.read_csv(study.with_name("plots.csv"))
-    x, y = (name for name in table.columns if name in ("x", "y", "lon", "lat"))
-    side = max(float(table[x].max() - table[x].min()), float(table[y].max() - table[y].min()))  # type: ignore[operator, arg-type]
-    km = side / 1000 if x == "x" else side * 100
-    return make_config(RECIPE | {"split": RECIPE["split"] | {"block_size_km": max(10.0, km / 8)}}, origin="community")
 
 
 def predict_all(run: Run, store: Store) -> np.ndarray:
@@ -170,8 +144,8 @@ def make_page(table: pl.DataFrame, seconds: float, seed: int) -> str:
         f"`python benchmarks/community.py --seed {seed}`: {seconds:.0f} s. {describe_machine()}.",
         "",
         "600 training and 600 test plots a split. AUC (mean over species) / log-likelihood a plot (natural logarithm), "
-        "of the test plots, which take no part in training, calibration or shares; the recipe was not tuned on them. "
-        "All models see the same covariates and coordinates.",
+        "of the test plots, which take no part in training, calibration or shares. Settings are those that "
+        "are chosen from the data. All models see the same covariates and coordinates.",
         "",
         "| set, test plots | " + " | ".join(models) + " |",
         "|---" * (len(models) + 1) + "|",

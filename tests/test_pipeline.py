@@ -184,6 +184,27 @@ def test_several_seeds_of_a_fold_are_averaged_the_same_way_for_scores_and_for_li
     np.testing.assert_allclose(probs[rows], run.decision.probs(logits).numpy(), atol=1e-5)
 
 
+def test_a_run_of_trees_alone_is_whole(labelled_release: Path, tmp_path: Path) -> None:
+    """It has no epochs and no learning curves; new places are predicted by all members, those of all rows too."""
+    trees = {"num_folds": 2, "kinds": ["forest", "booster", "booster"], "refit": True}
+    config = make_config(CONTENT | {"train": trees}, origin="test")
+    pipeline.run(config, labelled_release, tmp_path / "run", seed=1)
+    run = open_run(tmp_path / "run")
+    assert [member.kind for member in run.members if member.fold is None] == ["forest", "booster", "booster"]
+    assert set(run.decision.kinds) == {"forest", "booster"}
+    assert all((run.path / name).is_file() for name in ("report.html", "odmap.csv", "model_card.md", "predictions.csv"))
+    rows, probs = next(predict_probs(run, run.store))
+    means = {kind: torch.zeros(probs.shape) for kind in run.decision.kinds}
+    for fold in (0, 1, None):
+        for kind in means:
+            pairs = zip(run.members, run.models, strict=True)
+            chosen = [model for member, model in pairs if (member.fold, member.kind) == (fold, kind)]
+            logits = [model(gatherer_for(model, run.store).batch(rows)) for model in chosen]
+            means[kind] += run.decision.calibrated(kind, torch.stack(logits).mean(dim=0)) / 3
+    expected = sum(decided.share * means[kind] for kind, decided in run.decision.kinds.items())
+    np.testing.assert_allclose(probs.numpy(), expected.numpy(), atol=1e-5)
+
+
 def test_a_folder_of_something_else_is_refused_before_anything_is_written(
     run: Run, labelled_release: Path, tmp_path: Path
 ) -> None:

@@ -8,10 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 import rasterio
-from tests.study.studies import NAMES, make_study
+from tests.study.studies import CELL, NAMES, NORTH, WEST, make_study, write_layer
 
 from releve.errors import ReleaseError
 from releve.ingest.study import Study, open_source
+from releve.predict.rasters import Rasters
 from releve.store.build import build_store
 from releve.store.config import DataConfig
 from releve.store.contents import Contents, read_contents
@@ -109,3 +110,46 @@ def test_names_of_species_are_those_of_the_study(tmp_path: Path) -> None:
     contents = read(make_study(tmp_path, num_plots=60))
     assert isinstance(open_source(tmp_path), Study) and contents.species is not None
     assert contents.species["name"].to_list() == sorted(NAMES)
+
+
+def with_imagery(folder: Path) -> Path:
+    """A study with pictures of 4 bands, and a raster of rain for each month of two years."""
+    path = make_study(folder, num_plots=40)
+    rng = np.random.default_rng(0)
+    place = {"crs": "EPSG:4326", "transform": rasterio.transform.from_origin(WEST, NORTH, CELL, CELL)}
+    size = {"driver": "GTiff", "height": 100, "width": 100, "dtype": "uint8"}
+    with rasterio.open(folder / "picture.tif", "w", count=4, **size, **place) as file:
+        file.write(rng.integers(1, 255, (4, 100, 100)).astype(np.uint8))
+    for year in (2014, 2015):
+        for month in range(1, 13):
+            write_layer(
+                folder / f"rain_{year}_{month:02d}.tif", np.full((100, 100), 100 * (year - 2013) + month, "int16")
+            )
+    lines = ["[study.patches]", 'file = "picture.tif"', "size_m = 20000", "size_px = 16"]
+    lines += ["[[study.series]]", 'modality = "climate"', 'file = "{channel}_{year}_{season}.tif"']
+    lines += ['channels = ["rain"]', "first_year = 2014", "last_year = 2015"]
+    path.write_text(path.read_text() + "\n".join(lines) + "\n")
+    return path
+
+
+def test_patches_and_series_of_rasters_are_stored_and_are_those_that_new_places_get(tmp_path: Path) -> None:
+    path = with_imagery(tmp_path)
+    contents = read(path, modalities=("covariates", "climate", "patch"), patch_storage="encoded")
+    store = build_store(contents, None, tmp_path / "store")
+    rows = np.arange(len(store))
+    assert store.arrays["patch"].spec.shape == (4, 16, 16)
+    assert store.arrays["patch"].spec.channels == ("red", "green", "blue", "nir")
+    rain = store.arrays["climate"]
+    assert rain.spec.shape == (1, 2, 12) and rain.spec.first_year == 2014
+    expected = np.array([[100 + month for month in range(1, 13)], [200 + month for month in range(1, 13)]])
+    np.testing.assert_array_equal(rain.gather(rows), np.broadcast_to(expected, (40, 1, 2, 12)))
+    study = open_source(path)
+    assert isinstance(study, Study)
+    arrays = Rasters(study.config, study.root).arrays(
+        store.surveys.select("survey_id", "lon", "lat"), ("patch", "climate")
+    )
+    for name in ("patch", "climate"):
+        np.testing.assert_array_equal(arrays[name].gather(rows), store.arrays[name].gather(rows))
+    before = contents.fingerprint
+    write_layer(tmp_path / "rain_2014_01.tif", np.zeros((120, 120), "int16"))
+    assert read(path, modalities=("covariates", "climate", "patch")).fingerprint != before

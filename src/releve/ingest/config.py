@@ -186,18 +186,23 @@ class SeriesConfig(Part):
     """Possible values; everything else is missing."""
 
 
-class StudyConfig(Part):
-    """Where the data of a study lie, and what they mean."""
+class RastersConfig(Part):
+    """The rasters of a study: what can be told of any place."""
 
-    title: str = ""
     crs: str | None = None
     """Of tables and rasters that name none themselves."""
-    plots: tuple[PlotsConfig, ...] = ()
-    records: tuple[TableConfig, ...] = ()
-    covariates: tuple[CovariateTable, ...] = ()
     rasters: tuple[RasterConfig, ...] = ()
     patches: PatchConfig | None = None
     series: tuple[SeriesConfig, ...] = ()
+
+
+class StudyConfig(RastersConfig):
+    """Where the data of a study lie, and what they mean."""
+
+    title: str = ""
+    plots: tuple[PlotsConfig, ...] = ()
+    records: tuple[TableConfig, ...] = ()
+    covariates: tuple[CovariateTable, ...] = ()
     background: int | None = Field(None, ge=0, le=1_000_000)
     """Random places, at which nothing was recorded, beside the records; by default 10,000 where the records have too
     few species to be one another's background, else none."""

@@ -4,45 +4,49 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
 from releve.errors import RasterError, RunError, StoreError
 from releve.ingest.columns import match_covariates
-from releve.ingest.config import RasterConfig
+from releve.ingest.config import RasterConfig, RastersConfig
 from releve.ingest.own import Sampler
 from releve.ingest.study import load_study
 from releve.progress import say
 from releve.rasters.layer import Layer
 from releve.rasters.layers import open_layers
 from releve.runs.folder import Run
-from releve.store.layers import layers_of, sample_with_bar
+from releve.store.contents import rasters_around
+from releve.store.layers import sample_with_bar
+from releve.store.read import StoredArray
+from releve.store.schema import ArraySpec
 
 NOT_RASTERS = {".csv", ".tsv", ".txt", ".toml", ".xml", ".prj", ".tfw", ".json", ".md", ".gri", ".ovr", ".pdf"}
 """Files beside rasters, which are none."""
 
 
-def sampler_for(run: Run, rasters: Path | None, covariates: Sequence[str]) -> Sampler | None:
-    """Return what tells a run's covariates of any place; None if there are no rasters.
+def sampler_for(layers: Sequence[Layer], covariates: Sequence[str], *, given: Path | None = None) -> Sampler | None:
+    """Return what tells a run's covariates of any place; None if there are no layers.
 
     Parameters
     ----------
-    run, rasters
-        As of :func:`layers_for`.
+    layers
+        Those of :func:`rasters_for`.
     covariates
         The model's names; layers are found by them or by others that cannot be mistaken, in any order.
+    given
+        Where the layers are, if the user said so: one that has none of the covariates is then refused.
     """
-    layers = layers_for(run, rasters)
     if not layers:
         return None
     columns = {column: layer for layer in layers for column in layer.columns}
-    matched = match_covariates(list(columns), covariates, origin=str(rasters or "the rasters")).columns
-    if rasters is not None and not matched:
+    matched = match_covariates(list(columns), covariates, origin=str(given or "the rasters")).columns
+    if given is not None and not matched:
         raise RasterError(
-            f"none of the layers {list(columns)[:8]} of {rasters} is a covariate of the run",
+            f"none of the layers {list(columns)[:8]} of {given} is a covariate of the run",
             expected=f"layers called as {list(covariates)[:8]}",
         )
 
@@ -59,47 +63,87 @@ def sampler_for(run: Run, rasters: Path | None, covariates: Sequence[str]) -> Sa
     return sample
 
 
-def layers_for(run: Run, rasters: Path | None = None) -> tuple[Layer, ...]:
-    """Return the layers that covariates of new places are taken from.
+@dataclass(frozen=True)
+class Rasters:
+    """Rasters that tell of any place, and the folder that they are named from."""
+
+    config: RastersConfig
+    root: Path
+
+    def layers(self) -> tuple[Layer, ...]:
+        """Return the layers of the covariates."""
+        return open_layers(self.config.rasters, self.root, crs=self.config.crs)
+
+    def arrays(self, places: pl.DataFrame, modalities: Sequence[str]) -> dict[str, StoredArray]:
+        """Return patches and series of places, in memory, where there are rasters of them."""
+        found = {}
+        for name in modalities:
+            source = rasters_around(self.config, self.root, "places", places, name)
+            if source is None or not len(source.rows):
+                continue
+            parts = [source.read_chunk(index) for index in range(source.num_chunks())]
+            rows = np.concatenate([part.rows for part in parts])
+            row_of = np.full(len(places), -1)
+            row_of[rows] = np.arange(len(rows))
+            spec = ArraySpec(
+                name=name,
+                file="",
+                dtype=np.dtype(source.dtype).name,
+                shape=source.shape,
+                num_rows=len(rows),
+                fill=source.fill,
+                channels=tuple(source.channel_names),
+                units={"values": source.units},
+                first_year=getattr(source, "first_year", None),
+            )
+            found[name] = StoredArray(spec, np.concatenate([part.values for part in parts]), row_of)
+        return found
+
+
+def rasters_for(run: Run, given: Path | None = None) -> Rasters | None:
+    """Return the rasters that new places are described by.
 
     Parameters
     ----------
     run
         A trained run.
-    rasters
+    given
         A study.toml, a folder of rasters, or one raster; by default the rasters of the run's study, if it had any.
 
     Raises
     ------
     RasterError
-        If rasters cannot be found or read.
+        If a folder holds no raster, or those of the run's study are no longer there.
     """
-    if rasters is not None and rasters.suffix.lower() == ".toml":
-        return layers_of(load_study(rasters))
-    if rasters is not None and rasters.is_dir():
-        files = sorted(file for file in rasters.iterdir() if file.is_file() and not file.name.startswith("."))
-        names = [file.name for file in files if file.suffix.lower() not in NOT_RASTERS and ".aux" not in file.name]
+    if given is None:
+        return _rasters_of(run)
+    if given.suffix.lower() == ".toml":
+        study = load_study(given)
+        return Rasters(study.config, study.root)
+    names: tuple[str, ...] = (given.name,)
+    if given.is_dir():
+        files = sorted(file for file in given.iterdir() if file.is_file() and not file.name.startswith("."))
+        names = tuple(file.name for file in files if file.suffix.lower() not in NOT_RASTERS and ".aux" not in file.name)
         if not names:
-            raise RasterError(f"{rasters} holds no raster", expected="a folder of GeoTIFFs or the like")
-        return open_layers([RasterConfig(file=tuple(names))], rasters)
-    if rasters is not None:
-        return open_layers([RasterConfig(file=rasters.name)], rasters.parent)
-    known = rasters_of(run)
-    if known is None:
-        return ()
+            raise RasterError(f"{given} holds no raster", expected="a folder of GeoTIFFs or the like")
+    return Rasters(RastersConfig(rasters=(RasterConfig(file=names),)), given if given.is_dir() else given.parent)
+
+
+def _rasters_of(run: Run) -> Rasters | None:
+    """Return the rasters that a run's store was made with; None if it had none, or is no longer there."""
     try:
-        descriptions = [RasterConfig.model_validate(each) for each in known["rasters"]]
-        return open_layers(descriptions, Path(known["root"]), crs=known["crs"])
+        known = json.loads((run.store.path / "run.json").read_text(encoding="utf-8")).get("rasters")
+    except (OSError, RunError, StoreError):
+        return None
+    if known is None:
+        return None
+    rasters = Rasters(
+        RastersConfig.model_validate({k: v for k, v in known.items() if k != "root"}), Path(known["root"])
+    )
+    try:
+        rasters.layers()
     except RasterError as error:
         raise RasterError(
             f"the rasters that run {run.path} learned from: {error}", action="Say where they are with --rasters"
         ) from error
-
-
-def rasters_of(run: Run) -> dict[str, Any] | None:
-    """Return where the rasters of a run's study lie, as its store notes it; None if it had none."""
-    try:
-        file = run.store.path / "run.json"
-        return json.loads(file.read_text(encoding="utf-8")).get("rasters")
-    except (OSError, RunError, StoreError):
-        return None
+    return rasters

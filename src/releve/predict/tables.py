@@ -21,7 +21,7 @@ from releve.ingest.own import read_own_table
 from releve.ingest.study import open_source
 from releve.lists import Lists
 from releve.predict.places import training_of
-from releve.predict.rasters import sampler_for
+from releve.predict.rasters import rasters_for, sampler_for
 from releve.progress import progress_bar, say
 from releve.runs.folder import Run
 from releve.runs.predict import predict_probs
@@ -72,8 +72,8 @@ def store_for_prediction(
     split
         The release's split; not used for a table.
     rasters
-        Where a table's covariates are taken from that it lacks itself, as of :func:`releve.predict.rasters.layers_for`;
-        by default the rasters of the study that the run learned from.
+        Where a table's covariates are taken from that it lacks itself, as of ``releve.predict.rasters.rasters_for``; by
+        default the rasters of the study that the run learned from.
     crs
         Of a table's coordinates, where they are no degrees.
     """
@@ -81,11 +81,14 @@ def store_for_prediction(
     if data.is_file() and data.suffix.lower() != ".toml":
         covariates = run.models[0].statistics.tables.get("covariates")
         names = covariates.columns if covariates else ()
-        sample = sampler_for(run, rasters, names)
+        known = rasters_for(run, rasters)
+        sample = sampler_for(known.layers(), names, given=rasters) if known else None
         table = read_own_table(data, names, training_of(run), crs=crs, sample=sample)
         for note in table.notes:
             say(note)
-        return Store.from_tables(table.surveys, None, table.covariates, origin=str(data))
+        looked_at = [name for name in run.config.model.modalities if name in ("patch", "landsat", "climate")]
+        arrays = known.arrays(table.surveys, looked_at) if known else {}
+        return Store.from_tables(table.surveys, None, table.covariates, arrays=arrays, origin=str(data))
     settings = run.config.data.model_copy(update={"splits": (split,), "records": None})
     folder = run.path / "stores" / f"{split}-{_short_hash(str(data.resolve()))}"
     return build_store(read_contents(open_source(data), settings), None, folder, overwrite=True)

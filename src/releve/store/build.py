@@ -15,13 +15,14 @@ import releve
 from releve.errors import RunError, StoreError
 from releve.files import disk_error, file_sha256, write_json
 from releve.ingest.covariates import Covariates
+from releve.ingest.patches import PatchSource
 from releve.ingest.surveys import Surveys
 from releve.lists import Lists
 from releve.prepare.config import SplitConfig
 from releve.prepare.split import assign_folds, has_group, measure_leakage
 from releve.store import journal, write
 from releve.store.config import recipe_differences
-from releve.store.contents import Contents
+from releve.store.contents import Contents, RowSource
 from releve.store.journal import Journal
 from releve.store.read import Store, open_store
 from releve.store.replace import is_store, refuse_to_replace, remove_store
@@ -95,7 +96,7 @@ def build_store(
                 if c.groups
             }
         for name, sources in contents.sources.items():
-            encoded = name == "patch" and contents.recipe["data"]["patch_storage"] == "encoded"
+            encoded = contents.recipe["data"]["patch_storage"] == "encoded" and _has_files(sources)
             writer.write_sources(name, [Job(s, first_survey[at]) for at, s in sources.items()], encoded=encoded)
         dropped |= writer.counts
         writer.write_tables(labels, folds, contents.species)
@@ -149,6 +150,11 @@ def _reuse(out: Path, key: dict[str, Any], *, overwrite: bool) -> Store | None:
         f"{out} is a store made otherwise: {'; '.join(reasons)}",
         action="Give another --out, or --overwrite to replace it",
     )
+
+
+def _has_files(sources: dict[str, RowSource]) -> bool:
+    """Return whether rows are files of their own, which can be kept as they are."""
+    return all(isinstance(source, PatchSource) for source in sources.values())
 
 
 def _not_covered(covariates: Covariates) -> dict[str, int]:

@@ -12,6 +12,7 @@ import polars as pl
 
 from releve.errors import ReleaseError
 from releve.files import file_sha256
+from releve.ingest.config import RastersConfig
 from releve.ingest.covariates import Covariates, read_covariates
 from releve.ingest.cubes import SeriesSource, series_source
 from releve.ingest.patches import PatchSource, patch_source
@@ -24,11 +25,13 @@ from releve.prepare.records import prepare_records
 from releve.progress import say
 from releve.rasters.files import local_path
 from releve.rasters.layer import Layer
+from releve.rasters.patches import RasterPatches, raster_patches
+from releve.rasters.series import RasterSeries, raster_series
 from releve.store.config import DataConfig, recipe_of
 from releve.store.layers import add_layers, layers_of
 from releve.store.random_places import num_random_places, with_random_places, without_tables
 
-RowSource = SeriesSource | PatchSource
+RowSource = SeriesSource | PatchSource | RasterPatches | RasterSeries
 """Where single patches or series of a split's surveys are read from, chunk by chunk."""
 
 
@@ -170,11 +173,11 @@ def _covariates_of(source: Source, surveys: dict[str, Surveys]) -> dict[str, Cov
 def _sources_of(source: Source, surveys: dict[str, Surveys], modality: str) -> dict[str, RowSource]:
     """Return where each split's patches or series are read from, without the splits that have none."""
     found: dict[str, RowSource] = {}
-    if isinstance(source, Study):
-        return found
     for name, s in surveys.items():
         rows: RowSource | None
-        if modality == "patch":
+        if isinstance(source, Study):
+            rows = rasters_around(source.config, source.root, name, s.table, modality)
+        elif modality == "patch":
             rows = patch_source(source, name, s.table)
         else:
             rows = series_source(source, name, modality, s.table)
@@ -203,7 +206,8 @@ def _fingerprint(source: Source, data: DataConfig, rows: list[RowSource], layers
         for each in rows:
             for path in _single_files(each):
                 digest.update(f"{path} {(source.root / path).stat().st_size}\n".encode())
-        for raster in dict.fromkeys(layer.source for layer in layers):
+        read = [*layers, *(layer for each in rows for layer in _layers_read(each))]
+        for raster in dict.fromkeys(layer.source for layer in read):
             file = local_path(raster)
             digest.update(f"{file.name if file else raster} {file.stat().st_size if file else ''}\n".encode())
     except OSError as error:
@@ -211,8 +215,26 @@ def _fingerprint(source: Source, data: DataConfig, rows: list[RowSource], layers
     return digest.hexdigest()
 
 
+def rasters_around(
+    config: RastersConfig, root: Path, split: str, table: pl.DataFrame, modality: str
+) -> RasterPatches | RasterSeries | None:
+    """Return where patches or series of some places are read from; None if there are no such rasters."""
+    if modality == "patch":
+        return None if config.patches is None else raster_patches(config.patches, root, split, table, crs=config.crs)
+    series = next((each for each in config.series if each.modality == modality), None)
+    return None if series is None else raster_series(series, root, split, table, crs=config.crs)
+
+
+def _layers_read(source: RowSource) -> Sequence[Layer]:
+    if isinstance(source, RasterPatches):
+        return [layer for layers, _ in source.parts for layer in layers]
+    return source.layers if isinstance(source, RasterSeries) else []
+
+
 def _single_files(source: RowSource) -> Iterator[str]:
     """Yield the paths of a source's one-survey files."""
+    if isinstance(source, RasterPatches | RasterSeries):
+        return
     for row in source.rows.tolist():
         if isinstance(source, PatchSource):
             yield from source.paths(row)

@@ -31,10 +31,10 @@ def layers_of(study: Study) -> tuple[Layer, ...]:
 
 def rasters_in(source: Source) -> dict[str, Any] | None:
     """Return where a study's rasters lie and how they are read, to be kept with what was made of them."""
-    if not isinstance(source, Study) or not source.config.rasters:
+    if not isinstance(source, Study) or not (source.config.rasters or source.config.patches or source.config.series):
         return None
-    listed = [raster.model_dump(mode="json", exclude_defaults=True) for raster in source.config.rasters]
-    return {"root": str(source.root.resolve()), "crs": source.config.crs, "rasters": listed}
+    kept = source.config.model_dump(mode="json", exclude_defaults=True, include={"crs", "rasters", "patches", "series"})
+    return kept | {"root": str(source.root.resolve())}
 
 
 def add_layers(

@@ -93,3 +93,16 @@ def test_places_of_a_table_are_predicted_by_names_of_classes_and_of_seen_species
     pipeline.predict(run, tmp_path / "places.csv", "test", tmp_path / "p.csv", seen="seen")
     lists = dict(read_submission(tmp_path / "p.csv").rows())
     assert {"Bellis perennis", "Poa annua"} <= set(lists["here"]) and lists.keys() == {"here", "there"}
+
+
+def test_grouped_records_name_their_species(tmp_path: Path) -> None:
+    rows = ["species;lon;lat;year"]
+    rows += [f"{name};{9 + at / 10:.5f};{48 + at / 7:.5f};2019" for at in range(6) for name in NAMES[: 1 + at % 3]]
+    (tmp_path / "finds.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    (tmp_path / "study.toml").write_text('[study]\n[[study.records]]\nfile = "finds.csv"\n', encoding="utf-8")
+    config = make_config({"clean": {"drop": ["duplicate"]}}, origin="test")
+    out = pipeline.group(config, tmp_path / "study.toml", "po", tmp_path / "grouped")
+    lists = pl.read_parquet(out / "species.parquet").group_by("plot_id", maintain_order=True).agg("species")
+    assert [set(names) for names in lists["species"]] == [set(NAMES[: 1 + at % 3]) for at in range(6)]
+    members = pl.read_parquet(out / "members.parquet")
+    assert members.height == 12 and set(members["species"]) == set(NAMES[:3])

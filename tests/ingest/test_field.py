@@ -196,7 +196,7 @@ def test_what_cannot_be_used_at_all_is_told_with_its_reasons(tmp_path: Path) -> 
     release = open_release(tmp_path)
     with pytest.raises(ReleaseError, match=r"1 no survey id \(row 2\), 1 coordinates out of range \(row 1\)"):
         read_contents(release, DataConfig(modalities=()))
-    with pytest.raises(ReleaseError, match=r"can be used: 1 no species id \(row 1\)\. expected a survey id"):
+    with pytest.raises(ReleaseError, match=r"can be used: 1 no species \(row 1\)\. expected a survey id"):
         prepare_records(release, "po", CleanConfig(), PseudoplotConfig())
 
 

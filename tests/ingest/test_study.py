@@ -180,7 +180,7 @@ def test_genus_and_epithet_are_joined_where_they_have_columns_of_their_own(tmp_p
     study = write_study(tmp_path, '[study]\n[[study.records]]\nfile = "r.csv"\n', r_csv=rows)
     found = read_occurrences(study, "po")
     assert study.species is not None and study.species["name"].to_list() == ["Carex nigra", "Poa annua"]
-    assert found.dropped == {"no species id": 1}
+    assert found.dropped == {"no species": 1}
 
 
 def test_a_table_of_one_species_has_its_name_in_the_study_and_absences_in_a_column(tmp_path: Path) -> None:
@@ -204,7 +204,8 @@ def test_spellings_are_told_and_blanks_mended(tmp_path: Path) -> None:
         "Mentha x piperita / Mentha ×piperita",
         "Poa annua / Poa annua L. / poa annua",
     )
-    assert found.dropped == {"no species id": 1, "duplicate survey-species pair": 1}
+    assert found.dropped == {"no species": 1, "duplicate survey-species pair": 1}
+    assert found.examples["duplicate survey-species pair"] == ("survey A, species Poa annua",)
 
 
 def test_more_species_than_plots_is_fine(tmp_path: Path) -> None:

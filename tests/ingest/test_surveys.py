@@ -34,7 +34,7 @@ def test_every_species_of_a_survey_is_kept_and_broken_rows_are_counted(style: st
         "no coordinates": 1,
         "coordinates out of range": 1,
         "survey id used at another place": 1,
-        "no species id": 1,
+        "no species": 1,
         "duplicate survey-species pair": 1,
     }
     assert surveys.examples["coordinates out of range"] == ("row 12",)

@@ -60,7 +60,7 @@ def test_labels_are_the_sets_in_the_csv(style: str, tmp_path: Path) -> None:
         "no coordinates": 1,
         "coordinates out of range": 1,
         "survey id used at another place": 1,
-        "no species id": 1,
+        "no species": 1,
         "duplicate survey-species pair": 1,
     }
 

@@ -17,7 +17,7 @@ from releve.ingest.study import Source
 from releve.ingest.text import read_header, read_text_table
 
 OTHER_PLACE = "survey id used at another place"
-NO_SPECIES = "no species id"
+NO_SPECIES = "no species"
 NO_LABELS = "survey without species, kept as an empty list"
 DUPLICATE = "duplicate survey-species pair"
 UNKNOWN_SURVEY = "label of a survey that the split does not have"
@@ -87,7 +87,7 @@ def read_surveys(source: Source, split: str) -> Surveys:
     pairs = records.select(row="survey", species_id="species_id").drop_nulls()
     if not len(pairs):
         pairs = _separate_labels(source, split, table, refused, noted)
-    labels = _unique_pairs(pairs, table["survey_id"], refused)
+    labels = _unique_pairs(pairs, table["survey_id"], source.species, refused)
     return Surveys(table, labels, refused.counts, noted.counts, refused.examples | noted.examples)
 
 
@@ -161,7 +161,7 @@ def _one_row_per_survey(records: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFra
     return table.select(SURVEY_SCHEMA.names()), several.unique("survey", maintain_order=True).select(survey="survey_id")
 
 
-def _unique_pairs(pairs: pl.DataFrame, ids: pl.Series, refused: Refused) -> pl.DataFrame:
+def _unique_pairs(pairs: pl.DataFrame, ids: pl.Series, names: pl.DataFrame | None, refused: Refused) -> pl.DataFrame:
     """Return the unique pairs, sorted, and count the others."""
     pairs = pairs.sort("row", "species_id")
     again = (pl.col("row") == pl.col("row").shift(1)) & (pl.col("species_id") == pl.col("species_id").shift(1))
@@ -169,7 +169,10 @@ def _unique_pairs(pairs: pl.DataFrame, ids: pl.Series, refused: Refused) -> pl.D
     if len(labels) < len(pairs):
         refused.counts[DUPLICATE] = len(pairs) - len(labels)
         examples = pairs.filter(again).unique(maintain_order=True).head(NUM_EXAMPLES)
-        refused.examples[DUPLICATE] = tuple(f"survey {ids[row]}, species {species}" for row, species in examples.rows())
+        called = {} if names is None else dict(names.rows())
+        refused.examples[DUPLICATE] = tuple(
+            f"survey {ids[row]}, species {called.get(s, s)}" for row, s in examples.rows()
+        )
     return labels
 
 

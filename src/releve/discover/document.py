@@ -154,14 +154,18 @@ def _crs_lines(found: Discovery) -> list[str]:
     lines = ["", *_comment(f"TO BE GIVEN, as no file says it: the projection of the coordinates of {what}.")]
     lines += _shared_numbers(found)
     if any(part.table.place is not None and part.table.place.per_km for part in found.parts):
-        lines += _comment("They are in kilometres: a projection with +units=km is needed.")
-        lines += ['# crs = "+proj=utm +zone=.. +ellps=GRS80 +units=km"']
-        lines += _comment("If nobody knows, this keeps distances right, but neither maps nor countries:")
-        lines += ['# crs = "+proj=laea +lat_0=0 +lon_0=0 +ellps=GRS80 +units=km"']
+        lines += _comment(
+            "They are in kilometres, as their columns are called; a projection in metres is right for them."
+        )
     for hint in found.projections.hints:
         lines += _setting("crs", hint.crs, hint.why, offered=True)
     if not found.projections.hints:
         lines += ['# crs = "EPSG:..."  # such as EPSG:25832, ETRS89 / UTM zone 32N']
+    if any(part.table.kind == "plots" and part.crs is None for part in found.parts):
+        lines += _comment(
+            "If nobody knows it, this keeps distances between plots right, but not where on Earth they are:"
+        )
+        lines += _setting("crs", "+proj=laea +lat_0=0 +lon_0=0 +ellps=GRS80", offered=True)
     return [*lines, ""]
 
 

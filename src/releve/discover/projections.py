@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,13 +148,5 @@ def hints_of_numbers(points: NDArray[np.float64], *, per_km: bool) -> list[Hint]
         within &= (lonlat[:, 1] >= area.south) & (lonlat[:, 1] <= area.north)
         if within.all():
             lon, lat = lonlat[1]
-            told = _in_km(crs) if per_km else crs
-            found.append(Hint(told, f"{name}: the middle of the places would be lon {lon:.2f}, lat {lat:.2f}"))
+            found.append(Hint(crs, f"{name}: the middle of the places would be lon {lon:.2f}, lat {lat:.2f}"))
     return found[:MAX_HINTS]
-
-
-def _in_km(crs: str) -> str:
-    """Return a projection in metres as one in kilometres."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the datum is lost, which is less than a cell here
-        return CRS.from_user_input(crs).to_proj4().replace("+units=m", "+units=km")

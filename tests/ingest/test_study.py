@@ -380,6 +380,14 @@ def test_kilometres_by_the_columns_names_or_the_crs_are_kilometres(crs: str, x: 
     assert places[0] == pytest.approx((10.0, 52.0), abs=1e-6) and places[1][0] == pytest.approx(11.455, abs=0.01)
 
 
+def test_easting_and_northing_exchanged_are_refused(tmp_path: Path) -> None:
+    rows = "plot;x;y;species\nA;6557250,5;262750;x\nB;6558750;263250;x\nC;;263250;x\n"
+    with pytest.raises(
+        TableError, match=r"2 of 2 places lie far from Europe .*2 lie there when columns 'x' and 'y' are"
+    ):
+        _ = write_study(tmp_path, PLOTS + 'crs = "EPSG:25833"\n', plots_csv=rows).splits
+
+
 def test_degrees_of_longitude_and_latitude_are_so_although_the_study_has_a_projection(tmp_path: Path) -> None:
     study = write_study(tmp_path, PLOTS.replace("[study]", '[study]\ncrs = "EPSG:25833"'), plots_csv=LONG)
     assert read_surveys(study, "train").table["lon"].to_list() == [10.5, 11.25]

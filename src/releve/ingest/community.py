@@ -20,7 +20,7 @@ from releve.ingest.dates import date_parts
 from releve.ingest.formats import GEOMETRY, Wanted, read_any_table
 from releve.ingest.ids import clean_ids
 from releve.ingest.names import fold
-from releve.ingest.places import look_like_degrees, read_degrees
+from releve.ingest.places import is_inside, look_like_degrees, read_degrees, to_degrees
 from releve.ingest.presence import WORDS
 from releve.ingest.refused import Refused
 from releve.ingest.sheets import with_cells, with_origin
@@ -33,6 +33,8 @@ OF_SPECIES = ("species", "abundance", "occurrence_status", "count")
 BETWEEN_NAMES = ";"
 """Stands between the species of a cell that lists several, and so in no name."""
 BLANKS = "name of a species with blanks that are not needed, mended"
+FAR_DEG = 10.0
+"""A zone of a projection is used for neighbouring ones as well."""
 _GENUS = ("genus", "gattung", "genre", "genero")
 _EPITHETS = ("specificEpithet", "epithet", "speciesEpithet", "artepitheton", "especieEpiteto")
 
@@ -299,7 +301,30 @@ def _find_place(
             if degrees
             else 'Give the CRS of the table, such as crs = "EPSG:25832" (UTM, zone 32 north)',
         )
-    return _Place(names, None if known == CRS("EPSG:4326") else given, in_km)
+    place = _Place(names, None if known == CRS("EPSG:4326") else given, in_km)
+    if is_projected and given is not None:
+        _refuse_exchanged(text, place, given, origin)
+    return place
+
+
+def _refuse_exchanged(text: TextTable, place: _Place, crs: str, origin: str) -> None:
+    """Raise if most places lie far from where the CRS is of use, and near it when the columns are exchanged."""
+    area = CRS.from_user_input(crs).area_of_use
+    if area is None:
+        return
+    near = {"west": area.west - FAR_DEG, "south": area.south - FAR_DEG}
+    near |= {"east": area.east + FAR_DEG, "north": area.north + FAR_DEG}
+    scale = 1000 if place.in_km else 1
+    x, y = (_numbers(text, name, axis) * scale for name, axis in zip(place.names, ("lon", "lat"), strict=True))
+    x, y = (axis[np.isfinite(x) & np.isfinite(y)] for axis in (x, y))
+    here, there = (is_inside(*to_degrees(*axes, crs), near).sum() for axes in ((x, y), (y, x)))
+    if here < len(x) / 2 < there:
+        raise TableError(
+            f"{origin}: {len(x) - here} of {len(x)} places lie far from {area.name.rstrip('.')}, where {crs} is used, "
+            f"and {there} lie there when columns {place.names[0]!r} and {place.names[1]!r} are exchanged",
+            expected=f"what points east in {place.names[0]!r}, what points north in {place.names[1]!r}",
+            action="Exchange the two names in columns",
+        )
 
 
 def _coordinate(text: TextTable, name: str, place: _Place) -> pl.Expr:

@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from releve.rasters.derive import derive
-from releve.rasters.grid import Located, cell_sizes_m
+from releve.rasters.grid import Located, cell_sizes_m, select_places
 from releve.rasters.layer import Layer, to_numbers
+
+SLICE_CELLS = 2**18
+"""Cells worked on at a time; each takes some 150 bytes meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,31 @@ def margin(layer: Layer, rows: NDArray[np.integer]) -> tuple[int, int]:
 
 
 def values_at(layer: Layer, cells: Cells, at: Located) -> NDArray[np.float32]:
-    """Return (N, columns) values of a layer at places inside a window that reaches ``margin`` beyond them."""
-    rows, columns = at.rows - cells.row, at.columns - cells.column
+    """Return (N, columns) values of a layer at places inside a window that reaches ``margin`` beyond them.
+
+    Where whole windows are worked on, they are in slices of some rows: a block may be as large as its file.
+    """
     if layer.method == "nearest" and not layer.derived:
-        return _look_up(layer, cells, rows, columns)[:, None]
+        return _look_up(layer, cells, at.rows - cells.row, at.columns - cells.column)[:, None]
+    values = np.empty((len(at.rows), len(layer.columns)), np.float32)
+    down, _ = margin(layer, at.rows)
+    step = max(SLICE_CELLS // cells.raw_HW.shape[1], 2 * down, 1)
+    for first in range(int(at.rows.min()), int(at.rows.max()) + 1, step):
+        here = np.flatnonzero((at.rows >= first) & (at.rows < first + step))
+        if len(here):
+            values[here] = _from_slice(layer, _slice(cells, first - down, first + step + down), select_places(at, here))
+    return values
+
+
+def _slice(cells: Cells, first: int, end: int) -> Cells:
+    """Return some rows, counted in the raster, of a window."""
+    rows = slice(max(first - cells.row, 0), end - cells.row)
+    hidden = None if cells.hidden_HW is None else cells.hidden_HW[rows]
+    return Cells(cells.row + rows.start, cells.column, cells.raw_HW[rows], hidden)
+
+
+def _from_slice(layer: Layer, cells: Cells, at: Located) -> NDArray[np.float32]:
+    rows, columns = at.rows - cells.row, at.columns - cells.column
     numbers = _numbers(layer, cells)
     if layer.method == "nearest":
         return numbers[rows, columns][:, None]

@@ -55,6 +55,11 @@ class Located:
         return self.rows >= 0
 
 
+def select_places(at: Located, which: NDArray[np.int64] | slice) -> Located:
+    """Return some of the places."""
+    return Located(at.rows[which], at.columns[which], at.row_positions[which], at.column_positions[which])
+
+
 def locate(grid: Grid, x: NDArray[np.float64], y: NDArray[np.float64], *, geographic: bool | None = None) -> Located:
     """Return where places lie on a grid.
 

@@ -20,10 +20,9 @@ from releve.ingest.config import PatchConfig, RasterConfig
 from releve.ingest.patches import PatchChunk
 from releve.ingest.problems import Problem
 from releve.rasters.files import open_raster, read_bands
-from releve.rasters.grid import Located, cell_sizes_m, locate_all
+from releve.rasters.grid import Located, cell_sizes_m, locate_all, select_places
 from releve.rasters.layer import Layer, to_numbers
 from releve.rasters.layers import open_layers
-from releve.rasters.plan import select_places
 from releve.rasters.stored import encode, stored_type
 
 CHANNELS = ("red", "green", "blue", "nir")

@@ -14,16 +14,13 @@ from rasterio.windows import Window
 from releve.files import files_below
 from releve.rasters.cells import Cells, margin, values_at
 from releve.rasters.files import local_path, open_raster, read_bands
-from releve.rasters.grid import Grid, Located
+from releve.rasters.grid import Grid, Located, select_places
 from releve.rasters.layer import Layer
 
 WINDOW_BYTES = 2**24
 """Cells read at a time, of all bands together; one block at least."""
 UNIT_BYTES, UNIT_PLACES = 2**26, 2**17
 """What one unit of work reads, and how many values it returns for each of its columns, at most about."""
-WORKING = {"nearest": 0, "bilinear": 4, "mean": 32, "share": 32}
-DERIVING = 128
-"""Bytes of a cell while values are worked out from whole windows."""
 FORMAT = 1
 """Raised when values change for the same layers and places."""
 
@@ -118,9 +115,8 @@ def share_out(grid: Grid, at: Located, cell_bytes: int) -> list[Share]:
 
 
 def _cell_bytes(layers: Sequence[Layer]) -> int:
-    """Return what a cell of a file's layers takes in memory: as it is read, and while it is worked on."""
-    read = sum(np.dtype(dtype).itemsize for dtype in {layer.band: layer.dtype for layer in layers}.values())
-    return read + max(DERIVING if layer.derived else WORKING[layer.method] for layer in layers)
+    """Return the size of a cell of all bands of a file's layers."""
+    return sum(np.dtype(dtype).itemsize for dtype in {layer.band: layer.dtype for layer in layers}.values())
 
 
 def _windows(
@@ -151,11 +147,6 @@ def _window(layers: tuple[Layer, ...], at: Located) -> Window:
     bottom = min(grid.height, int(at.rows.max()) + down + 1)
     right = min(grid.width, int(at.columns.max()) + across + 1)
     return Window(left, top, right - left, bottom - top)
-
-
-def select_places(at: Located, which: NDArray[np.int64] | slice) -> Located:
-    """Return some of the places."""
-    return Located(at.rows[which], at.columns[which], at.row_positions[which], at.column_positions[which])
 
 
 def _state(source: str) -> str:

@@ -18,10 +18,10 @@ from releve.ingest.config import RasterConfig, SeriesConfig
 from releve.ingest.cubes import OUT_OF_RANGE, SeriesChunk
 from releve.ingest.problems import Problem
 from releve.rasters.dated import find_steps
-from releve.rasters.grid import Grid, Located, locate_all
+from releve.rasters.grid import Grid, Located, locate_all, select_places
 from releve.rasters.layer import Layer
 from releve.rasters.layers import open_layers
-from releve.rasters.plan import plan_units, select_places
+from releve.rasters.plan import plan_units
 from releve.rasters.stored import encode, stored_type
 
 SEASONS = {"landsat": 4, "climate": 12}

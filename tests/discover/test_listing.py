@@ -31,13 +31,13 @@ def test_tables_and_rasters_come_in_the_order_of_people_and_parts_are_no_files(t
 def test_what_is_left_out_says_why(tmp_path: Path) -> None:
     touch(tmp_path, "data.rds", "notes.pdf", "lonely.dbf", "README.md", "run1/run.json", "run1/predictions.csv")
     touch(tmp_path, "empty.csv", content=b"")
-    touch(tmp_path, ".hidden.csv", "__MACOSX/a.csv", "~$plots.xlsx")
+    touch(tmp_path, ".hidden.csv", "__MACOSX/a.csv", "~$plots.xlsx", "study.toml")
     found = list_folder(tmp_path)
     why = {path.name: reason for path, reason in found.left_out}
     assert why["empty.csv"] == EMPTY and why["run1"] == OURS and why["notes.pdf"] == DOCUMENT
     assert "write.csv()" in why["data.rds"] and "database" in why["lonely.dbf"]
     assert found.tables == () and [path.name for path in found.documents] == ["README.md"]
-    assert not {".hidden.csv", "a.csv", "~$plots.xlsx", "predictions.csv"} & set(why)
+    assert not {".hidden.csv", "a.csv", "~$plots.xlsx", "predictions.csv", "study.toml"} & set(why)
 
 
 def test_links_are_followed_and_a_folder_that_is_met_twice_is_listed_once(tmp_path: Path) -> None:

@@ -202,3 +202,15 @@ def test_what_is_worked_out_from_the_species_is_no_covariate(tmp_path: Path) -> 
     ]
     table = judge(tmp_path, "\n".join(rows))
     assert table.covariates == ("slope",) and len(table.species_columns) == 3
+
+
+def test_common_species_among_rare_ones_are_species_and_not_covariates(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    names = ["ACRU", "ACSA", "BEAL", "FAGR", "PIST", "QURU", "TSCA", "TIAM"]
+    rows = [",".join(["site", "lon", "lat", "elev_m", *names, "ph"])]
+    for i, (lon, lat) in enumerate(places(40)):
+        counts = rng.poisson(0.3, 8)
+        counts[2], counts[4] = 5 + i % 7, 1  # a common one, and one that is everywhere
+        rows.append(",".join(map(str, [f"S{i}", lon, lat, 200.5 + i * 3, *counts, 4 + i / 50])))
+    table = judge(tmp_path, "\n".join(rows))
+    assert table.species_columns == tuple(names) and table.covariates == ("elev_m", "ph")

@@ -125,7 +125,20 @@ def _wide_columns(profiles: Mapping[str, Profile], taken: set[str]) -> tuple[str
     if called and len(called) >= 0.5 * len(like):
         few = zero_one if called == like else []  # one or two columns are a table of species if they are all there is
         return tuple(called) if len(called) >= MIN_WIDE else tuple(few)
-    return tuple(like) if len(like) >= 2 * MIN_WIDE or (len(zero_one) >= MIN_WIDE and like == zero_one) else ()
+    if len(like) < 2 * MIN_WIDE and not (len(zero_one) >= MIN_WIDE and like == zero_one):
+        return ()
+    # Species that grow nearly everywhere stand among the others, and are as whole as they are.
+    order = list(profiles)
+    among = order[order.index(like[0]) : order.index(like[-1]) + 1]
+    is_whole = all(profiles[name].is_whole for name in like if profiles[name].is_number)
+    return tuple(name for name in among if name in like or (name not in taken and _is_amount(profiles[name], is_whole)))
+
+
+def _is_amount(profile: Profile, is_whole: bool) -> bool:
+    """Return whether a column may be the amount of a common species."""
+    if ENVIRONMENT.search(profile.name) or not profile.is_number or profile.is_row_number:
+        return False
+    return profile.low >= 0 and profile.high <= MOST_ABUNDANT and (profile.is_whole or not is_whole)
 
 
 def _is_species_like(profile: Profile) -> bool:

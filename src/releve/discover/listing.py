@@ -134,6 +134,8 @@ def _judge(path: Path) -> tuple[str, str]:
         if suffix == ".zarr":
             return "", "a Zarr cube: a series over time is described by [[study.series]]"
         return ("tables" if suffix == ".gdb" else "rasters"), ""
+    if suffix == ".toml":  # an earlier study.toml, or a recipe
+        return "", ""
     try:
         size = path.stat().st_size
     except OSError as error:

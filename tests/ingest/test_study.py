@@ -318,6 +318,16 @@ def test_without_an_id_the_place_and_date_make_the_plot(tmp_path: Path) -> None:
     assert len(found.table) == 3 and sorted(map(len, named_lists(study, found).values())) == [1, 1, 2]
 
 
+def test_ids_that_number_the_rows_are_not_those_of_plots_unless_they_are_said_to_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "sampleId,lon,lat,species\n" + "".join(f"S{n},{10 + n // 3},47,{'xyz'[n % 3]}\n" for n in range(9))
+    assert list(lists_of(write_study(tmp_path, PLOTS, plots_csv=rows)).values()) == [{"x", "y", "z"}] * 3
+    assert "plots.csv: column 'sampleId' has an id of its own for each row" in capsys.readouterr().err
+    told = write_study(tmp_path, PLOTS + 'columns = { survey_id = "sampleId" }\n', plots_csv=rows)
+    assert len(lists_of(told)) == 9 and not capsys.readouterr().err
+
+
 # ---- what is wrong is said -------------------------------------------------------------------------------
 
 

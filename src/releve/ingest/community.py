@@ -27,6 +27,7 @@ from releve.ingest.sheets import with_cells, with_origin
 from releve.ingest.spellings import clean_names
 from releve.ingest.text import TextTable
 from releve.ingest.wide import species_columns, species_rows
+from releve.progress import say
 
 OF_SPECIES = ("species", "abundance", "occurrence_status", "count")
 """Roles that say what grows at a place: a wide table has none of them."""
@@ -107,6 +108,13 @@ def read_community(
         *(_joined(names).alias(role) for role, names in roles.items()),
         *(_coordinate(text, name, place).alias(axis) for axis, name in zip(("lon", "lat"), place.names, strict=True)),
     )
+    if is_listed and is_plots and "survey_id" not in table.columns and _ids_are_of_rows(cells):
+        (name,) = roles["survey_id"]
+        say(
+            f"{origin}: column {name!r} has an id of its own for each row, and places have several rows: plots are told "
+            f'apart by place and date instead. Should it be their id: columns = {{ survey_id = "{name}" }}'
+        )
+        cells = cells.drop("survey_id")
     cells = cells.with_columns(_survey_ids(cells, text, origin, is_plots=is_plots, must_be_given=species is not None))
     values = with_cells(text, pl.concat([cells.select("survey_id"), text.cells.select(covariates)], how="horizontal"))
     rows, mended = text.rows, Refused()
@@ -356,6 +364,13 @@ def read_crs(name: str, origin: str) -> CRS:
 
 def _joined(names: tuple[str, ...]) -> pl.Expr:
     return pl.col(names[0]) if len(names) == 1 else pl.concat_str(names, separator=" ")
+
+
+def _ids_are_of_rows(cells: pl.DataFrame) -> bool:
+    """Return whether ids are all different although places have several rows: they number rows, not plots."""
+    if "survey_id" not in cells.columns or cells["survey_id"].n_unique() < len(cells):
+        return False
+    return len(cells) > 2 * cells.select("lon", "lat").n_unique()
 
 
 def _survey_ids(cells: pl.DataFrame, text: TextTable, origin: str, *, is_plots: bool, must_be_given: bool) -> pl.Series:

@@ -111,7 +111,7 @@ def read_community(
     if is_listed and is_plots and "survey_id" not in table.columns and _ids_are_of_rows(cells):
         (name,) = roles["survey_id"]
         say(
-            f"{origin}: column {name!r} has an id of its own for each row, and places have several rows: plots are told "
+            f"{origin}: column {name!r} has an id of its own for each row, and places have several: plots are told "
             f'apart by place and date instead. Should it be their id: columns = {{ survey_id = "{name}" }}'
         )
         cells = cells.drop("survey_id")

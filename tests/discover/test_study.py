@@ -13,6 +13,7 @@ from releve.discover.document import study_text
 from releve.discover.study import look_through
 from releve.errors import TableError
 from releve.ingest.config import StudyConfig
+from releve.ingest.study import open_source
 
 from .folders import long_plots, places, study_of, write, write_raster
 
@@ -136,6 +137,19 @@ def test_files_of_the_same_columns_are_one_table_but_another_version_is_left_out
     found = look_through(write(tmp_path / "versions", a=first, b=moved))
     assert [part.files for part in found.parts] == [(tmp_path / "versions" / "a.csv",)]
     assert [(path.name, "at other places" in why) for path, why in found.left_out] == [("b.csv", True)]
+
+
+def test_names_of_one_species_are_kept_apart_and_the_file_says_how_to_take_them_as_one(tmp_path: Path) -> None:
+    names = ("Solanum acaule Bitter", "solanum acaule", "Solanum acaule subsp. aemulans")
+    rows = ["species,lon,lat", *(f"{names[i % 3]},{lon},{lat}" for i, (lon, lat) in enumerate(places(12)))]
+    text = study_text(look_through(write(tmp_path, acaule="\n".join(rows))), tmp_path)
+    assert '# species = "Solanum acaule"' in text and tomllib.loads(text)["study"]["records"][0]["columns"]["species"]
+    merged = text.replace('# species = "Solanum', 'species = "Solanum').replace('\nspecies = "species"', "\n# gone")
+    (tmp_path / "study.toml").write_text(merged, encoding="utf-8")
+    source = open_source(tmp_path / "study.toml")
+    assert source.species is not None and source.species["name"].to_list() == ["Solanum acaule"]
+    two = look_through(write(tmp_path / "two", finds="\n".join([*rows, "Poa annua,10.5,49.5"])))
+    assert two.parts[0].table.one_binomial == ""
 
 
 def test_a_column_that_splits_the_plots_is_told(tmp_path: Path) -> None:

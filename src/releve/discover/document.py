@@ -200,6 +200,10 @@ def _part_lines(part: Part, found: Discovery, folder: Path) -> list[str]:
         lines += _wide_lines(table)
     if part.species_name:
         lines += _setting("species", part.species_name, part.why_name)
+    if table.one_binomial:
+        told = f"All {table.num_species} names are of {table.one_binomial} and are kept apart."
+        lines += _comment(f"{told} To take them as one species, take away this # and the line species = below:")
+        lines += _setting("species", table.one_binomial, offered=True)
     lines += _covariate_settings(part)
     lines += _column_lines(f"study.{kind}.columns", table.columns())
     if part.species_table is not None:

@@ -74,6 +74,8 @@ class Table:
     num_plots: int = 0
     """In the rows looked at."""
     num_species: int = 0
+    one_binomial: str = ""
+    """The two words that all its names of species begin with, where there are several names."""
     remarks: tuple[str, ...] = ()
 
     def columns(self) -> dict[str, Found]:
@@ -186,6 +188,7 @@ def _judge_long(table: Table) -> Table:
     name = _species_of(table)
     known = cells.filter(name.is_not_null())
     table = replace(table, num_species=known.select(name.n_unique()).item() if len(known) else 0)
+    table = replace(table, one_binomial=_one_binomial(known.select(name).to_series()) if table.num_species > 1 else "")
     key = table.roles.get("survey_id")
     terms = sorted({column for column in cells.columns if fold(column) in RECORD_TERMS})
     by_plot = _species_per(table, [str(key.column)]) if key else 0.0
@@ -220,6 +223,15 @@ def _judge_long(table: Table) -> Table:
         remark = "rows where a species was not found are left out, as others may grow there"
         table = replace(table, remarks=(f"{table.sample.name}: {remark}",))
     return _records(table, "a row has one species and a place, and no plot that several rows share")
+
+
+def _one_binomial(names: pl.Series) -> str:
+    """Return the genus and species that all names begin with, if they are those of one species and its parts."""
+    words = names.str.to_lowercase().str.extract_groups(r"^(\p{L}+)[ _](\p{L}[\p{L}-]+)").struct.unnest()
+    if words.null_count().sum_horizontal().item() or words.n_unique() != 1:
+        return ""
+    genus, epithet = words.row(0)
+    return f"{genus.capitalize()} {epithet}"
 
 
 def _species_of(table: Table) -> pl.Expr:

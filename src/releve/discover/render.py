@@ -81,6 +81,9 @@ def _guesses(found: Discovery) -> list[str]:
     lines = list(found.remarks)
     for part in found.parts:
         lines.append(f"{part.files[0].name}: {part.table.kind}, as {part.table.why}")
+        if part.table.one_binomial:
+            text = f"all {part.table.num_species} names are of {part.table.one_binomial} and are kept apart"
+            lines.append(f"{part.files[0].name}: {text}; the file says how to take them as one")
         columns = part.table.columns()
         named = {role: f.column if isinstance(f.column, str) else " + ".join(f.column) for role, f in columns.items()}
         lines.append(f"{part.files[0].name}: " + ", ".join(f"{role} is {name}" for role, name in named.items()))

@@ -291,6 +291,21 @@ def run(
         predict(trained, data, split, file, overwrite=True)
         add_step(out, f"predict {split}", started, file=file.name)
         say(f"lists of split {split} are in {file}")
+        score_split(trained, data, split)
     if not splits:
-        say("the release has no test split: nothing was predicted")
+        say("there is no test split: nothing was predicted")
     return evaluation
+
+
+def score_split(run: Run, data: Path, split: str) -> None:
+    """Score a split whose species are known; write ``RUN/evaluation/SPLIT.csv`` and the report anew."""
+    from releve.evaluate.test_split import score_test_split
+    from releve.report.write import write_report
+
+    target = store_for_prediction(run, data, split)
+    if len(target.labels.indices):
+        scores = score_test_split(run, target)
+        write_text(run.path / "evaluation" / f"{split}.csv", scores.write_csv())
+        write_report(run)
+        ours = scores.filter("is_model").row(0, named=True)
+        say(f"split {split}: sF1 {ours['sample_f1']:.3f}, AUC {ours['auc_macro'] or float('nan'):.3f}; see the report")

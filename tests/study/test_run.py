@@ -105,3 +105,53 @@ def test_rasters_elsewhere_are_matched_by_name_and_a_lost_study_is_told(commands
 def test_a_release_needs_a_recipe(commands: Commands, tmp_path: Path) -> None:
     done = commands.run("run", "--data", tmp_path, "--out", tmp_path / "run")
     assert done.code == 2 and "not a known release" in done.stderr.replace("\n", " ")
+
+
+def test_a_test_table_is_predicted_and_scored_beside_reference_models(commands: Commands, tmp_path: Path) -> None:
+    path = make_study(tmp_path, num_plots=90)
+    make_study(tmp_path / "apart", num_plots=40, seed=9)
+    apart = pl.read_csv(tmp_path / "apart" / "plots.csv", glob=False)
+    apart.with_columns(pl.col("plot").str.replace("P", "T")).write_csv(tmp_path / "test.csv")
+    for name in ("warmth", "wetness", "soil"):
+        (tmp_path / "apart" / f"{name}.tif").unlink()
+    text = path.read_text().replace(
+        '["pH"]\n', '["pH"]\n[[study.plots]]\nfile = "test.csv"\nsplit = "test"\ncovariates = ["pH"]\n'
+    )
+    path.write_text(text)
+    references = ["--set", "evaluate.references=['frequency', 'logistic']"]
+    done = commands.run("run", "--data", path, "--out", tmp_path / "run", *QUICK, *references)
+    assert done.code == 0, done.stderr
+    scores = pl.read_csv(tmp_path / "run" / "evaluation" / "test.csv", glob=False)
+    assert set(scores["model"]) == {"a small study", "frequency", "logistic"}
+    assert (scores["num_surveys"] == 40).all() and scores.filter("is_model")["gain"][0] is None
+    # What was written as lists is what was scored.
+    lists = pl.read_csv(tmp_path / "run" / "predictions.csv", glob=False)
+    named = dict(zip(*lists.select(lists.columns[0], lists.columns[1]).get_columns(), strict=True))
+    found = pl.read_csv(tmp_path / "test.csv", glob=False)
+    f1 = []
+    for (plot,), rows in found.group_by("plot"):
+        truth = set(rows["species"].drop_nulls())
+        listed = {name.strip() for name in (named[plot] or "").split(";") if name.strip()}
+        f1.append(1.0 if not truth | listed else 2 * len(truth & listed) / (len(truth) + len(listed)))
+    assert scores.filter("is_model")["sample_f1"][0] == pytest.approx(np.mean(f1), abs=1e-6)
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "On the test split" in page and "Settings were chosen from the data" in page
+
+
+def test_records_of_few_species_are_told_by_rank(commands: Commands, tmp_path: Path) -> None:
+    path = make_study(tmp_path, num_plots=0, num_records=80)
+    path.write_text(path.read_text().replace("[study]", "[study]\nbackground = 300", 1))
+    done = commands.run("run", "--data", path, "--out", tmp_path / "run", *QUICK, "--set",
+                        "evaluate.references=['frequency', 'logistic']")  # fmt: skip
+    assert done.code == 0, done.stderr
+    assert "AUC" in done.stdout and "sF1" not in done.stdout
+    scores = pl.read_csv(tmp_path / "run" / "evaluation" / "scores.csv", glob=False)
+    ours = scores.filter("is_model").row(0, named=True)
+    other = scores.filter(pl.col("model") == "logistic").row(0, named=True)
+    assert other["auc_gain"] == pytest.approx(ours["auc_macro"] - other["auc_macro"], abs=1e-9)
+    assert other["auc_gain_low"] <= other["auc_gain"] <= other["auc_gain_high"]
+    assert scores["auc_macro"].to_list() == sorted(scores["auc_macro"], reverse=True)
+    surveys = pl.read_csv(tmp_path / "run" / "evaluation" / "surveys.csv", glob=False)
+    assert not surveys["survey_id"].cast(pl.String).str.starts_with("random").any()
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "how suitable a place is" in page and "300 random places" in page and "small data" in page

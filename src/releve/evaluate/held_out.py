@@ -79,7 +79,7 @@ def fold_designs(
     return designs
 
 
-def reference_rows(store: Store, fold: int, config: Config) -> NDArray[np.int64]:
+def reference_rows(store: Store, fold: int | None, config: Config) -> NDArray[np.int64]:
     """Return the rows that reference models of a fold are fitted on: those that the run's members are, or draw on."""
     fitted = fold_rows(store, fold, config.split, config.train.regime)
     return fitted.plots if len(fitted.plots) else fitted.records

@@ -24,20 +24,22 @@ from releve.report.maps import Layer, draw_map
 from releve.report.page import format_score
 
 
-def draw_scores(scores: Sequence[dict[str, Any]]) -> Markup:
-    """Return the chart of all models' sF1 with intervals."""
+def draw_scores(scores: Sequence[dict[str, Any]], headline: str = "sample_f1") -> Markup:
+    """Return the chart of all models' scores: sF1 with intervals, or AUC."""
     dots = [
         Dots(
             row["model"],
-            row["sample_f1"],
-            low=row["sample_f1_low"],
-            high=row["sample_f1_high"],
+            row[headline],
+            low=row.get(f"{headline}_low"),
+            high=row.get(f"{headline}_high"),
             colour=ACCENT if row["is_model"] else SOFT,
         )
         for row in scores
-        if row["sample_f1"] is not None
+        if row[headline] is not None
     ]
     words = "; ".join(f"{dot.label} {format_score(dot.mean)}" for dot in dots)
+    if headline == "auc_macro":
+        return draw_dots(dots, "scores", "AUC on held-out blocks", f"AUC by model: {words}")
     return draw_dots(dots, "scores", "sF1 on held-out blocks, with 95 % interval", f"sF1 by model: {words}")
 
 

@@ -97,10 +97,22 @@ class Facts:
         """One row a held-out survey."""
         return self.tables["surveys"]
 
+    @property
+    def is_ranked(self) -> bool:
+        """Whether models are compared by how well they rank places, as of records, and not by their lists."""
+        return "auc_gain" in self.tables["scores"].columns
+
+    @property
+    def headline(self) -> str:
+        """The score by which models are compared."""
+        return "auc_macro" if self.is_ranked else "sample_f1"
+
     @cached_property
     def scores(self) -> list[dict[str, Any]]:
-        """One row a model, the best first."""
-        return self.tables["scores"].to_dicts()
+        """One row a model, the best first; ``gain`` is that of the run in its ``headline``."""
+        rows = self.tables["scores"].to_dicts()
+        ends = ("", "_low", "_high")
+        return [row | {f"gain{end}": row[f"auc_gain{end}"] for end in ends} if self.is_ranked else row for row in rows]
 
     @cached_property
     def model(self) -> dict[str, Any]:
@@ -109,9 +121,14 @@ class Facts:
 
     @cached_property
     def rival(self) -> dict[str, Any] | None:
-        """The scores of the best reference model that makes lists, with the run's gain over it; None without one."""
-        others = (row for row in self.scores if not row["is_model"] and row["sample_f1"] is not None)
-        return next(others, None)
+        """The scores of the best reference model, with the run's gain over it; None without one."""
+        others = [row for row in self.scores if not row["is_model"] and row[self.headline] is not None]
+        return max(others, key=lambda row: row[self.headline], default=None)
+
+    @cached_property
+    def num_random(self) -> int:
+        """Random places beside the records."""
+        return int((~self.store.is_plot & (self.store.labels.lengths() == 0)).sum())
 
     @cached_property
     def num_plots(self) -> int:

@@ -10,15 +10,32 @@ from releve.report.facts import Facts
 from releve.report.page import format_count, format_score, is_number
 from releve.report.words import counted
 
+FEW_ROWS = 300
 RARE = 10
 """Species on at most this many plots are called rare."""
 
 
 def list_limits(facts: Facts) -> list[str]:
     """Return what a reader must know before using the lists, the most important first."""
-    limits = [_places(facts), _lists(facts), _rare(facts), _intervals(facts), _choices(facts)]
+    lists = "" if facts.is_ranked else _lists(facts)
+    limits = [_small(facts), _places(facts), lists, _rare(facts), _intervals(facts), _choices(facts)]
     limits += [_calibration(facts), _records(facts), _time(facts), _reference(facts)]
     return [limit for limit in limits if limit]
+
+
+def _small(facts: Facts) -> str:
+    """Return what few rows cannot show."""
+    num_rows = int((facts.store.labels.lengths() > 0).sum())
+    if num_rows >= FEW_ROWS:
+        return ""
+    few = int(((facts.presences > 0) & (facts.presences <= RARE)).sum())
+    return (
+        f"These are small data: {counted(num_rows, 'place')} with species. They show which conditions the commoner "
+        f"species prefer among those that were visited. They cannot show how one condition acts apart from others that "
+        f"vary with it, nor where the limits of a species lie"
+        + (f", and of {counted(few, 'species', 'species')} on {RARE} places or fewer hardly anything" if few else "")
+        + ". A difference between models as small as its interval is none."
+    )
 
 
 def _places(facts: Facts) -> str:

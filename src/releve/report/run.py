@@ -38,6 +38,8 @@ COLUMNS = (
     ("richness_bias", "bias", 1),
 )
 """Scores of the table of models after sF1 and gain, in its order, with their decimals."""
+RANKED_COLUMNS = (("ap_macro", "average precision", 3), ("boyce", "Boyce index", 2))
+"""The same, where models are compared by how they rank places."""
 GROUPS = (
     (
         "frequency_classes",
@@ -79,13 +81,21 @@ def render_run(facts: Facts, **more: Any) -> str:
         words=words,
         model=facts.model,
         scores=facts.scores,
-        columns=[column for column in COLUMNS if any(is_number(row[column[0]]) for row in facts.scores)],
+        columns=[
+            column
+            for column in (RANKED_COLUMNS if facts.is_ranked else COLUMNS)
+            if any(is_number(row[column[0]]) for row in facts.scores)
+        ],
         rival=facts.rival,
+        headline=facts.headline,
+        headline_name="AUC" if facts.is_ranked else "sF1",
+        reasons=list_reasons(facts),
+        test=list_test(facts),
         verdict=describe_gain(facts.rival) if facts.rival else "",
-        verdict_words=describe_gains(facts.scores),
+        verdict_words=describe_gains(facts.scores, facts.headline),
         block_km=BOOTSTRAP_BLOCK_KM,
         num_species_seen=count_seen(facts.tables.get("species")),
-        chart=draw_scores(facts.scores),
+        chart=draw_scores(facts.scores, facts.headline),
         f1_map=draw_quality(surveys),
         f1_quartiles=[surveys["f1"].quantile(q, "linear") for q in (0.25, 0.5, 0.75)],
         num_zero=surveys.filter(pl.col("f1") == 0).height,
@@ -125,7 +135,19 @@ VERDICTS = {
 }
 
 
-def describe_gains(scores: Sequence[dict[str, Any]]) -> str:
+def list_reasons(facts: Facts) -> list[str]:
+    """Return why the settings are as they are, where the data chose them; nothing where a recipe did."""
+    file = facts.run.store.path / "run.json"
+    return json.loads(file.read_text(encoding="utf-8")).get("reasons", []) if file.is_file() else []
+
+
+def list_test(facts: Facts) -> list[dict[str, Any]]:
+    """Return the scores of a test split, a row a model; nothing where none was scored."""
+    file = facts.run.path / "evaluation" / "test.csv"
+    return pl.read_csv(file, glob=False).to_dicts() if file.is_file() else []
+
+
+def describe_gains(scores: Sequence[dict[str, Any]], headline: str = "sample_f1") -> str:
     """Return in words what the paired differences say of the run beside each reference model.
 
     Examples
@@ -136,7 +158,7 @@ def describe_gains(scores: Sequence[dict[str, Any]]) -> str:
     """
     named: dict[str, list[str]] = {}
     for row in scores:
-        if not row["is_model"] and row["sample_f1"] is not None:
+        if not row["is_model"] and row[headline] is not None:
             named.setdefault(describe_gain(row), []).append(row["model"])
     return " ".join(text.format(words.join_words(named[word])) for word, text in VERDICTS.items() if word in named)
 

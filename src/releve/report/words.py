@@ -340,8 +340,8 @@ def describe_scores(facts: Facts) -> str:
     rival = facts.rival
     if rival is None:
         return text
-    score = format_score(rival["sample_f1"])
-    text += f" The best reference model on the same folds, {rival['model']}, had an sF1 of {score}"
+    score, name = format_score(rival[facts.headline]), "AUC" if facts.is_ranked else "sF1"
+    text += f" The best reference model on the same folds, {rival['model']}, had an {name} of {score}"
     if is_number(rival.get("gain")):
         text += f"; the paired difference was {format_score(rival['gain'], signed=True)}"
         if is_number(rival.get("gain_low")):

@@ -27,6 +27,7 @@ ORDER = [
         "predict",
         "report",
         "pipeline",
+        "api",
     ),
     *("nceas", "simulate", "demo"),
     *("cli", "__main__"),

@@ -16,6 +16,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 PUBLIC = {
+    "read_study": "api",
+    "prepare_study": "api",
+    "train_run": "api",
+    "evaluate_run": "api",
+    "predict_places": "api",
     "Config": "config",
     "load_config": "config",
     "open_release": "ingest.release",

@@ -171,13 +171,14 @@ def likelier_species(probs_BS: torch.Tensor, survey_ids: pl.Series, species: NDA
     return pl.DataFrame(
         {
             "surveyId": survey_ids.gather(row.cpu().numpy()),
-            _species_column(species): species[top.indices[row, rank].cpu().numpy()],
+            species_column(species): species[top.indices[row, rank].cpu().numpy()],
             "probability": top.values[row, rank].cpu().numpy(),
         }
     )
 
 
-def _species_column(species: NDArray) -> str:
+def species_column(species: NDArray) -> str:
+    """Return what outputs call the column of species: ``species`` of names, ``speciesId`` of numbers."""
     return "speciesId" if species.dtype.kind == "i" else "species"
 
 
@@ -212,7 +213,7 @@ def probabilities_writer(path: Path, species: NDArray) -> Iterator[Callable[[pl.
         yield append
         write_part()
         kind = pl.Int64 if species.dtype.kind == "i" else pl.String
-        empty = pl.LazyFrame(schema={"surveyId": pl.String, _species_column(species): kind, "probability": pl.Float32})
+        empty = pl.LazyFrame(schema={"surveyId": pl.String, species_column(species): kind, "probability": pl.Float32})
         write_parquet(partial, pl.scan_parquet(parts, glob=False) if parts else empty)
 
 

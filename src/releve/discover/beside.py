@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
-from releve.discover.parts import LeftOut, Part
+from releve.discover.parts import Part
 from releve.discover.projections import (
     DEGREES,
     INSIDE,
@@ -22,6 +22,7 @@ from releve.discover.projections import (
     share_inside,
 )
 from releve.discover.rasters import RasterGroup, RasterLayer, names_seen, value_at
+from releve.discover.tables import LeftOut
 from releve.discover.units import UnitNote, compare_units_of, same_names
 from releve.errors import TableError
 from releve.ingest.config import RasterConfig

@@ -245,26 +245,19 @@ def _has_absences(table: Table) -> bool:
 
 
 def _species_per(table: Table, columns: list[str] | None) -> float:
-    """Return the mean number of species of a plot: of an id, or of a place and a date."""
-    cells = table.sample.cells.with_columns(_species_of(table).alias("\0species")).filter(
-        pl.col("\0species").is_not_null()
-    )
-    if columns is None and table.place is not None:
-        if table.place.points is None or table.place.kind == "geometry":
-            points = table.place.points
-            assert points is not None
-            cells = table.sample.cells.with_columns(
-                _species_of(table).alias("\0species"), pl.Series("\0x", points[:, 0]), pl.Series("\0y", points[:, 1])
-            ).filter(pl.col("\0species").is_not_null())
-            columns = ["\0x", "\0y"]
-        else:
-            columns = [str(f.column) for f in table.place.columns.values()]
-        cells = cells.drop_nulls(columns)
+    """Return the mean number of species of a plot: of an id, or, without one, of a place and a date.
+
+    Of a large table not all rows are there, so some plots are cut; the mean is near.
+    """
+    cells = table.sample.cells.with_columns(_species_of(table).alias("\0species"))
+    if columns is None and table.place is not None and table.place.points is not None:
+        x, y = (pl.Series(axis, values) for axis, values in zip(("\0x", "\0y"), table.place.points.T, strict=True))
+        cells = cells.with_columns(x.fill_nan(None), y.fill_nan(None)).drop_nulls(["\0x", "\0y"])
         dates = [str(table.roles[role].column) for role in ("date", "year", "month", "day") if role in table.roles]
-        columns = [*columns, *(name for name in dates if name in cells.columns)]
+        columns = ["\0x", "\0y", *dates]
+    cells = cells.drop_nulls("\0species")
     if not len(cells) or not columns:
         return 0.0
-    # The end of a large table is a cut: only plots with all their rows in the sample would be right, the mean is near.
     return float(np.mean(cells.group_by(columns).agg(pl.col("\0species").n_unique())["\0species"].to_numpy()))
 
 

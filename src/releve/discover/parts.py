@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,36 +10,20 @@ import numpy as np
 import polars as pl
 
 from releve.discover.columns import Found
-from releve.discover.kinds import Table, judge_table
-from releve.discover.samples import read_samples
-from releve.errors import ReleveError
+from releve.discover.kinds import Table
+from releve.discover.tables import LeftOut, has_species, ids_of, judge_files, telling_words, words_in
 from releve.ingest.names import fold
-from releve.ingest.text import read_form
-from releve.progress import track
 
 FEW_TEST_PLOTS = 300
 """Plots of one species, fewer than this and than its records, are kept for the test."""
-MAX_ALIKE = 3
-"""Of so many files with the same columns each is looked into, of more only these."""
 SAME = 0.9
 """Least share of the ids of one table that another one has if both are of the same things."""
-GENERIC = frozenset(
-    {
-        *("occurrence", "occurrences", "occ", "po", "pa", "presence", "absence", "presences", "absences", "records"),
-        *("data", "plots", "plot", "points", "train", "test", "training", "testing", "species", "table", "sites"),
-        *("eval", "my", "validation", "independent", "dataset", "sdm", "csv", "clean", "final", "all", "folder"),
-        *("gbif", "ebird", "inat", "inaturalist", "download", "observations", "finds", "xy", "coords", "coordinates"),
-    }
-)
-"""Words of file and folder names that are no name of a species."""
 BACKGROUND = frozenset(
     {"background", "bg", "pseudo", "pseudoabsence", "pseudoabsences", "absence", "absences", "random"}
 )
 """Words of file names of places where nothing was found."""
 TEST_WORDS = frozenset({"test", "testing", "validation", "eval", "evaluation", "independent", "holdout"})
 RECORD_IDS = ("gbifid", "occurrenceid")
-
-LeftOut = list[tuple[Path, str]]
 
 
 @dataclass(frozen=True)
@@ -115,91 +98,6 @@ def find_tables(
     return _keep_for_test(parts, remarks), covariates
 
 
-def has_species(table: Table) -> bool:
-    """Return whether a table names its species: in a column, or as columns."""
-    return "species" in table.roles or bool(table.species_columns)
-
-
-# ---- files -------------------------------------------------------------------------------------------------
-
-
-def judge_files(files: Sequence[Path], left_out: LeftOut) -> list[tuple[Table, tuple[Path, ...]]]:
-    """Return every table that can be read and what it is; files of the same columns are one, if they are alike."""
-    alike: dict[object, list[Path]] = {}
-    for path in files:
-        alike.setdefault(_columns_key(path), []).append(path)
-    found = []
-    for paths in track(list(alike.values()), "tables"):
-        tables = _judge(paths[:MAX_ALIKE], left_out)
-        if len(paths) > MAX_ALIKE and len(tables) == MAX_ALIKE and all(map(has_species, tables)):
-            found.append((tables[0], tuple(paths)))
-            continue
-        tables += _judge(paths[MAX_ALIKE:], left_out)
-        found += _join_alike(tables, left_out)
-    return found
-
-
-def _judge(paths: Sequence[Path], left_out: LeftOut) -> list[Table]:
-    """Return the tables of files, of which one may have several; those that cannot be read are left out."""
-    tables = []
-    for path in paths:
-        try:
-            tables += [judge_table(sample) for sample in read_samples(path)]
-        except ReleveError as error:
-            left_out.append((path, error.found.replace(f"{path} ", "").removeprefix("is ")))
-    return tables
-
-
-def _columns_key(path: Path) -> object:
-    """Return what is the same for files of the same columns in one folder; other kinds of files are alone."""
-    if path.suffix.casefold() not in (".csv", ".tsv", ".txt", ".tab"):
-        return path
-    try:
-        return path.parent, tuple(read_form(path).header)
-    except ReleveError:
-        return path
-
-
-def _join_alike(tables: list[Table], left_out: LeftOut) -> list[tuple[Table, tuple[Path, ...]]]:
-    """Return tables of the same columns as one, if they are of one kind and not of a species each.
-
-    Those that give the same plots other places are other versions of the first, and left out.
-    """
-    groups: dict[object, list[Table]] = {}
-    for table in tables:
-        named = () if has_species(table) else tuple(_telling_words(table.sample.path.stem))
-        groups.setdefault((table.sample.layer, table.kind, table.form, named), []).append(table)
-    joined = []
-    for first, *others in groups.values():
-        kept = [first.sample.path]
-        for table in others:
-            if _contradict(first, table):
-                why = f"it has the plots of {first.sample.path.name} at other places: another version"
-                left_out.append((table.sample.path, why))
-            else:
-                kept.append(table.sample.path)
-        joined.append((first, tuple(kept)))
-    return joined
-
-
-def _contradict(first: Table, second: Table) -> bool:
-    """Return whether two tables share plot ids and most of these lie elsewhere in the second one."""
-    if first.place is None or second.place is None or first.kind != "plots" or "survey_id" not in first.roles:
-        return False
-    places = []
-    for table in (first, second):
-        assert table.place is not None and table.place.points is not None
-        points = {"id": _ids(table), "x": table.place.points[:, 0], "y": table.place.points[:, 1]}
-        places.append(pl.DataFrame(points).unique("id", keep="first"))
-    both = places[0].join(places[1], on="id")
-    is_same = (both["x"] == both["x_right"]) & (both["y"] == both["y_right"])
-    return len(both) > 0 and float(np.mean(is_same.to_numpy())) < 0.5
-
-
-def _ids(table: Table) -> pl.Series:
-    return table.sample.cells[str(table.roles["survey_id"].column)]
-
-
 # ---- what is no part of its own ----------------------------------------------------------------------------
 
 
@@ -233,7 +131,7 @@ def _is_copy(part: Part, other: Part) -> bool:
     if part.table.kind != other.table.kind:
         return False
     if part.table.kind == "plots":
-        ids = [_ids(each.table).drop_nulls() for each in (part, other) if "survey_id" in each.table.roles]
+        ids = [ids_of(each.table).drop_nulls() for each in (part, other) if "survey_id" in each.table.roles]
         is_form = part.table.form != other.table.form and len(ids) == 2
         names = _species_names(part.table) if is_form else set()
         known = _species_names(other.table) if is_form else set()
@@ -340,12 +238,12 @@ def _is_id(table: Table, name: str) -> bool:
 
 def _covariates_of(parts: list[Part], others: Tables) -> tuple[list[CovariateFiles], Tables]:
     """Return the tables that have numbers for the ids of plots, those of the same columns as one, and the rest."""
-    known = [_ids(part.table).drop_nulls().unique() for part in parts if "survey_id" in part.table.roles]
+    known = [ids_of(part.table).drop_nulls().unique() for part in parts if "survey_id" in part.table.roles]
     found: dict[object, CovariateFiles] = {}
     rest = []
     for table, paths in others:
         is_by_plot = "survey_id" in table.roles and not has_species(table) and table.covariates
-        if is_by_plot and max((_share_in(ids, _ids(table)) for ids in known), default=0.0) >= 0.5:
+        if is_by_plot and max((_share_in(ids, ids_of(table)) for ids in known), default=0.0) >= 0.5:
             columns = (table.roles["survey_id"].column, table.covariates)
             first = found.get(columns)
             found[columns] = (
@@ -365,7 +263,7 @@ def _bare_places(others: Tables) -> tuple[list[Part], Tables]:
     """
     found, rest = [], []
     for table, paths in others:
-        words = {word.casefold() for word in _words(paths[0].stem)}
+        words = {word.casefold() for word in words_in(paths[0].stem)}
         if table.place is None or has_species(table) or words & BACKGROUND:
             rest.append((table, paths))
             continue
@@ -385,21 +283,13 @@ def _name_single_species(parts: list[Part], folder: Path, remarks: list[str]) ->
         if part.species_table is not None or has_species(part.table):
             made.append(part)
             continue
-        words = _telling_words(part.files[0].stem)
-        name = " ".join(words or _words(folder.resolve().name)) or "species"
+        words = telling_words(part.files[0].stem)
+        name = " ".join(words or words_in(folder.resolve().name)) or "species"
         origin = "the file" if words else "the folder"
         why = f"no column names the species; this is the name of {origin}, put the right one here"
         made.append(replace(part, species_name=name, why_name=why))
         remarks.append(f"{part.name} names no species: it is called {name!r}, after {origin}")
     return made
-
-
-def _words(name: str) -> list[str]:
-    return re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
-
-
-def _telling_words(stem: str) -> list[str]:
-    return [word for word in _words(stem) if word.casefold() not in GENERIC]
 
 
 def _keep_for_test(parts: list[Part], remarks: list[str]) -> list[Part]:
@@ -426,8 +316,8 @@ def _keep_for_test(parts: list[Part], remarks: list[str]) -> list[Part]:
 
 def _is_called_test(part: Part, parts: list[Part]) -> bool:
     """Return whether a file is called a test: by a word, or by a beginning such as ``AWTtest`` beside ``AWTtrain``."""
-    words = {word.casefold() for word in _words(part.files[0].stem)}
-    others = {word.casefold() for other in parts for word in _words(other.files[0].stem)}
+    words = {word.casefold() for word in words_in(part.files[0].stem)}
+    others = {word.casefold() for other in parts for word in words_in(other.files[0].stem)}
     return bool(words & TEST_WORDS) or any(
         word.endswith("test") and word.removesuffix("test") + "train" in others for word in words
     )

@@ -9,8 +9,9 @@ from pathlib import Path
 from releve.discover.archives import tell_archive
 from releve.discover.beside import Projections, covariate_layers, give_projections, share_with_rasters
 from releve.discover.listing import DOCUMENT, Listing, list_folder
-from releve.discover.parts import CovariateFiles, LeftOut, Part, find_tables
+from releve.discover.parts import CovariateFiles, Part, find_tables
 from releve.discover.rasters import RasterGroup, look_at_rasters
+from releve.discover.tables import LeftOut
 from releve.discover.units import UnitNote
 from releve.errors import ReleaseError, TableError
 from releve.ingest.release import open_release

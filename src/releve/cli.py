@@ -116,21 +116,25 @@ def version(
         )
 
 
-def _settings(recipe: Path | None, data: Path, overrides: list[str] | None) -> tuple[Any, tuple[str, ...]]:
-    """Return the recipe of a run, and why it is so where the data chose; what is wrong with a recipe is said first."""
+def _settings(recipe: Path | None, data: Path, overrides: list[str] | None) -> tuple[Any, dict[str, Any]]:
+    """Return the recipe of a run, and of a study the opened source and why the data chose what they did.
+
+    What is wrong with a recipe is said before anything is read.
+    """
     from releve.config import load_config
 
     if recipe is not None:
         config = load_config(recipe, overrides)
         if data.suffix != ".toml" and not (data / "study.toml").is_file():
-            return config, ()
+            return config, {}
     from releve.ingest.study import open_source
     from releve.study.settings import settings_for
 
-    chosen = settings_for(open_source(data), recipe, overrides)
+    source = open_source(data)
+    chosen = settings_for(source, recipe, overrides)
     for reason in chosen.reasons:
         say(reason)
-    return chosen.config, chosen.reasons
+    return chosen.config, {"reasons": chosen.reasons, "source": source}
 
 
 @app.command()
@@ -263,11 +267,11 @@ def prepare(
 
     A call that was killed goes on where it stopped, and ends with the same bytes.
     """
-    config, reasons = _settings(recipe, data, settings)
+    config, chosen = _settings(recipe, data, settings)
     from releve import pipeline
 
-    options: dict[str, Any] = {"seed": seed, "overwrite": overwrite, "scheduler": scheduler, "reasons": reasons}
-    store = pipeline.prepare(config, data, out, **options)
+    options: dict[str, Any] = {"seed": seed, "overwrite": overwrite, "scheduler": scheduler}
+    store = pipeline.prepare(config, data, out, **options, **chosen)
     _print_store(store)
 
 
@@ -451,11 +455,11 @@ def run(
     The store is kept in OUT/store. A run that was stopped goes on with --resume. A study of your own needs no recipe:
     regime, folds and sizes are chosen from its data, and said.
     """
-    config, reasons = _settings(recipe, data, settings)
+    config, chosen = _settings(recipe, data, settings)
     from releve import pipeline
 
     options: dict[str, Any] = {"seed": seed, "resume": resume, "overwrite": overwrite, "scheduler": scheduler}
-    evaluation = pipeline.run(config, data, out, **options, reasons=reasons)
+    evaluation = pipeline.run(config, data, out, **options, **chosen)
     _print_scores(evaluation.table().to_dicts())
 
 

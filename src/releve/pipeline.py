@@ -18,7 +18,7 @@ from releve.decide.companions import fit_companions, write_companions
 from releve.decide.decision import fit_decision
 from releve.errors import RunError
 from releve.files import atomic_path, file_sha256, make_way, write_json, write_parquet, write_text
-from releve.ingest.study import open_source
+from releve.ingest.study import Source, open_source
 from releve.models.kinds import TABLE_KINDS
 from releve.predict.places import describe_places, places_file, say_places
 from releve.predict.seen import read_seen
@@ -51,12 +51,16 @@ def prepare(
     overwrite: bool = False,
     scheduler: str | None = None,
     reasons: Sequence[str] = (),
+    source: Source | None = None,
 ) -> Store:
-    """Build the store of a recipe from a release or study, and its ``run.json``, which says what chose the settings."""
+    """Build the store of a recipe from a release or study, and its ``run.json``, which says what chose the settings.
+
+    ``source`` is what lies at ``data``, where it was opened before: a study's tables are then not read again.
+    """
     started = time.monotonic()
     work = Path(out).with_name(Path(out).name + ".rasters")  # kept by a call that is killed, for the next one
     settings: dict[str, Any] = {"clean": config.clean, "pseudoplots": config.pseudoplots}
-    source = open_source(data)
+    source = source or open_source(data)
     contents = read_contents(source, config.data, **settings, work=work, scheduler=scheduler)
     workers = config.data.num_workers
     store = build_store(contents, config.split, out, seed=seed, num_workers=workers, overwrite=overwrite)
@@ -275,6 +279,7 @@ def run(
     overwrite: bool = False,
     scheduler: str | None = None,
     reasons: Sequence[str] = (),
+    source: Source | None = None,
 ) -> Evaluation:
     """Prepare, train, evaluate, and predict every test split of the release. The store lies in ``out/store``.
 
@@ -282,7 +287,7 @@ def run(
     """
     refuse_folder(out, resume=resume, overwrite=overwrite)
     how: dict[str, Any] = {"seed": seed, "overwrite": overwrite}
-    store = prepare(config, data, out / "store", **how, scheduler=scheduler, reasons=reasons)
+    store = prepare(config, data, out / "store", **how, scheduler=scheduler, reasons=reasons, source=source)
     trained = train(config, store, out, seed=seed, resume=resume, overwrite=overwrite)
     evaluation = evaluate(trained)
     splits = [split for split in open_source(data).splits if split.startswith("test")]

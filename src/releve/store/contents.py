@@ -125,7 +125,7 @@ def read_contents(
         for split in surveys:
             if split not in found_in:
                 say(f"split {split!r} has no {name}: its surveys go without")
-    covariates = _covariates_of(source, surveys) if "covariates" in data.modalities else {}
+    covariates = _covariates_of(source, surveys, layers) if "covariates" in data.modalities else {}
     if num_random and data.records:
         covariates[data.records] = without_tables(covariates[data.records])
     covariates = add_layers(layers, surveys, covariates, work=work, num_workers=data.num_workers, scheduler=scheduler)
@@ -159,14 +159,14 @@ def _splits_read(data: DataConfig) -> tuple[str, ...]:
     return (*data.splits, *([data.records] if data.records else []))
 
 
-def _covariates_of(source: Source, surveys: dict[str, Surveys]) -> dict[str, Covariates]:
-    """Return each split's covariates, and say which it has none of."""
+def _covariates_of(source: Source, surveys: dict[str, Surveys], layers: Sequence[Layer]) -> dict[str, Covariates]:
+    """Return each split's covariates in tables, and say which it has none of."""
     covariates = {name: read_covariates(source, name, found.table["survey_id"]) for name, found in surveys.items()}
     for name, found in covariates.items():
         if found.missing and found.groups:
             say(f"split {name!r} has no covariates of {list(found.missing)}")
         elif found.missing:
-            say(f"split {name!r} has no covariates: its surveys go without")
+            say(f"split {name!r} has no covariates" + (" in tables" if layers else ": its surveys go without"))
     return covariates
 
 

@@ -153,3 +153,20 @@ def test_patches_and_series_of_rasters_are_stored_and_are_those_that_new_places_
     before = contents.fingerprint
     write_layer(tmp_path / "rain_2014_01.tif", np.zeros((120, 120), "int16"))
     assert read(path, modalities=("covariates", "climate", "patch")).fingerprint != before
+
+
+def test_layers_that_teach_nothing_are_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = make_study(tmp_path, num_plots=40)
+    with rasterio.open(tmp_path / "warmth.tif") as file:
+        warmth = file.read(1)
+    write_layer(tmp_path / "kelvin.tif", (warmth + 273.15).astype(np.float32))
+    write_layer(tmp_path / "flat.tif", np.full((100, 100), 7, np.float32))
+    write_layer(tmp_path / "void.tif", np.full((100, 100), -9999, np.float32), nodata=-9999)
+    text = path.read_text().replace('["warmth.tif", ', '["kelvin.tif", "flat.tif", "void.tif", "warmth.tif", ')
+    path.write_text(text)
+    contents = read(path)
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "no place has a value in void" in said
+    assert "all places have the same value in flat" in said
+    assert "kelvin and warmth tell the same" in said
+    assert contents.covariates["train"].not_covered["void"] == 40

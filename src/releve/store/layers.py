@@ -134,6 +134,9 @@ def _say_what_is_amiss(sampled: Sampled, num_places: int) -> None:
         say(f"no place has a value in {_named(sampled.empty)}")
     if sampled.constant:
         say(f"all places have the same value in {_named(sampled.constant)}, which teaches nothing")
+    if sampled.correlated:
+        pairs = [f"{first} and {second}" for first, second in sampled.correlated]
+        say(f"{_named(pairs)} tell the same at these places: one of each pair is enough")
 
 
 def _named(names: Sequence[str] | dict[str, int]) -> str:

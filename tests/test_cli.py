@@ -317,7 +317,7 @@ def test_predict_takes_a_table_of_places(made: tuple[Path, str, str], commands: 
     assert "19 of 20 covariates are not there" in " ".join(done.stderr.split())
     assert pl.read_csv(tmp_path / "p.csv")["surveyId"].to_list() == [5, 9]
     at_sea = ("swapped.csv", "surveyId,lon,lat\n5,49.5,6\n6,49.6,5.8\n")  # Lorraine, exchanged: in the Indian Ocean
-    for name, text in (("bad.csv", "plant,lon,lat\n1,2,50\n"), ("worse.csv", "surveyId,lon,lat\n1,2,500\n"), at_sea):
+    for name, text in (("bad.csv", "plant,lon,let\n1,2,50\n"), ("worse.csv", "surveyId,lon,lat\n1,2,500\n"), at_sea):
         write_text(tmp_path / name, text)
         done = commands.run(*command, tmp_path / name, "--overwrite")
         assert done.code == 2 and done.stderr.startswith("error: ")

@@ -35,6 +35,7 @@ from releve.decide.weights import SAMPLE_SURVEYS
 from releve.errors import TableError
 from releve.files import atomic_path
 from releve.lists import Lists
+from releve.progress import track
 
 NUM_PROPERTIES = 16
 PRIOR = 30.0
@@ -169,7 +170,7 @@ def fit_companions(probs_NS: Tensor, truth: Lists, *, seed: int = 0) -> Companio
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     num_rounds = -(-num_steps * BATCH_SIZE // len(rows))
     order = torch.cat([rows[torch.randperm(len(rows), generator=random)] for _ in range(num_rounds)])
-    for step in range(num_steps):
+    for step in track(range(num_steps), "what grows together", total=num_steps):
         batch = order[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]
         there_BS = torch.from_numpy(known[batch.numpy()].toarray()).bool()
         share_B1 = torch.rand(len(batch), 1, generator=random)

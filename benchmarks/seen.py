@@ -1,10 +1,10 @@
 """How much do a quarter, half and three quarters of a plot's species tell of the rest?
 
 Of finished runs: ``python benchmarks/seen.py RUN RUN --save``. Each held-out survey is decided by calibrations, shares
-and companions that were fitted on the other folds. Of each survey with two species or more, a share is given (at least
-one species, and at least one is left), and all that are not given are ranked: the average precision of the rest, per
-survey, as predicted and given what was seen, for the same hidden species. Then the lists: their sF1 if what was seen is
-only added to the list, and if it also tells of the rest.
+and companions that were fitted on the other folds. Of each survey with two species or more, a share is given, or a
+share of its own between none and all (``any``), at least one species and not the last one. All that are not given are
+ranked: the average precision of the rest, per survey, as predicted and given what was seen, for the same hidden
+species. Then the lists: their sF1 if what was seen is only added to the list, and if it also tells of the rest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from releve.metrics.sets import score_sets
 from releve.runs.folder import Run, open_run
 from releve.runs.predict import predict_held_out
 
-SHARES = (0.25, 0.5, 0.75)
+ANY = -1.0
+"""A share of its own for each survey, between none and all."""
+SHARES = (0.25, 0.5, 0.75, ANY)
 HEADS = (
     *("run", "given", "surveys", "AP of the rest, none given", "given", "times (95 %)", "slope, none given", "given"),
     *("log-likelihood of the rest, none given", "given", "sF1, seen are added", "gain of telling (95 %)"),
@@ -42,7 +44,8 @@ def give(truth: Lists, share: float, seed: int) -> Lists:
     rows = []
     for i in range(truth.num_surveys):
         species = rng.permutation(truth.row(i))
-        rows.append(species[: min(max(round(share * len(species)), 1), max(len(species) - 1, 0))].tolist())
+        part = rng.random() if share == ANY else share
+        rows.append(species[: min(max(round(part * len(species)), 1), max(len(species) - 1, 0))].tolist())
     return Lists.from_rows(rows)
 
 
@@ -69,16 +72,17 @@ def measure(run: Run, name: str) -> list[str]:
     seen = {share: give(truth, share, seed=1) for share in SHARES}
     plain = torch.empty_like(next(iter(logits.values())))
     told = {share: torch.empty_like(plain) for share in SHARES}
+    blocks = bootstrap_blocks(store.lon[rows], store.lat[rows])
     for group in groups:
         others = np.setdiff1d(everything, group)
         theirs = {kind: values[others] for kind, values in logits.items()}
         decision = fit_decision(theirs, truth.take(others), run.config.decide)
-        companions = fit_companions(decision.probs(theirs), truth.take(others))
+        companions = fit_companions(decision.probs(theirs), truth.take(others), blocks[others])
         assert companions is not None
         plain[group] = decision.probs({kind: values[group] for kind, values in logits.items()})
         for share in SHARES:
             told[share][group] = companions.update(plain[group], seen[share].take(group))
-    blocks, there_NS = bootstrap_blocks(store.lon[rows], store.lat[rows]), truth.to_csr(plain.shape[1]).toarray() > 0
+    there_NS = truth.to_csr(plain.shape[1]).toarray() > 0
     lines = []
     for share in SHARES:
         some = np.flatnonzero(seen[share].lengths())
@@ -91,7 +95,13 @@ def measure(run: Run, name: str) -> list[str]:
         lists = [run.decision.lists(probs).union(seen[share].take(some)) for probs in tables]
         added_N, telling_N = (score_sets(x, truth.take(some), plain.shape[1]).per_survey_f1 for x in lists)
         worse, better = bootstrap_interval(telling_N - added_N, blocks[some], np.random.default_rng(0))
-        cells = [name, f"{share:.0%}", f"{len(some):,}", f"{before_N.mean():.4f}", f"{after_N.mean():.4f}"]
+        cells = [
+            name,
+            "any" if share == ANY else f"{share:.0%}",
+            f"{len(some):,}",
+            f"{before_N.mean():.4f}",
+            f"{after_N.mean():.4f}",
+        ]
         cells += [f"{after_N.mean() / before_N.mean():.3f} ({low:.3f} to {high:.3f})", f"{slope:.3f}"]
         cells += [f"{slope_told:.3f}", f"{nats:.2f}", f"{nats_told:.2f}", f"{added_N.mean():.4f}"]
         cells += [f"{(telling_N - added_N).mean():+.4f} ({worse:+.4f} to {better:+.4f})"]

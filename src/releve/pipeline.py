@@ -18,6 +18,7 @@ from releve.decide.companions import fit_companions, write_companions
 from releve.decide.decision import fit_decision
 from releve.errors import RunError
 from releve.files import atomic_path, file_sha256, make_way, write_json, write_parquet, write_text
+from releve.geo import block_ids
 from releve.ingest.study import Source, open_source
 from releve.models.kinds import TABLE_KINDS
 from releve.predict.places import describe_places, places_file, say_places
@@ -193,7 +194,8 @@ def decide(run: Run) -> None:
     rows, logits = predict_held_out(run)
     truth = run.store.labels.take(rows)
     decision = fit_decision(logits, truth, run.config.decide)
-    companions = fit_companions(decision.probs(logits), truth, seed=run.seed)
+    blocks = block_ids(run.store.lon[rows], run.store.lat[rows], run.config.split.block_size_km)
+    companions = fit_companions(decision.probs(logits), truth, blocks, seed=run.seed)
     if companions is not None:
         write_companions(run.path / COMPANIONS_FILE, companions)
     if run.config.decide.calibration != "none":

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from releve.decide.calibration import fit_calibration, to_logits
-from releve.decide.companions import Companions, fit_companions, read_companions, write_companions
+from releve.decide.companions import Companions, fit_companions, keep_aside, read_companions, write_companions
 from releve.errors import TableError
 from releve.lists import Lists
 
@@ -19,8 +19,10 @@ NEVER = torch.tensor([0.0, -50.0, 0.0])
 """Thinning that takes no notice of what is not among the seen."""
 
 
-def companions_of(vectors: list[float], thinning: torch.Tensor = NEVER) -> Companions:
-    return Companions(torch.tensor(vectors, dtype=torch.float32)[:, None], torch.zeros(1), thinning)
+def companions_of(vectors: list[float], thinning: torch.Tensor = NEVER, sharpness: float = 0.0) -> Companions:
+    return Companions(
+        torch.tensor(vectors, dtype=torch.float32)[:, None], torch.zeros(1), thinning, torch.tensor([sharpness])
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,10 +53,19 @@ def test_what_is_not_among_the_seen_is_less_likely_the_more_of_the_expected_is_s
     assert odds[1, 1:3].tolist() == pytest.approx([2 / 9] * 2, rel=1e-5)
 
 
+def test_the_logits_of_the_rest_are_drawn_out_by_a_power_of_the_number_seen() -> None:
+    """Vectors of 0 leave the odds of 1/3 as they are; three seen, power log 2 / log 3: logits twice as far."""
+    sharp = companions_of([0.0] * 5, sharpness=np.log(2) / np.log(3))
+    found = sharp.update(torch.full((2, 5), 0.25), Lists.from_rows([[0], [0, 1, 2]]))
+    assert found[0, 1:].tolist() == pytest.approx([1 / 4] * 4) and found[1, 3:].tolist() == pytest.approx([1 / 10] * 2)
+
+
 def test_where_nothing_is_seen_nothing_changes_and_the_others_are_as_if_alone() -> None:
     rng = np.random.default_rng(0)
     probs = torch.from_numpy(rng.beta(0.3, 3, (5, 40))).float()
-    companions = Companions(torch.from_numpy(rng.normal(size=(40, 3))).float(), torch.ones(1), torch.zeros(3))
+    companions = Companions(
+        torch.from_numpy(rng.normal(size=(40, 3))).float(), torch.ones(1), torch.zeros(3), torch.ones(1)
+    )
     seen = Lists.from_rows([[3, 1, 7], [], [39], [], [0, 2, 4, 5]])
     kept, told = np.array([1, 3]), np.array([0, 2, 4])
     found, before = companions.update(probs, seen), probs.clone()
@@ -66,7 +77,7 @@ def test_where_nothing_is_seen_nothing_changes_and_the_others_are_as_if_alone() 
         torch.testing.assert_close(alone[0], found[i], rtol=1e-5, atol=1e-7)
 
 
-def meadows_and_woods(num_surveys: int, seed: int) -> tuple[torch.Tensor, Lists]:
+def meadows_and_woods(num_surveys: int, seed: int) -> tuple[torch.Tensor, Lists, np.ndarray]:
     """Return equal chances, and species: ten grow on every third meadow and every 30th wood, ten the other way round.
 
     Half of the plots are meadows, which no covariate says: each species' chance is 11/60 to who does not know.
@@ -74,15 +85,14 @@ def meadows_and_woods(num_surveys: int, seed: int) -> tuple[torch.Tensor, Lists]
     rng = np.random.default_rng(seed)
     is_meadow = rng.random(num_surveys) < 0.5
     chance = np.where(is_meadow[:, None] == (np.arange(20) < 10), 1 / 3, 1 / 30)
-    return torch.full((num_surveys, 20), 11 / 60), Lists.from_pairs(
-        *np.nonzero(rng.random(chance.shape) < chance), num_surveys
-    )
+    truth = Lists.from_pairs(*np.nonzero(rng.random(chance.shape) < chance), num_surveys)
+    return torch.full((num_surveys, 20), 11 / 60), truth, np.arange(num_surveys) // 10
 
 
 def test_what_grows_together_is_learned_and_foretells_the_rest_with_the_right_chances() -> None:
     companions = fit_companions(*meadows_and_woods(1500, 0))
     assert companions is not None
-    probs, truth = meadows_and_woods(2000, 1)
+    probs, truth, _ = meadows_and_woods(2000, 1)
     rng = np.random.default_rng(2)
     shown = rng.random(len(truth.indices)) < rng.random(2000)[truth.surveys()]
     seen = Lists.from_pairs(truth.surveys()[shown], truth.indices[shown], 2000)
@@ -105,7 +115,7 @@ def test_species_that_have_nothing_to_do_with_each_other_say_nothing_of_each_oth
     rng = np.random.default_rng(0)
     probs = torch.full((300, 30), 0.2)
     truth = Lists.from_pairs(*np.nonzero(rng.random((300, 30)) < 0.2), 300)
-    companions = fit_companions(probs, truth)
+    companions = fit_companions(probs, truth, np.arange(300) // 10)
     assert companions is not None
     found = companions.update(probs[:200], Lists.from_rows([[i % 30] for i in range(200)]))
     others = found[found < 1]
@@ -116,7 +126,16 @@ def test_few_surveys_tell_little_and_single_species_nothing() -> None:
     few, many = (fit_companions(*meadows_and_woods(number, 3)) for number in (20, 1500))
     assert few is not None and many is not None
     assert few.vectors_SK.norm() < 0.2 * many.vectors_SK.norm()
-    assert fit_companions(torch.full((50, 3), 0.3), Lists.from_rows([[i % 3] for i in range(50)])) is None
+    assert (
+        fit_companions(torch.full((50, 3), 0.3), Lists.from_rows([[i % 3] for i in range(50)]), np.arange(50)) is None
+    )
+
+
+def test_blocks_are_kept_aside_whole_until_a_fifth_of_the_surveys_is_reached() -> None:
+    blocks = torch.arange(200) // 7
+    kept = keep_aside(blocks, torch.Generator().manual_seed(1))
+    assert {*blocks[kept].tolist()}.isdisjoint(blocks[~kept].tolist()) and 40 <= kept.sum() < 47
+    assert keep_aside(torch.zeros(5), torch.Generator()).all()
 
 
 def test_chances_of_nought_and_one_stay_chances() -> None:

@@ -13,9 +13,13 @@ species, m and C the mean and covariance of all a_s weighted by p_s, and c the w
     V = (I + c n C)^-1,    u has mean v = c V (A - n m) and covariance V,
     q_s = Phi((z_s sqrt(1 + |a_s|^2) + a_s v) / sqrt(1 + a_s V a_s)).
 
-That a species is not among the seen speaks against it, the more so the more of the expected R = p_1 + ... + p_S species
-are seen: the odds of the rest are multiplied by exp(b_0) / (1 + exp(b_1 + b_2 log(n / R))). The vectors and c, b are
-those that foretell best what was hidden of held-out surveys, after a random share of each one's species was given.
+So much for which species are seen. How many are seen says two things more. Messages of many sightings decide more than
+one step tells, or less: the logits of the rest are multiplied by n^g. And that a species is not among the seen speaks
+against it, the more so the more of the expected R = p_1 + ... + p_S species are seen: its odds are then multiplied by
+exp(b_0) / (1 + exp(b_1 + b_2 log(n / R))).
+
+The vectors are those that foretell best what was hidden of held-out surveys, after a random share of each one's species
+was given; c, b and g are those that do it best where the vectors were not learned, on blocks kept aside.
 """
 
 # N surveys, B surveys of a batch, S species, P sightings (pairs of survey and species), K hidden properties
@@ -27,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
@@ -43,6 +48,8 @@ PRIOR = 30.0
 START = 0.05
 BATCH_SIZE, NUM_EPOCHS, MIN_STEPS = 128, 10, 300
 LEARNING_RATE = 0.02
+KEPT_SHARE = 0.2
+NUM_LAST_STEPS, LAST_RATE = 100, 0.05
 FLOOR = 1e-7
 """Probabilities of 0 and 1 are moved in by this, for their quantiles to be finite."""
 
@@ -59,11 +66,14 @@ class Companions:
         (1,) log c.
     thinning
         (3,) b_0, b_1, b_2.
+    sharpness
+        (1,) g.
     """
 
     vectors_SK: Tensor
     log_weight: Tensor
     thinning: Tensor
+    sharpness: Tensor
 
     def update(self, probs_BS: Tensor, seen: Lists) -> Tensor:
         """Return the probabilities given what was seen: 1 for these species; surveys where nothing was seen stay.
@@ -85,7 +95,7 @@ class Companions:
         Two species that grow together and one that shuns them, each on a third of the plots; the first is seen:
 
         >>> together = torch.tensor([[1.0], [1.0], [-1.0]])
-        >>> companions = Companions(together, torch.zeros(1), torch.tensor([0.0, -9.0, 0.0]))
+        >>> companions = Companions(together, torch.zeros(1), torch.tensor([0.0, -9.0, 0.0]), torch.zeros(1))
         >>> companions.update(torch.full((2, 3), 1 / 3), Lists.from_rows([[0], []])).mul(100).round().tolist()
         [[100.0, 42.0, 22.0], [33.0, 33.0, 33.0]]
         """
@@ -102,7 +112,7 @@ class Companions:
             raise TableError(f"species index {given.indices.max()} was seen", expected=f"under {probs_BS.shape[1]}")
         at = torch.from_numpy(told).to(device)
         row_P, species_P = (torch.from_numpy(x.astype(np.int64)).to(device) for x in (given.surveys(), given.indices))
-        ours = Companions(*(x.to(device) for x in (self.vectors_SK, self.log_weight, self.thinning)))
+        ours = Companions(**{name: value.to(device) for name, value in vars(self).items()})
         rest_BS = torch.sigmoid(ours.rest_logits(probs_BS[at].float(), row_P, species_P)).to(probs_BS.dtype)
         rest_BS[row_P, species_P] = 1.0
         return probs_BS.index_copy(0, at, rest_BS)
@@ -129,15 +139,17 @@ class Companions:
         score_BS = (quantile_BS + found_BK @ vectors_SK.T) / (1 + spread_BS.clamp(min=0)).sqrt()
         lift, start, rate = self.thinning
         unlisted_B = lift - functional.softplus(start + rate * (num_seen_B / expected_B).log())
-        return torch.special.log_ndtr(score_BS) - torch.special.log_ndtr(-score_BS) + unlisted_B[:, None]
+        logits_BS = torch.special.log_ndtr(score_BS) - torch.special.log_ndtr(-score_BS)
+        return logits_BS * num_seen_B[:, None] ** self.sharpness + unlisted_B[:, None]
 
 
-def fit_companions(probs_NS: Tensor, truth: Lists, *, seed: int = 0) -> Companions | None:
+def fit_companions(probs_NS: Tensor, truth: Lists, blocks: NDArray[np.int64], *, seed: int = 0) -> Companions | None:
     """Return what seen species say of the others, learned from held-out surveys; None if none has two species.
 
     In every step each survey gives a random share of its species, uniform between none and all, and what is left is
     foretold: the loss is the cross-entropy of all species that are not given. With the normal prior of the vectors it
-    is a penalised likelihood. So any number seen, few or nearly all, is learned.
+    is a penalised likelihood. So any number seen, few or nearly all, is learned. A fifth of the surveys, as whole
+    blocks, is kept for the few numbers that say how far the vectors are to be believed.
 
     Parameters
     ----------
@@ -145,8 +157,10 @@ def fit_companions(probs_NS: Tensor, truth: Lists, *, seed: int = 0) -> Companio
         Calibrated probabilities, each by members that were not trained on the survey.
     truth
         The N observed sets. Of more surveys than ``releve.decide.weights.SAMPLE_SURVEYS`` some are drawn.
+    blocks
+        (N,) block of each survey.
     seed
-        Of the vectors' start, the order of surveys and what is hidden.
+        Of the vectors' start, the order of surveys, the blocks kept aside and what is hidden.
 
     References
     ----------
@@ -163,32 +177,55 @@ def fit_companions(probs_NS: Tensor, truth: Lists, *, seed: int = 0) -> Companio
     if not len(rows):
         return None
     vectors_SK = START * torch.randn(probs_NS.shape[1], NUM_PROPERTIES, generator=random)
-    fitted = Companions(vectors_SK, torch.zeros(1), torch.tensor([0.0, -0.7, 1.0]))
-    values = [fitted.vectors_SK, fitted.log_weight, fitted.thinning]
-    optimizer = torch.optim.Adam([value.requires_grad_() for value in values], lr=LEARNING_RATE)
+    fitted = Companions(vectors_SK, torch.zeros(1), torch.tensor([0.0, -0.7, 1.0]), torch.zeros(1))
+
+    def learn(values: list[Tensor], rows: Tensor, num_steps: int, rate: float, penalty: float) -> None:
+        optimizer = torch.optim.Adam([value.requires_grad_() for value in values], lr=rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+        num_rounds = -(-num_steps * BATCH_SIZE // len(rows))
+        order = torch.cat([rows[torch.randperm(len(rows), generator=random)] for _ in range(num_rounds)])
+        for step in track(range(num_steps), "what grows together", total=num_steps):
+            batch = order[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]
+            there_BS = torch.from_numpy(known[batch.numpy()].toarray()).bool()
+            share_B1 = torch.rand(len(batch), 1, generator=random)
+            given_BS = there_BS & (torch.rand(there_BS.shape, generator=random) < share_B1)
+            told = given_BS.any(dim=1)
+            given_BS, there_BS, probs_BS = given_BS[told], there_BS[told], probs_NS[batch[told]].float()
+            logits_BS = fitted.rest_logits(probs_BS, *given_BS.nonzero(as_tuple=True))
+            losses_BS = functional.binary_cross_entropy_with_logits(logits_BS, there_BS.float(), reduction="none")
+            loss = losses_BS.masked_fill(given_BS, 0).sum() / len(given_BS)
+            (loss + penalty / len(rows) * vectors_SK.square().sum()).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+
+    kept = keep_aside(torch.from_numpy(blocks)[rows], random)
     num_steps = max(MIN_STEPS, NUM_EPOCHS * len(rows) // BATCH_SIZE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
-    num_rounds = -(-num_steps * BATCH_SIZE // len(rows))
-    order = torch.cat([rows[torch.randperm(len(rows), generator=random)] for _ in range(num_rounds)])
-    for step in track(range(num_steps), "what grows together", total=num_steps):
-        batch = order[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]
-        there_BS = torch.from_numpy(known[batch.numpy()].toarray()).bool()
-        share_B1 = torch.rand(len(batch), 1, generator=random)
-        given_BS = there_BS & (torch.rand(there_BS.shape, generator=random) < share_B1)
-        told = given_BS.any(dim=1)
-        given_BS, there_BS, probs_BS = given_BS[told], there_BS[told], probs_NS[batch[told]].float()
-        logits_BS = fitted.rest_logits(probs_BS, *given_BS.nonzero(as_tuple=True))
-        losses_BS = functional.binary_cross_entropy_with_logits(logits_BS, there_BS.float(), reduction="none")
-        loss = losses_BS.masked_fill(given_BS, 0).sum() / len(given_BS)
-        (loss + PRIOR / len(rows) * vectors_SK.square().sum()).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-    return Companions(*(value.detach() for value in values))
+    learn([vectors_SK, fitted.log_weight, fitted.thinning], rows[~kept], num_steps, LEARNING_RATE, PRIOR)
+    vectors_SK.requires_grad_(False)
+    learn([fitted.log_weight, fitted.thinning, fitted.sharpness], rows[kept], NUM_LAST_STEPS, LAST_RATE, 0.0)
+    return Companions(**{name: value.detach() for name, value in vars(fitted).items()})
+
+
+def keep_aside(blocks_N: Tensor, random: torch.Generator) -> Tensor:
+    """Return which surveys are kept aside: whole blocks drawn until a fifth is reached; all if there is one block only.
+
+    Examples
+    --------
+    >>> keep_aside(torch.tensor([7, 7, 7, 7, 9, 9, 9, 9]), torch.Generator().manual_seed(0)).sum()
+    tensor(4)
+    """
+    different, block_N, sizes = blocks_N.unique(return_inverse=True, return_counts=True)
+    if len(different) == 1:
+        return torch.ones_like(blocks_N, dtype=torch.bool)
+    order = torch.randperm(len(different), generator=random)
+    before = sizes[order].cumsum(0) - sizes[order]
+    drawn = order[before < KEPT_SHARE * len(blocks_N)][: len(different) - 1]
+    return torch.isin(block_N, drawn)
 
 
 def write_companions(path: Path, companions: Companions) -> None:
-    """Write ``vectors_SK``, ``log_weight`` and ``thinning`` as safetensors; whole or absent."""
+    """Write ``vectors_SK``, ``log_weight``, ``thinning`` and ``sharpness`` as safetensors; whole or absent."""
     with atomic_path(path) as partial:
         save_file({name: value.contiguous() for name, value in vars(companions).items()}, partial)
 

@@ -13,6 +13,7 @@ from releve.decide.companions import fit_companions, write_companions
 from releve.decide.decision import fit_decision
 from releve.errors import RunError
 from releve.files import file_sha256, write_text
+from releve.geo import block_ids
 from releve.runs.claim import refuse_folder, remove_run
 from releve.runs.folder import COMPANIONS_FILE, Run, open_run
 from releve.runs.predict import predict_held_out
@@ -54,7 +55,9 @@ def make_ensemble(paths: list[Path], out: Path, *, seed: int = 0, overwrite: boo
     rows, logits = predict_held_out(unfitted)
     truth = unfitted.store.labels.take(rows)
     decision = fit_decision(logits, truth, unfitted.config.decide)
-    companions = fit_companions(decision.probs(logits), truth, seed=seed)
+    store, size_km = unfitted.store, unfitted.config.split.block_size_km
+    blocks = block_ids(store.lon[rows], store.lat[rows], size_km)
+    companions = fit_companions(decision.probs(logits), truth, blocks, seed=seed)
     known = {f"{run.path.name}/{kind}": kinds.stretch for run in runs for kind, kinds in run.decision.kinds.items()}
     decision = decision.stretched(known)
     facts = {

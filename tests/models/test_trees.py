@@ -13,7 +13,7 @@ from sklearn.tree import DecisionTreeRegressor
 from releve.data.gather import Gatherer
 from releve.data.statistics import measure_statistics
 from releve.models.config import TABLES
-from releve.models.trees import MISSING_SCORE, TableFeatures, find_leaves, node_tables
+from releve.models.trees import TableFeatures, find_leaves, node_tables
 from releve.store.read import Store
 from stores import make_store
 
@@ -26,9 +26,9 @@ def store() -> Store:
     return make_store(120)
 
 
-def features_of(store: Store, *, random_cuts: bool = False) -> dict[str, np.ndarray]:
+def features_of(store: Store) -> dict[str, np.ndarray]:
     statistics = measure_statistics(store, TRAIN, TABLES, rng=np.random.default_rng(0))
-    features = TableFeatures(statistics, random_cuts=random_cuts)
+    features = TableFeatures(statistics)
     table = features.of(Gatherer(store, TABLES, statistics.categories).batch(np.arange(120))).numpy()
     return dict(zip(features.columns, table.T, strict=True))
 
@@ -38,11 +38,6 @@ def test_columns_are_named_in_the_order_of_the_tables_numbers_first(store: Store
         *("covariates.warmth", "covariates.rain", "covariates.soil", "covariates.cover"),
         *("survey.log10_area_m2", "survey.log10_uncertainty_m", "survey.year", "survey.country", "survey.region"),
         *("location.lon", "location.lat"),
-    ]
-    assert list(features_of(store, random_cuts=True))[3:11] == [
-        *("covariates.cover=0", "covariates.cover=1", "covariates.cover=2"),
-        *("survey.log10_area_m2", "survey.log10_uncertainty_m", "survey.year"),
-        *("survey.country=0", "survey.country=1"),
     ]
 
 
@@ -56,37 +51,29 @@ def test_a_category_is_the_place_of_its_code_from_1_and_0_where_it_is_missing_or
     np.testing.assert_array_equal(columns["covariates.cover"], np.nan_to_num(cover + 1))
 
 
-def test_a_category_may_be_columns_of_0_and_1(store: Store) -> None:
-    columns = features_of(store, random_cuts=True)
-    for code, name in enumerate(["France", "Italy"]):
-        np.testing.assert_array_equal(columns[f"survey.country={code}"], store.surveys["country"] == name)
-
-
-def test_a_missing_number_lies_below_every_other_for_random_cuts_else_at_the_median(store: Store) -> None:
-    columns = features_of(store, random_cuts=True)
+def test_a_missing_number_is_taken_for_the_median(store: Store) -> None:
+    columns = features_of(store)
     array = store.arrays["covariates"]
     missing = (array.row_of < 0) | np.isnan(array.values[array.row_of, 0])
-    assert missing.any() and (columns["covariates.warmth"][missing] == MISSING_SCORE).all()
-    assert columns["covariates.warmth"][~missing].min() > MISSING_SCORE + 1
-    assert (features_of(store)["covariates.warmth"][missing] == 0).all()
+    assert missing.any() and (columns["covariates.warmth"][missing] == 0).all()
+    assert (columns["covariates.warmth"][~missing] != 0).mean() > 0.9
 
 
 def test_hidden_facts_are_all_those_of_a_survey_and_nothing_else(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     statistics = measure_statistics(store, TRAIN, TABLES, rng=np.random.default_rng(0))
-    for random_cuts in (True, False):
-        features = TableFeatures(statistics, random_cuts=random_cuts)
-        whole = features.of(Gatherer(store, TABLES, statistics.categories).batch(TRAIN))
-        unknown = store.surveys.with_columns(
-            *(pl.lit(None, store.surveys.schema[name]).alias(name) for name in FACTS if name in store.surveys.columns)
-        )
-        without = features.of(Gatherer(replace(store, surveys=unknown), TABLES, statistics.categories).batch(TRAIN))
-        assert not torch.equal(whole, without)
-        monkeypatch.setattr("releve.models.trees.HIDDEN_SHARE", 1.0)
-        assert torch.equal(features.hide_facts(whole, np.random.default_rng(0)), without)
-        monkeypatch.setattr("releve.models.trees.HIDDEN_SHARE", 0.25)
-        some = features.hide_facts(whole, np.random.default_rng(0))
-        hidden = (some == without).all(dim=1)
-        assert torch.equal(some[~hidden], whole[~hidden]) and 10 < int(hidden.sum()) < 35  # of 90
+    features = TableFeatures(statistics)
+    whole = features.of(Gatherer(store, TABLES, statistics.categories).batch(TRAIN))
+    unknown = store.surveys.with_columns(
+        *(pl.lit(None, store.surveys.schema[name]).alias(name) for name in FACTS if name in store.surveys.columns)
+    )
+    without = features.of(Gatherer(replace(store, surveys=unknown), TABLES, statistics.categories).batch(TRAIN))
+    assert not torch.equal(whole, without)
+    monkeypatch.setattr("releve.models.trees.HIDDEN_SHARE", 1.0)
+    assert torch.equal(features.hide_facts(whole, np.random.default_rng(0)), without)
+    monkeypatch.setattr("releve.models.trees.HIDDEN_SHARE", 0.25)
+    some = features.hide_facts(whole, np.random.default_rng(0))
+    hidden = (some == without).all(dim=1)
+    assert torch.equal(some[~hidden], whole[~hidden]) and 10 < int(hidden.sum()) < 35  # of 90
 
 
 def test_a_row_ends_in_the_leaf_that_scikit_learn_puts_it_in() -> None:

@@ -46,7 +46,7 @@ class BoostedModel(nn.Module):
         """Make a model of what :func:`fit_boosted_trees` found, or of what was saved."""
         super().__init__()
         self.statistics, self.modalities = statistics, tuple(statistics.tables)
-        self.features = TableFeatures(statistics, random_cuts=False)
+        self.features = TableFeatures(statistics)
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor)
 
@@ -92,7 +92,7 @@ def fit_boosted_trees(
     kept = np.flatnonzero(np.asarray(labels.sum(axis=0)).ravel() >= MIN_PRESENCES)
     observed = labels[:, kept]
     rng = np.random.default_rng(seed)
-    features = TableFeatures(statistics, random_cuts=False)
+    features = TableFeatures(statistics)
     features_NF = features.hide_facts(features.of(gatherer.batch(rows)), rng).numpy()
     logits_NK = start_S[kept].repeat(len(rows), 1)
     grown, steps, leaves, num_leaves = [], [torch.zeros(0, len(kept))], [], 0

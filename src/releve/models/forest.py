@@ -45,7 +45,7 @@ class ForestModel(nn.Module):
         """Make a model of what :func:`fit_forest` found, or of what was saved."""
         super().__init__()
         self.statistics, self.modalities = statistics, tuple(statistics.tables)
-        self.features = TableFeatures(statistics, random_cuts=True)
+        self.features = TableFeatures(statistics)
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor)
 
@@ -116,7 +116,7 @@ def fit_forest(
 
     labels = gatherer.store.labels.take(train_rows)
     table = labels.to_csr(len(statistics.species_ids)).astype(np.float32)
-    features = TableFeatures(statistics, random_cuts=True)
+    features = TableFeatures(statistics)
     features_NF = features.of(gatherer.batch(train_rows))
     num_components = min(config.num_components, min(table.shape) - 1)
     targets = (

@@ -73,7 +73,7 @@ def why_not(gatherer: Gatherer, rows: NDArray[np.int64], statistics: Statistics)
     """
     if len(rows) < MIN_ROWS:
         return f"there are {len(rows)} rows to learn from, fewer than {MIN_ROWS}"
-    features_BF = TableFeatures(statistics, random_cuts=False).of(gatherer.batch(rows))
+    features_BF = TableFeatures(statistics).of(gatherer.batch(rows))
     if bool((features_BF == features_BF[0]).all()):
         return "every column of the tables has one and the same value on all rows"
     counts = np.array(statistics.num_positives)

@@ -14,9 +14,6 @@ from releve.data.gather import Batch
 from releve.data.statistics import Statistics
 from releve.models.tables import QuantileScore
 
-MISSING_SCORE = -4.0
-"""Stands for a missing number where cuts are random: below every score, so that one cut sets it apart."""
-
 HIDDEN_SHARE = 0.1
 """Training rows whose facts of the survey are hidden from a tree, so that it has an answer where they are unknown."""
 
@@ -24,44 +21,29 @@ HIDDEN_SHARE = 0.1
 class TableFeatures:
     """Turns the tables of a batch into the columns that trees split on.
 
-    A number is the normal score of its rank among the training rows. What else they are told depends on how they cut.
+    A number is the normal score of its rank among the training rows; a missing one is taken for the median, where the
+    score is 0. A category is one column, the place of its code from 1 on, and 0 where it is missing or was not known in
+    training: trees that try a few columns at a split find it sooner there than in as many columns as there are codes.
     """
 
-    def __init__(self, statistics: Statistics, *, random_cuts: bool) -> None:
-        """Look up the columns.
-
-        Parameters
-        ----------
-        statistics
-            Quantiles and codes of the training rows.
-        random_cuts
-            Trees that cut at random are given a category as as many columns of 0 and 1 as it has codes, and a missing
-            number apart from all others. Those that look for the best cut of a few columns would fit the absence of
-            soil values, and find a category sooner in one column: they get the median, where the score is 0, and the
-            place of the code from 1 on, 0 where it is missing or was not known in training.
-        """
-        self.tables, self.random_cuts = statistics.tables, random_cuts
-        self.missing = MISSING_SCORE if random_cuts else 0.0
+    def __init__(self, statistics: Statistics) -> None:
+        """Look up quantiles and codes of the training rows."""
+        self.tables = statistics.tables
         self.scores = {
             name: QuantileScore([table.quantiles[column] for column in table.columns if column in table.quantiles])
             for name, table in self.tables.items()
         }
 
     @property
-    def numbers(self) -> set[str]:
-        """Names of the columns that are numbers."""
-        return {f"{name}.{column}" for name, table in self.tables.items() for column in table.quantiles}
-
-    @property
     def columns(self) -> list[str]:
-        """(F,) names, ``modality.column`` or ``modality.column=code``: of each table the numbers, then categories."""
-        names = []
-        for name, table in self.tables.items():
-            names += [f"{name}.{column}" for column in table.columns if column in table.quantiles]
-            for column in (column for column in table.columns if column in table.codes):
-                codes = [f"={code:g}" for code in table.codes[column]] if self.random_cuts else [""]
-                names += [f"{name}.{column}{code}" for code in codes]
-        return names
+        """(F,) names, ``modality.column``: of each table the numbers, then the categories."""
+        return [
+            f"{name}.{column}"
+            for name, table in self.tables.items()
+            for known in (table.quantiles, table.codes)
+            for column in table.columns
+            if column in known
+        ]
 
     def of(self, batch: Batch) -> Tensor:
         """Return (B, F) float32 features, on the CPU; a survey without a table has all of its columns missing."""
@@ -71,13 +53,12 @@ class TableFeatures:
             if name in batch.values:
                 values_BK[batch.places[name].cpu()] = batch.values[name].cpu()
             numbers = [i for i, column in enumerate(table.columns) if column in table.quantiles]
-            parts.append(torch.nan_to_num(self.scores[name](values_BK[:, numbers]), nan=self.missing))
+            parts.append(torch.nan_to_num(self.scores[name](values_BK[:, numbers]), nan=0.0))
             for i, column in enumerate(table.columns):
                 if column in table.codes:
                     codes = torch.tensor(table.codes[column], dtype=torch.float32)
-                    matches = (values_BK[:, i, None] == codes).float()
-                    places = torch.arange(1.0, len(codes) + 1)
-                    parts.append(matches if self.random_cuts else (matches * places).sum(dim=1, keepdim=True))
+                    matches = values_BK[:, i, None] == codes
+                    parts.append((matches * torch.arange(1.0, len(codes) + 1)).sum(dim=1, keepdim=True))
         return torch.cat(parts, dim=1)
 
     def hide_facts(self, features_NF: Tensor, rng: np.random.Generator) -> Tensor:
@@ -87,9 +68,8 @@ class TableFeatures:
         one of the smallest, and a new country for none that it knows.
         """
         facts_F = torch.tensor([column.startswith("survey.") for column in self.columns])
-        numbers_F = torch.tensor([column in self.numbers for column in self.columns])
         hidden_N = torch.from_numpy(rng.random(len(features_NF)) < HIDDEN_SHARE)
-        return torch.where(hidden_N[:, None] & facts_F, numbers_F * self.missing, features_NF)
+        return features_NF.masked_fill(hidden_N[:, None] & facts_F, 0.0)
 
 
 class Grown(Protocol):

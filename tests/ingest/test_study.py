@@ -266,6 +266,21 @@ def test_values_of_plots_that_are_none_of_the_study_are_refused(tmp_path: Path) 
         _ = study.rules
 
 
+def test_values_by_the_plots_ids_are_not_given_to_records_by_the_numbers_of_their_rows(tmp_path: Path) -> None:
+    toml = PLOTS + '[[study.records]]\nfile = "records.csv"\n'
+    toml += '[[study.covariates]]\nfile = "soil.csv"\ngroup = "soil"\n'
+    plots = "plot,lon,lat,species\n1,9.0,47.0,Poa annua\n1,9.0,47.0,Abies alba\n2,9.1,47.1,Poa annua\n"
+    records = "lon,lat,species\n9.2,47.2,Poa annua\n9.3,47.3,Abies alba\n"
+    study = write_study(tmp_path, toml, plots_csv=plots, records_csv=records, soil_csv="plot,clay\n1,20\n2,30\n")
+    assert read_covariates(study, "train", pl.Series(["1", "2"])).table["clay"].to_list() == [20, 30]
+    assert "clay" not in read_covariates(study, "po", pl.Series(["1", "2"])).table.columns
+    (tmp_path / "records.csv").write_text("surveyId,lon,lat,species\n2,9.2,47.2,Poa annua\n7,9.3,47.3,Abies alba\n")
+    told = toml.replace('"records.csv"\n', '"records.csv"\ncolumns = { survey_id = "surveyId" }\n')
+    (tmp_path / "study.toml").write_text(told)
+    values = read_covariates(open_source(tmp_path / "study.toml"), "po", pl.Series(["2", "7"])).table["clay"]
+    assert values.fill_nan(None).to_list() == [30, None]
+
+
 def test_one_name_in_two_groups_is_refused(tmp_path: Path) -> None:
     toml = PLOTS + 'covariates = ["soil_ph"]\n[[study.covariates]]\nfile = "soil.csv"\ngroup = "soil"\n'
     study = write_study(tmp_path, toml, plots_csv=LONG, soil_csv="plot,soil_ph\nA,20\n")

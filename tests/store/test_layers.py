@@ -12,7 +12,7 @@ from tests.study.studies import CELL, NAMES, NORTH, WEST, make_study, write_laye
 
 from releve.errors import ReleaseError
 from releve.ingest.study import Study, open_source
-from releve.predict.rasters import Rasters
+from releve.predict.rasters import Rasters, sampler_for
 from releve.store.build import build_store
 from releve.store.config import DataConfig
 from releve.store.contents import Contents, read_contents
@@ -170,3 +170,77 @@ def test_layers_that_teach_nothing_are_said(tmp_path: Path, capsys: pytest.Captu
     assert "all places have the same value in flat" in said
     assert "kelvin and warmth tell the same" in said
     assert contents.covariates["train"].not_covered["void"] == 40
+
+
+def test_records_whose_table_lacks_a_column_get_the_rasters_value_if_the_unit_is_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Plots have warmth as measured, but for one of them; the records have coordinates alone."""
+    path = make_study(tmp_path, num_plots=40, num_records=60)
+    plots = pl.read_csv(tmp_path / "plots.csv", glob=False)
+    with rasterio.open(tmp_path / "warmth.tif") as file:
+        warmth = pl.Series([float(value[0]) for value in file.sample(plots.select("lon", "lat").rows())])
+    told = pl.when(pl.col("plot") != "P-003").then(warmth + 0.01)
+    path.write_text(path.read_text().replace('["pH"]', '["pH", "warmth"]'))
+    for factor, is_filled in ((1, True), (10, False)):
+        plots.with_columns(warmth=told * factor).write_csv(tmp_path / "plots.csv")
+        contents = read(path, records="po")
+        table, of_records = contents.covariates["train"].table, contents.covariates["po"].table
+        first = plots.with_columns(warmth=warmth).unique("plot", maintain_order=True)
+        expected = first.with_columns(
+            warmth=pl.when(pl.col("plot") != "P-003").then((pl.col("warmth") + 0.01) * factor).otherwise("warmth")
+        )["warmth"].to_numpy()
+        is_told = (table["survey_id"] != "P-003").to_numpy()
+        np.testing.assert_allclose(table["warmth"].to_numpy()[is_told], expected[is_told], rtol=1e-6)
+        assert np.isnan(table["warmth"].to_numpy()[~is_told]).all() != is_filled
+        said = capsys.readouterr().err.replace("\n", " ")
+        assert ("the raster's where they have none" in said) == is_filled
+        if not is_filled:
+            assert "warmth" not in of_records.columns
+            continue
+        assert table["warmth"].to_numpy()[~is_told] == pytest.approx(expected[~is_told])
+        with rasterio.open(tmp_path / "warmth.tif") as file:
+            places = contents.surveys["po"].table.select("lon", "lat").rows()
+            theirs = np.array([value[0] for value in file.sample(places)], np.float32)
+        np.testing.assert_array_equal(of_records["warmth"].to_numpy(), theirs)
+
+
+def name_classes(raster: Path, names: dict[int, str]) -> None:
+    """Write an attribute table beside a raster."""
+    rows = "".join(f'<Row index="{i}"><F>{c}</F><F>{n}</F></Row>' for i, (c, n) in enumerate(names.items()))
+    fields = "<FieldDefn index='0'><Name>Value</Name><Type>0</Type><Usage>5</Usage></FieldDefn>"
+    fields += "<FieldDefn index='1'><Name>Class</Name><Type>2</Type><Usage>2</Usage></FieldDefn>"
+    table = f"<GDALRasterAttributeTable>{fields}{rows}</GDALRasterAttributeTable>"
+    Path(f"{raster}.aux.xml").write_text(f'<PAMDataset><PAMRasterBand band="1">{table}</PAMRasterBand></PAMDataset>')
+
+
+def test_classes_of_tables_and_rasters_are_the_same_by_their_names_never_by_their_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """soil.tif has 0 loam, 1 sand and 2 clay; in words, by their order, clay is 0, loam 1 and sand 2."""
+    path = make_study(tmp_path, num_plots=40, num_records=60)
+    plots = pl.read_csv(tmp_path / "plots.csv", glob=False)
+    with rasterio.open(tmp_path / "soil.tif") as file:
+        words = [["loam", "sand", "clay"][value[0]] for value in file.sample(plots.select("lon", "lat").rows())]
+    plots.with_columns(soil=pl.Series(words)).write_csv(tmp_path / "plots.csv")
+    path.write_text(path.read_text().replace('["pH"]', '["pH", "soil"]'))
+    contents = read(path, records="po")
+    assert contents.covariates["train"].classes["soil"] == {0: "clay", 1: "loam", 2: "sand"}
+    assert (
+        "soil" not in contents.covariates["po"].table.columns or contents.covariates["po"].table["soil"].is_nan().all()
+    )
+    assert "does not name its classes" in capsys.readouterr().err.replace("\n", " ")
+    name_classes(tmp_path / "soil.tif", {0: "Loam", 1: "sand", 2: "clay"})
+    contents = read(path, records="po")
+    with rasterio.open(tmp_path / "soil.tif") as file:
+        places = contents.surveys["po"].table.select("lon", "lat").rows()
+        codes = [[1, 2, 0][value[0]] for value in file.sample(places)]
+    assert contents.covariates["po"].table["soil"].to_list() == codes
+    assert contents.covariates["po"].categorical == ("soil",)
+    known = {"soil": {0: "clay", 1: "loam", 4: "rock"}}
+    layers = Rasters(open_source(path).config, tmp_path).layers()
+    sample = sampler_for(layers, ["soil"], known)
+    assert sample is not None
+    found = sample(contents.surveys["po"].table, ["soil"])["soil"]
+    np.testing.assert_array_equal(found, np.where(np.array(codes) == 2, np.nan, codes))
+    assert "no class that the run knows by its name" in capsys.readouterr().err.replace("\n", " ")

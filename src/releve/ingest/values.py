@@ -34,14 +34,17 @@ class Values:
     """The tables of covariates of a study."""
 
     tables: tuple[tuple[str | None, str, ValueTable], ...]
-    """Split (None: of all), group and table, classes as codes."""
+    """Split (None: of all whose ids are given), group and table, classes as codes."""
     groups: tuple[CovariateLayout, ...]
     classes: dict[str, dict[int, str]]
     """Covariate -> name of each code, where classes have names."""
+    splits_with_ids: frozenset[str]
+    """Those whose ids are not the numbers of rows, as they are of records that have none: these are no plots'."""
 
     def tables_of(self, split: str, group: str) -> Iterator[ValueTable]:
         """Yield the tables of a group that are of a split."""
-        yield from (table for of, name, table in self.tables if name == group and of in (split, None))
+        wanted = {split, None} if split in self.splits_with_ids else {split}
+        yield from (table for of, name, table in self.tables if name == group and of in wanted)
 
 
 def read_values(study: Study) -> Values:
@@ -52,6 +55,8 @@ def read_values(study: Study) -> Values:
     TableError
         If a table cannot be read, lacks a column, holds none of the plots, or two groups have a covariate of one name.
     """
+    without = {"po" for split, community in study.communities if split == "po" and "survey_id" not in community.called}
+    with_ids = frozenset(study.splits) - without
     tables: list[tuple[str | None, str, ValueTable]] = []
     categorical: dict[str, list[str]] = {}
     for described in (*study.config.plots, *study.config.records):
@@ -62,7 +67,7 @@ def read_values(study: Study) -> Values:
             tables.append((split, TABLE_GROUP, values))
     for section in study.config.covariates:
         categorical.setdefault(section.group, []).extend(section.categorical)
-        tables += [(None, section.group, table) for table in _read_tables(study, section)]
+        tables += [(None, section.group, table) for table in _read_tables(study, section, with_ids)]
     groups: list[CovariateLayout] = []
     classes: dict[str, dict[int, str]] = {}
     for group in dict.fromkeys(name for _, name, _ in tables):
@@ -79,11 +84,12 @@ def read_values(study: Study) -> Values:
         named = [replace(ANY_VALUE, columns=_regex(name), units="class", categorical=True) for name in kinds]
         groups.append(CovariateLayout(group, "", (*ranges, *named, ANY_VALUE)))
     _refuse_twice(tables)
-    return Values(tuple(tables), tuple(groups), classes)
+    return Values(tuple(tables), tuple(groups), classes, with_ids)
 
 
-def _read_tables(study: Study, section: CovariateTable) -> Iterator[ValueTable]:
-    ids = pl.concat([community.text.cells["survey_id"] for _, community in study.communities])
+def _read_tables(study: Study, section: CovariateTable, splits: frozenset[str]) -> Iterator[ValueTable]:
+    given = [community.text.cells["survey_id"] for split, community in study.communities if split in splits]
+    ids = pl.concat([pl.Series("survey_id", [], pl.String), *given])
     for file in study.files_of(section.file):
         text, _ = read_any_table(file, section.layer)
         origin, header = study.origin(file), [name for name in text.cells.columns if name not in GEOMETRY]

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from releve.errors import RasterError, RunError, StoreError
+from releve.ingest.classes import recode
 from releve.ingest.columns import match_covariates
 from releve.ingest.config import RasterConfig, RastersConfig
 from releve.ingest.own import Sampler
@@ -28,7 +29,13 @@ NOT_RASTERS = {".csv", ".tsv", ".txt", ".toml", ".xml", ".prj", ".tfw", ".json",
 """Files beside rasters, which are none."""
 
 
-def sampler_for(layers: Sequence[Layer], covariates: Sequence[str], *, given: Path | None = None) -> Sampler | None:
+def sampler_for(
+    layers: Sequence[Layer],
+    covariates: Sequence[str],
+    classes: Mapping[str, Mapping[int, str]] | None = None,
+    *,
+    given: Path | None = None,
+) -> Sampler | None:
     """Return what tells a run's covariates of any place; None if there are no layers.
 
     Parameters
@@ -37,6 +44,8 @@ def sampler_for(layers: Sequence[Layer], covariates: Sequence[str], *, given: Pa
         Those of :func:`rasters_for`.
     covariates
         The model's names; layers are found by them or by others that cannot be mistaken, in any order.
+    classes
+        Of covariates whose classes have names, the name of each code: those of rasters are told by their names.
     given
         Where the layers are, if the user said so: one that has none of the covariates is then refused.
     """
@@ -58,7 +67,17 @@ def sampler_for(layers: Sequence[Layer], covariates: Sequence[str], *, given: Pa
         found = sample_with_bar(needed, places["lon"].to_numpy(), places["lat"].to_numpy())
         if found.num_outside_all:
             say(f"{found.num_outside_all:,} of {len(places):,} places lie outside all rasters")
-        return {name: found.values[:, found.names.index(column)] for name, column in wanted.items()}
+        values = {}
+        for name, column in wanted.items():
+            read, known = found.values[:, found.names.index(column)], (classes or {}).get(name, {})
+            values[name] = recode(read, {code: each for code, each in columns[column].classes if each}, known)
+            num_unknown = int((np.isfinite(read) & np.isnan(values[name])).sum())
+            if num_unknown:
+                say(
+                    f"{name} of {num_unknown:,} of {len(places):,} places is no class that the run knows by its name, "
+                    "taken as unknown"
+                )
+        return values
 
     return sample
 

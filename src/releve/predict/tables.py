@@ -82,8 +82,9 @@ def store_for_prediction(
         covariates = run.models[0].statistics.tables.get("covariates")
         names = covariates.columns if covariates else ()
         known = rasters_for(run, rasters)
-        sample = sampler_for(known.layers(), names, given=rasters) if known else None
-        table = read_own_table(data, names, training_of(run), crs=crs, sample=sample)
+        training = training_of(run)
+        sample = sampler_for(known.layers(), names, training.classes, given=rasters) if known else None
+        table = read_own_table(data, names, training, crs=crs, sample=sample)
         for note in table.notes:
             say(note)
         looked_at = [name for name in run.config.model.modalities if name in ("patch", "landsat", "climate")]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from releve.ingest.classes import recode
 from releve.ingest.columns import match_covariates
 from releve.ingest.covariates import Covariates
 from releve.ingest.study import Source, Study
@@ -46,8 +48,9 @@ def add_layers(
     num_workers: int = 0,
     scheduler: str | None = None,
 ) -> dict[str, Covariates]:
-    """Return each split's covariates with a column for each layer that its tables do not hold.
+    """Return each split's covariates with a column for each layer.
 
+    Where the tables have a value of a layer's name, it is that; a layer in another unit than the tables is left out.
     All places are read in one go, so that a block of a file is read once whatever the number of splits.
 
     Parameters
@@ -64,25 +67,14 @@ def add_layers(
     lon, lat = (np.concatenate([s.table[axis].to_numpy() for s in surveys.values()]) for axis in ("lon", "lat"))
     sampled = sample_with_bar(layers, lon, lat, work=work, num_workers=num_workers, scheduler=scheduler)
     columns = {column: layer for layer in layers for column in layer.columns}
-    twice = _in_tables(columns, covariates, sampled)
     _say_what_is_amiss(sampled, len(lon))
-    kept = [name for name in sampled.names if name not in twice]
-    at, first = [sampled.names.index(name) for name in kept], 0
+    named = _in_tables(columns, covariates, sampled)
+    first = 0
     found = {}
     for split, given in covariates.items():
-        values = sampled.values[first : first + len(given.table), at]
-        first += len(given.table)
-        table = given.table.hstack([pl.Series(name, values[:, i]) for i, name in enumerate(kept)])
-        classes = {name: dict(columns[name].classes) for name in kept if columns[name].categorical}
-        found[split] = replace(
-            given,
-            table=table,
-            groups=given.groups | {name: columns[name].group for name in kept},
-            units=given.units | {name: columns[name].units for name in kept},
-            categorical=(*given.categorical, *(name for name in kept if columns[name].categorical)),
-            classes=given.classes | {name: names for name, names in classes.items() if any(names.values())},
-            not_covered={name: int(np.isnan(values[:, i]).sum()) for i, name in enumerate(kept)},
-        )
+        rows = slice(first, first := first + len(given.table))
+        values = {column: sampled.values[rows, at] for at, column in enumerate(sampled.names)}
+        found[split] = _with_layers(given, values, {column: columns[column] for column in sampled.names}, named)
     return found
 
 
@@ -106,20 +98,73 @@ def sample_with_bar(
         return sample_layers(layers, lon, lat, **settings, advance=advance)  # type: ignore[arg-type]
 
 
-def _in_tables(columns: dict[str, Layer], covariates: dict[str, Covariates], sampled: Sampled) -> set[str]:
-    """Return the columns of layers that the tables hold too, and say how the two compare."""
-    table = pl.concat([given.table for given in covariates.values()], how="diagonal")
-    named = [name for name in table.columns if name != "survey_id"]
-    matched = match_covariates(list(columns), named, origin="the rasters").columns
-    for name, layer in matched.items():
-        measured, read = table[name].fill_null(np.nan).to_numpy(), sampled.values[:, sampled.names.index(layer)]
-        conversion = compare_units(read, measured)
-        what = f"{name} is in the tables and, as {layer}, in the rasters; the tables' values are taken"
-        if conversion:
-            say(f"{what}. The raster's are those of the tables when they are {conversion}: give its scale and offset")
+@dataclass(frozen=True)
+class _InTables:
+    """A covariate of the tables that is a layer, too."""
+
+    name: str
+    group: str
+    units: str
+    categorical: bool
+    classes: dict[int, str]
+    is_other_unit: bool
+
+
+def _with_layers(
+    given: Covariates, values: dict[str, NDArray], layers: dict[str, Layer], named: dict[str, _InTables]
+) -> Covariates:
+    """Return the covariates of a split with those of its layers."""
+    table, groups, units, classes = given.table, dict(given.groups), dict(given.units), dict(given.classes)
+    categorical, not_covered = list(given.categorical), {}
+    for column, layer in layers.items():
+        names = dict(layer.classes) if layer.categorical and any(name for _, name in layer.classes) else {}
+        own = named.get(column, _InTables(column, layer.group, layer.units, layer.categorical, names, False))
+        if own.is_other_unit:
+            continue
+        read = recode(values[column], names, own.classes)
+        if own.name in table.columns:
+            read = np.where(np.isnan(told := table[own.name].fill_null(np.nan).to_numpy()), read, told)
         else:
-            say(what)
-    return set(matched.values())
+            groups[own.name], units[own.name] = own.group, own.units
+            categorical += [own.name] * own.categorical
+            classes |= {own.name: own.classes} if own.classes else {}
+            not_covered[own.name] = int(np.isnan(read).sum())
+        table = table.with_columns(pl.Series(own.name, read, pl.Float32))
+    return replace(
+        given,
+        table=table,
+        groups=groups,
+        units=units,
+        categorical=tuple(categorical),
+        classes=classes,
+        not_covered=not_covered,
+    )
+
+
+def _in_tables(columns: dict[str, Layer], covariates: dict[str, Covariates], sampled: Sampled) -> dict[str, _InTables]:
+    """Return the columns of layers that the tables hold too -> what these say of them; and say how the two compare."""
+    table = pl.concat([given.table for given in covariates.values()], how="diagonal")
+    names = [name for name in table.columns if name != "survey_id"]
+    matched = match_covariates(list(columns), names, origin="the rasters").columns
+    found = {}
+    for name, column in matched.items():
+        having = next(given for given in covariates.values() if name in given.groups)
+        categorical, classes = name in having.categorical, having.classes.get(name, {})
+        measured, read = table[name].fill_null(np.nan).to_numpy(), sampled.values[:, sampled.names.index(column)]
+        conversion = None if categorical else compare_units(read, measured)
+        what = f"{name} is in the tables and, as {column}, in the rasters; the tables' values are taken"
+        if conversion:
+            say(
+                f"{what}, and nothing where they have none. The raster's are those of the tables when they are "
+                f"{conversion}: give its scale and offset"
+            )
+        elif classes and not any(known for _, known in columns[column].classes):
+            say(f"{what}, and nothing where they have none: the raster does not name its classes")
+        else:
+            say(f"{what}, the raster's where they have none")
+        units = having.units.get(name, "")
+        found[column] = _InTables(name, having.groups[name], units, categorical, classes, conversion is not None)
+    return found
 
 
 def _say_what_is_amiss(sampled: Sampled, num_places: int) -> None:

@@ -205,6 +205,15 @@ def test_records_whose_table_lacks_a_column_get_the_rasters_value_if_the_unit_is
         np.testing.assert_array_equal(of_records["warmth"].to_numpy(), theirs)
 
 
+def test_shares_of_classes_are_numbers_not_classes(tmp_path: Path) -> None:
+    path = make_study(tmp_path, num_plots=40)
+    path.write_text(path.read_text().replace("categorical = true", 'method = "share"\nradius_m = 9000'))
+    covariates = read(path).covariates["train"]
+    shares = covariates.table.select("soil=0", "soil=1", "soil=2").to_numpy()
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
+    assert ((shares > 0) & (shares < 1)).any() and covariates.categorical == ()
+
+
 def name_classes(raster: Path, names: dict[int, str]) -> None:
     """Write an attribute table beside a raster."""
     rows = "".join(f'<Row index="{i}"><F>{c}</F><F>{n}</F></Row>' for i, (c, n) in enumerate(names.items()))

@@ -55,6 +55,11 @@ class Layer:
             return tuple(f"{self.name}={code}" for code, _ in self.classes)
         return (self.name,)
 
+    @property
+    def gives_codes(self) -> bool:
+        """Whether its values at a place are codes of classes; a share of a class is a number."""
+        return self.categorical and self.method != "share"
+
 
 def fills_of(nodata: float | None) -> tuple[float, ...]:
     """Return what stands for no data: what a file names, or, where it names nothing, what commonly does."""

@@ -117,8 +117,8 @@ def _with_layers(
     table, groups, units, classes = given.table, dict(given.groups), dict(given.units), dict(given.classes)
     categorical, not_covered = list(given.categorical), {}
     for column, layer in layers.items():
-        names = dict(layer.classes) if layer.categorical and any(name for _, name in layer.classes) else {}
-        own = named.get(column, _InTables(column, layer.group, layer.units, layer.categorical, names, False))
+        names = dict(layer.classes) if layer.gives_codes and any(name for _, name in layer.classes) else {}
+        own = named.get(column, _InTables(column, layer.group, layer.units, layer.gives_codes, names, False))
         if own.is_other_unit:
             continue
         read = recode(values[column], names, own.classes)

@@ -16,6 +16,7 @@ from releve.predict.rasters import Rasters, sampler_for
 from releve.store.build import build_store
 from releve.store.config import DataConfig
 from releve.store.contents import Contents, read_contents
+from releve.store.random_places import NO_DATA
 from releve.train.rows import weigh_silence
 
 
@@ -86,6 +87,32 @@ def test_records_of_few_species_get_random_places_without_what_only_their_tables
     rows = np.arange(len(store))
     trust = weigh_silence(store, rows[:0], rows[~is_random], "richness")
     assert (trust[is_random] == 1).all() and (trust[~is_random] < 1).any()
+
+
+def test_what_is_missing_does_not_tell_random_places_from_records(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Three records lie in the rows of wetness.tif without data, one outside all rasters."""
+    path = make_study(tmp_path, num_plots=0, num_records=100)
+    records = pl.read_csv(tmp_path / "records.csv", glob=False)
+    away = {"lon": [5.51, 5.91, 6.31, 30.01], "lat": [47.99, 47.99, 47.97, 47.53]}
+    more = pl.DataFrame(away | {"species": [NAMES[0], NAMES[0], NAMES[1], NAMES[2]], "year": [2016] * 4})
+    pl.concat([more, records]).write_csv(tmp_path / "records.csv")
+    path.write_text(path.read_text().replace("[study]", "[study]\nbackground = 200", 1))
+    contents = read(path, splits=(), records="po")
+    found = contents.surveys["po"]
+    assert not any(contents.covariates["po"].table[name].is_nan().any() for name in ("warmth", "wetness", "soil"))
+    assert found.dropped[NO_DATA] == 4 and "4 of" in capsys.readouterr().err
+    assert set(found.table["year"][-200:]) <= set(records["year"]) and found.table["year"].null_count() == 0
+    named = dict(contents.species.rows()) if contents.species is not None else {}
+    at = found.table.select("lon", "lat").rows()
+    kept = {(*at[row], named[species]) for row, species in found.labels.rows()}
+    assert kept <= set(records.select("lon", "lat", "species").rows()) and len(found.table) == 200 + len(
+        {k[:2] for k in kept}
+    )
+    more.write_csv(tmp_path / "records.csv")
+    with pytest.raises(ReleaseError, match="at none of 4 places of records do all rasters have a value"):
+        read(path, splits=(), records="po")
 
 
 def test_random_places_without_rasters_are_refused(tmp_path: Path) -> None:

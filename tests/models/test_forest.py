@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,25 @@ def test_a_species_that_no_leaf_mate_has_is_given_its_overall_share_as_one_row_i
     probs = torch.sigmoid(model(gatherer.batch(np.arange(4))))
     np.testing.assert_allclose(probs[:, 0], 2 / 3 / 31, rtol=1e-4)
     np.testing.assert_allclose(probs[:, 1:], 0.0, atol=2e-6)
+
+
+def test_leaves_of_thousands_of_rows_take_little_memory(store: Store) -> None:
+    """Of 20,000 rows, random places for the most part, all lie in one leaf of each tree, and 400 rows meet it."""
+    _, _, statistics = grow(store, np.arange(80))
+    num_trees, num_rows = 20, 20_000
+    tensors = {
+        "feature_TJ": torch.zeros(num_trees, 1),
+        "leaf_TN": torch.zeros(num_trees, num_rows, dtype=torch.int32),
+        "indptr": torch.cat([torch.tensor([0]), torch.arange(1, num_rows + 1).clamp(max=5)]),
+        "indices": torch.zeros(5, dtype=torch.int64),
+    }
+    model = ForestModel(statistics, tensors)
+    tracemalloc.start()
+    means = model.means(np.zeros((num_trees, 400), np.int64)).toarray()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(means[:, 0], 5 / num_rows, rtol=1e-5)
+    assert not means[:, 1:].any() and peak < 50e6
 
 
 def test_a_planted_signal_is_found_on_rows_not_trained_on() -> None:

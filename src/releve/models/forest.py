@@ -67,31 +67,34 @@ class ForestModel(nn.Module):
         labels = Lists(self.indptr.numpy(), self.indices.numpy()).to_csr(len(self.statistics.species_ids))
         return labels.astype(np.float32), np.asarray(labels.mean(axis=0)).ravel()
 
-    def mates(self, leaf_TB: NDArray[np.int64]) -> sparse.csr_matrix:
-        """Return (B, N) float32: the share of trees' leaves that each training row has in each row's prediction."""
+    def means(self, leaf_TB: NDArray[np.int64]) -> sparse.csr_matrix:
+        """Return (B, S) float32: the mean over trees of the share of a leaf's training rows that have each species.
+
+        A leaf is worked out once, however many rows are in it: where nothing grows, leaves hold thousands.
+        """
         order_TN, start_TJ = self.rows_by_leaf
-        (num_trees, num_rows), num_predicted = order_TN.shape, leaf_TB.shape[1]
-        pairs, weights = [], []
+        (num_trees, num_rows), num_predicted, labels = order_TN.shape, leaf_TB.shape[1], self.labels[0]
+        members, lengths, places, num_met = [], [], [], 0
         for leaf_B, order_N, start_J in zip(leaf_TB, order_TN, start_TJ, strict=True):
-            first_B, length_B = start_J[leaf_B], start_J[leaf_B + 1] - start_J[leaf_B]
-            within = np.arange(length_B.sum()) - np.repeat(np.cumsum(length_B) - length_B, length_B)
-            mates = order_N[np.repeat(first_B, length_B) + within]
-            pairs.append(np.repeat(np.arange(num_predicted) * num_rows, length_B) + mates)
-            weights.append(np.repeat(1 / length_B, length_B))
-        found, places = np.unique(np.concatenate(pairs), return_inverse=True)
-        total, last = np.zeros(len(found), np.float32), 0
-        for weight in weights:  # no pair is twice in one tree
-            last += len(weight)
-            total[places[last - len(weight) : last]] += weight
-        indptr = np.searchsorted(found, np.arange(num_predicted + 1) * num_rows)
-        return sparse.csr_matrix((total / num_trees, found % num_rows, indptr), (num_predicted, num_rows))
+            met, place_B = np.unique(leaf_B, return_inverse=True)
+            first, length = start_J[met], start_J[met + 1] - start_J[met]
+            within = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
+            members.append(order_N[np.repeat(first, length) + within])
+            lengths.append(length)
+            places.append(num_met + place_B)
+            num_met += len(met)
+        length = np.concatenate(lengths)
+        ends, share = np.append(0, np.cumsum(length)), np.repeat(1 / length, length).astype(np.float32)
+        of_leaf = sparse.csr_matrix((share, np.concatenate(members), ends), (num_met, num_rows)) @ labels
+        weight = np.full(num_predicted * num_trees, 1 / num_trees, np.float32)
+        rows = np.arange(num_predicted + 1) * num_trees
+        return sparse.csr_matrix((weight, np.stack(places, axis=1).ravel(), rows), (num_predicted, num_met)) @ of_leaf
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
         """Return (B, S) logits."""
-        labels, share_S = self.labels
-        probs = (self.mates(self.leaves(batch).numpy()) @ labels).toarray()
-        probs = (PRIOR_ROWS * probs + share_S) / (PRIOR_ROWS + 1)
+        probs = self.means(self.leaves(batch).numpy()).toarray()
+        probs = (PRIOR_ROWS * probs + self.labels[1]) / (PRIOR_ROWS + 1)
         return torch.logit(torch.from_numpy(probs.astype(np.float32)), eps=1e-6)
 
 

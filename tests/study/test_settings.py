@@ -34,7 +34,7 @@ def test_the_study_changes_what_was_chosen_and_the_command_line_both(tmp_path: P
     path.write_text(path.read_text() + "[train]\nepochs = 7\nbatch_size = 8\n")
     settings = settings_for(open_source(path), None, ["train.batch_size=4"])
     assert settings.config.train.epochs == 7 and settings.config.train.batch_size == 4
-    assert settings.config.train.kinds == ("network", "forest", "booster") and settings.reasons
+    assert settings.config.train.kinds == ("network", "forest", "booster", "booster") and settings.reasons
     recipe = tmp_path / "recipe.toml"
     recipe.write_text("[train]\nepochs = 3\npatience = 2\n")
     given = settings_for(open_source(path), recipe)

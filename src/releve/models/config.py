@@ -63,11 +63,11 @@ class ForestConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    num_trees: int = Field(100, ge=1, le=5000)
+    num_trees: int = Field(200, ge=1, le=5000)
     """Trees of a forest."""
-    min_rows: int = Field(4, ge=1)
+    min_rows: int = Field(3, ge=1)
     """Fewest training rows of a leaf."""
-    feature_share: float = Field(0.3, gt=0, le=1)
+    feature_share: float = Field(0.5, gt=0, le=1)
     """Share of the features tried at each split."""
     num_components: int = Field(64, ge=1)
     """Leading components of the labels that the splits are chosen on."""

@@ -53,6 +53,20 @@ def test_codes_of_abundance_with_many_blanks_are_a_wide_table(tmp_path: Path) ->
     assert table.place is not None and table.place.kind == "x"
 
 
+def test_hybrids_accents_and_a_genus_alone_among_species_are_species(tmp_path: Path) -> None:
+    names = ["Abies alba", "Carex", "Isoëtes lacustris", "Mentha × piperita", "Poa annua", "Stipa.×.gallica"]
+    rng = np.random.default_rng(1)
+    rows = [f"releve,lon,lat,slope,{','.join(names)},grazed,×Festulolium loliaceum"]
+    rows += [
+        f"R{i},{lon},{lat},{i / 3:.2f}," + ",".join(rng.choice(["+", "2a", "", ".", "r"], 6)) + f",{i % 2},r"
+        for i, (lon, lat) in enumerate(places(20))
+    ]
+    table = judge(tmp_path, "\n".join(rows).replace("grazed,", "").replace(",0,r", ",r").replace(",1,r", ",r"))
+    assert table.species_columns == (*names, "×Festulolium loliaceum")
+    rows = [line.rpartition(",")[0] for line in rows]
+    assert judge(tmp_path, "\n".join(rows)).species_columns == tuple(names)
+
+
 def test_collections_are_records_even_with_a_catalogue_number(tmp_path: Path) -> None:
     head = "catalogNumber,basisOfRecord,recordedBy,species,scientificName,decimalLongitude,decimalLatitude,eventDate,"
     head += "coordinateUncertaintyInMeters,taxonKey"

@@ -35,7 +35,11 @@ RECORD_TERMS = frozenset(
 ID_WORDS = frozenset(
     {"id", "key", "code", "nr", "no", "num", "number", "fid", "objectid", "index", "uuid", "gid", "cat"}
 )
-NAME_LIKE = re.compile(r"^(?:sp|spp|spec|species|taxon)[\W_]*\d+$|^[A-Z][a-z]+[ ._]+[a-z][a-z-]+", re.ASCII)
+NAME_LIKE = re.compile(
+    r"^(?:sp|spp|spec|species|taxon)[\W_]*\d+$"
+    r"|^(?:[×xX][ ._]*)?[A-ZÀ-Þ][a-zß-ÿ]+[ ._]+(?:[×xX][ ._]+|×)?[a-zß-ÿ][a-zß-ÿ-]+",
+    re.ASCII,
+)
 """Columns of a wide table: ``sp_001``, ``Abies_alba``, ``Abies alba Mill.``"""
 ENVIRONMENT = re.compile(
     r"(?:^|[\W_])(?:soil(?:grid)?s?|clim\w*|bio|temp(?:erature)?|prec(?:ip\w*)?|rain(?:fall)?|elev(?:ation)?|env|alt|"
@@ -126,7 +130,8 @@ def _wide_columns(profiles: Mapping[str, Profile], taken: set[str]) -> tuple[str
     called = [name for name in like if NAME_LIKE.match(name)]
     if called and len(called) >= 0.5 * len(like):
         few = zero_one if called == like else []  # one or two columns are a table of species if they are all there is
-        return tuple(called) if len(called) >= MIN_WIDE else tuple(few)
+        among = like[like.index(called[0]) : like.index(called[-1]) + 1]  # with a genus alone, or a name cut short
+        return tuple(among) if len(called) >= MIN_WIDE else tuple(few)
     if len(like) < 2 * MIN_WIDE and not (len(zero_one) >= MIN_WIDE and like == zero_one):
         return ()
     # Species that grow nearly everywhere stand among the others, and are as whole as they are.

@@ -12,6 +12,7 @@ import pytest
 from releve import pipeline
 from releve.config import make_config
 from releve.evaluate.submission import read_submission
+from releve.predict.tables import store_for_prediction
 from releve.runs.folder import Run, open_run
 
 NAMES = ["Poa annua", "Carex nigra (L.) Reichard", "Bellis perennis", "Rosa 'Alba', cult."]
@@ -106,3 +107,23 @@ def test_grouped_records_name_their_species(tmp_path: Path) -> None:
     assert [set(names) for names in lists["species"]] == [set(NAMES[: 1 + at % 3]) for at in range(6)]
     members = pl.read_parquet(out / "members.parquet")
     assert members.height == 12 and set(members["species"]) == set(NAMES[:3])
+
+
+def test_another_studys_covariates_are_called_and_coded_as_the_run_knows_them(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """In words, by their order, the other study's classes are 0 arable, 1 grazed and 2 mown; the run's 0 and 1."""
+    use = ["mown", "Grazed", "arable", "mown", "Grazed", "arable"]
+    rows = ["plot,lon,lat,PH,use,species"]
+    rows += [f"N{at},9.{at},48.{at},{60 + at},{word},Poa annua" for at, word in enumerate(use)]
+    (tmp_path / "new.csv").write_text("\n".join(rows) + "\n")
+    toml = '[study]\n[[study.plots]]\nfile = "new.csv"\nsplit = "test"\ncovariates = ["PH", "use"]\n'
+    (tmp_path / "study.toml").write_text(toml)
+    store = store_for_prediction(run, tmp_path / "study.toml", "test")
+    spec = store.arrays["covariates"].spec
+    assert set(spec.channels) == {"ph", "use"} and spec.classes == {"use": {0: "grazed", 1: "mown"}}
+    values = store.arrays["covariates"].gather(np.arange(6))
+    np.testing.assert_array_equal(values[:, spec.channels.index("use")], [1, 0, np.nan, 1, 0, np.nan])
+    np.testing.assert_array_equal(values[:, spec.channels.index("ph")], np.arange(60.0, 66))
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "use of 2 places is no class that the run knows" in said and "divided by 10 it would not" in said

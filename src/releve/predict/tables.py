@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -20,6 +20,7 @@ from releve.files import atomic_path, scratch_folder, write_parquet
 from releve.ingest.own import read_own_table
 from releve.ingest.study import open_source
 from releve.lists import Lists
+from releve.predict.covariates import as_known
 from releve.predict.places import training_of
 from releve.predict.rasters import rasters_for, sampler_for
 from releve.progress import progress_bar, say
@@ -92,7 +93,9 @@ def store_for_prediction(
         return Store.from_tables(table.surveys, None, table.covariates, arrays=arrays, origin=str(data))
     settings = run.config.data.model_copy(update={"splits": (split,), "records": None})
     folder = run.path / "stores" / f"{split}-{_short_hash(str(data.resolve()))}"
-    return build_store(read_contents(open_source(data), settings), None, folder, overwrite=True)
+    contents, training = read_contents(open_source(data), settings), training_of(run)
+    known_as = {name: as_known(each, training, origin=str(data)) for name, each in contents.covariates.items()}
+    return build_store(replace(contents, covariates=known_as), None, folder, overwrite=True)
 
 
 def write_predictions(

@@ -280,3 +280,13 @@ def test_classes_of_tables_and_rasters_are_the_same_by_their_names_never_by_thei
     found = sample(contents.surveys["po"].table, ["soil"])["soil"]
     np.testing.assert_array_equal(found, np.where(np.array(codes) == 2, np.nan, codes))
     assert "no class that the run knows by its name" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_a_split_without_columns_of_covariates_is_not_said_to_go_without_the_rasters(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The plots have a column pH, the records have none."""
+    contents = read(make_study(tmp_path, num_plots=30, num_records=60), splits=("train",), records="po")
+    assert contents.covariates["po"].table["warmth"].is_not_nan().all()
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "split 'po' has no covariates in tables" in said and "go without" not in said

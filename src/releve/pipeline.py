@@ -75,7 +75,7 @@ def prepare(
             seed=seed,
             data=str(Path(data).resolve()) if Path(data).suffix == ".toml" else str(data),
             reasons=list(reasons),
-            rasters=rasters_in(source),
+            rasters=rasters_in(source, out),
             inputs={"fingerprint": store.manifest.fingerprint},
         )
     return store

@@ -28,7 +28,7 @@ from releve.evaluate.held_out import (
 )
 from releve.evaluate.references import REFERENCE_MODELS, SAMPLED_REFERENCE_MODELS
 from releve.evaluate.references.design import Design, make_design
-from releve.evaluate.tables import DISTANCE_EDGES_KM, group_table
+from releve.evaluate.tables import DISTANCE_EDGES_KM, example_table, group_table
 from releve.geo import nearest_km
 from releve.lists import Lists
 from releve.metrics.cells import FREQUENCY_CLASSES
@@ -464,3 +464,14 @@ def test_too_few_surveys_promise_nothing_and_it_is_said(capsys: pytest.CaptureFi
     logits = {"network": torch.zeros(6, 8)}
     assert conformal_held_out(logits, truth, halves, DecideConfig(), coverage=0.95) is None
     assert "conformal lists are left out" in capsys.readouterr().err
+
+
+def test_an_empty_list_of_a_plot_on_which_nothing_grew_stands_among_the_examples() -> None:
+    """The first plot has two species, the second none and none predicted: species have names in both."""
+    surveys = pl.DataFrame({"survey_id": ["a", "b"], "lon": [5.0, 6.0], "lat": [45.0, 46.0]})
+    store = Store.from_tables(surveys, pl.DataFrame({"row": [0, 0], "species_id": [1, 2]}))
+    store = replace(store, species=store.species.with_columns(name=pl.Series(["Poa annua", "Carex nigra"])))
+    truth, lists = Lists.from_rows([[0, 1], []]), Lists.from_rows([[1], []])
+    scores = surveys.with_columns(f1=pl.Series([2 / 3, 1.0]))
+    table = example_table(scores, store, np.array([[0.2, 0.6], [0.1, 0.1]]), lists, truth)
+    assert table.rows() == [("a", 2, "Carex nigra", 0.6, True, True), ("a", 1, "Poa annua", 0.2, True, False)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,30 @@ def test_rasters_elsewhere_are_matched_by_name_and_a_lost_study_is_told(commands
     finally:
         (folder / "moved.tif").rename(moved)
     assert lost.code == 2 and "warmth.tif" in lost.stderr and "--rasters" in lost.stderr
+
+
+def test_a_study_that_moved_with_its_run_is_found_and_without_rasters_a_whole_table_is_enough(
+    commands: Commands, folder: Path, tmp_path: Path
+) -> None:
+    pl.DataFrame({"lon": [5.5], "lat": [47.5]}).write_csv(folder / "bare.csv")
+    whole = {"lon": [5.5], "lat": [47.5], "pH": [6.0], "warmth": [9.0], "wetness": [50.0], "soil": [1]}
+    pl.DataFrame(whole).write_csv(folder / "whole.csv")
+    moved = folder.with_name("moved é")
+    before = commands.run("predict", folder / "run", "--data", folder / "bare.csv", "--out", tmp_path / "before.csv")
+    assert before.code == 0, before.stderr
+    folder.rename(moved)
+    try:
+        after = commands.run("predict", moved / "run", "--data", moved / "bare.csv", "--out", tmp_path / "after.csv")
+        assert after.code == 0, after.stderr
+        assert (tmp_path / "after.csv").read_text() == (tmp_path / "before.csv").read_text()
+        alone = tmp_path / "alone"
+        shutil.copytree(moved / "run", alone)
+        found = commands.run("predict", alone, "--data", moved / "whole.csv", "--out", tmp_path / "whole.out.csv")
+        assert found.code == 0, found.stderr
+        lost = commands.run("predict", alone, "--data", moved / "bare.csv", "--out", tmp_path / "lost.csv")
+        assert lost.code == 2 and "--rasters" in lost.stderr
+    finally:
+        moved.rename(folder)
 
 
 def test_a_release_needs_a_recipe(commands: Commands, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def species_table(store: Store, model: Entry, facts: FoldFacts) -> pl.DataFrame:
         {
             "species_index": np.arange(len(store.species_ids)),
             "species_id": store.species_ids,
-            **_names(store.species_names),
+            **_names(store, np.arange(len(store.species_ids))),
             "num_train": facts.num_train_S,
             "frequency_class": [FREQUENCY_CLASSES[i] for i in facts.class_of_species],
         }
@@ -216,7 +216,7 @@ def example_table(
         part = pl.DataFrame(
             {
                 "species_id": store.species_ids[both],
-                **_names([store.species_names[at] for at in both] if store.species_names else []),
+                **_names(store, both),
                 "probability": np.asarray(probs[i])[both].astype(np.float64),
                 "is_observed": np.isin(both, observed),
                 "is_predicted": np.isin(both, predicted),
@@ -228,9 +228,10 @@ def example_table(
     return pl.concat(parts)
 
 
-def _names(names: list[str]) -> dict[str, list[str]]:
-    """Return the column of species' names, if they have any."""
-    return {"species": names} if names else {}
+def _names(store: Store, species: NDArray[np.integer]) -> dict[str, pl.Series]:
+    """Return the column of the names of some species, of none too, if the store's have any."""
+    names = store.species_names
+    return {"species": pl.Series([names[at] for at in species.tolist()], dtype=pl.String)} if names else {}
 
 
 def _classes(values: pl.Series, edges: Sequence[float], names: Sequence[str]) -> pl.Series:

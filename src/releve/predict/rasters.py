@@ -156,9 +156,10 @@ def _rasters_of(run: Run) -> Rasters | None:
         return None
     if known is None:
         return None
-    rasters = Rasters(
-        RastersConfig.model_validate({k: v for k, v in known.items() if k != "root"}), Path(known["root"])
-    )
+    root, from_store = Path(known.pop("root")), known.pop("root_from_store", None)
+    if from_store is not None and not root.is_dir():  # the study's folder was moved with the run inside it
+        root = (run.store.path / from_store).resolve()
+    rasters = Rasters(RastersConfig.model_validate(known), root)
     try:
         rasters.layers()
     except RasterError as error:

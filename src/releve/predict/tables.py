@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +14,10 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from releve.errors import TableError
+from releve.errors import RasterError, TableError
 from releve.evaluate.submission import check_no_repeats, submission_writer
 from releve.files import atomic_path, scratch_folder, write_parquet
-from releve.ingest.own import read_own_table
+from releve.ingest.own import Sampler, read_own_table
 from releve.ingest.study import open_source
 from releve.lists import Lists
 from releve.predict.covariates import as_known
@@ -82,13 +82,18 @@ def store_for_prediction(
     if data.is_file() and data.suffix.lower() != ".toml":
         covariates = run.models[0].statistics.tables.get("covariates")
         names = covariates.columns if covariates else ()
-        known = rasters_for(run, rasters)
         training = training_of(run)
-        sample = sampler_for(known.layers(), names, training.classes, given=rasters) if known else None
+        looked_at = [name for name in run.config.model.modalities if name in ("patch", "landsat", "climate")]
+        try:
+            known = rasters_for(run, rasters)
+            sample = sampler_for(known.layers(), names, training.classes, given=rasters) if known else None
+        except RasterError as error:
+            if rasters is not None or looked_at:
+                raise
+            known, sample = None, _sampler_of_lost(error)
         table = read_own_table(data, names, training, crs=crs, sample=sample)
         for note in table.notes:
             say(note)
-        looked_at = [name for name in run.config.model.modalities if name in ("patch", "landsat", "climate")]
         arrays = known.arrays(table.surveys, looked_at) if known else {}
         return Store.from_tables(table.surveys, None, table.covariates, arrays=arrays, origin=str(data))
     settings = run.config.data.model_copy(update={"splits": (split,), "records": None})
@@ -96,6 +101,15 @@ def store_for_prediction(
     contents, training = read_contents(open_source(data), settings), training_of(run)
     known_as = {name: as_known(each, training, origin=str(data)) for name, each in contents.covariates.items()}
     return build_store(replace(contents, covariates=known_as), None, folder, overwrite=True)
+
+
+def _sampler_of_lost(error: RasterError) -> Sampler:
+    """Return what tells of no place, where the rasters of the run are no longer there: only some tables need them."""
+
+    def sample(places: pl.DataFrame, names: Sequence[str]) -> Mapping[str, NDArray]:
+        raise error
+
+    return sample
 
 
 def write_predictions(

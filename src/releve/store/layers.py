@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,12 +32,17 @@ def layers_of(study: Study) -> tuple[Layer, ...]:
     return open_layers(study.config.rasters, study.root, crs=study.config.crs)
 
 
-def rasters_in(source: Source) -> dict[str, Any] | None:
-    """Return where a study's rasters lie and how they are read, to be kept with what was made of them."""
+def rasters_in(source: Source, out: Path) -> dict[str, Any] | None:
+    """Return where a study's rasters lie and how they are read, to be kept with the store that was made of them.
+
+    ``root`` is the study's folder; ``root_from_store`` the same from a store inside it, which may move with it.
+    """
     if not isinstance(source, Study) or not (source.config.rasters or source.config.patches or source.config.series):
         return None
     kept = source.config.model_dump(mode="json", exclude_defaults=True, include={"crs", "rasters", "patches", "series"})
-    return kept | {"root": str(source.root.resolve())}
+    root, store = source.root.resolve(), out.resolve()
+    inside = {"root_from_store": os.path.relpath(root, store)} if store.is_relative_to(root) else {}
+    return kept | {"root": str(root)} | inside
 
 
 def add_layers(

@@ -19,7 +19,7 @@ from releve.decide.decision import fit_decision
 from releve.errors import RunError
 from releve.files import atomic_path, file_sha256, make_way, write_json, write_parquet, write_text
 from releve.geo import block_ids
-from releve.ingest.study import Source, open_source
+from releve.ingest.study import Source, Study, open_source
 from releve.models.kinds import TABLE_KINDS
 from releve.predict.places import describe_places, places_file, say_places
 from releve.predict.seen import read_seen
@@ -76,6 +76,7 @@ def prepare(
             data=str(Path(data).resolve()) if Path(data).suffix == ".toml" else str(data),
             reasons=list(reasons),
             rasters=rasters_in(source, out),
+            citation=source.config.citation if isinstance(source, Study) else "",
             inputs={"fingerprint": store.manifest.fingerprint},
         )
     return store

@@ -22,7 +22,8 @@ QUICK = [
 @pytest.fixture(scope="module")
 def folder(commands: Commands, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("a study é")
-    make_study(folder, num_plots=90)
+    path = make_study(folder, num_plots=90)
+    path.write_text(path.read_text().replace("[study]", '[study]\ncitation = "Rossi (2020), plots of the hills"', 1))
     done = commands.run("run", "--data", folder / "study.toml", "--out", folder / "run", *QUICK)
     assert done.code == 0, done.stderr
     assert "Trained on 90 plots" in done.stderr.replace("\n", " ")
@@ -34,6 +35,8 @@ def test_what_was_chosen_is_recorded(folder: Path) -> None:
     assert any("90 plots" in reason for reason in made["reasons"])
     assert made["config"]["train"]["regime"] == "pa" and made["rasters"]["root"] == str(folder.resolve())
     assert not (folder / "run" / "store.rasters").exists()
+    page = (folder / "run" / "report.html").read_text(encoding="utf-8")
+    assert "Rossi (2020), plots of the hills" in page and "--data study.toml" in page
 
 
 def test_coordinates_alone_give_what_the_covariates_give(commands: Commands, folder: Path) -> None:

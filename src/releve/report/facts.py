@@ -126,6 +126,12 @@ class Facts:
         return max(others, key=lambda row: row[self.headline], default=None)
 
     @cached_property
+    def preparation(self) -> dict[str, Any]:
+        """What is noted of how the store was made: why settings are so, and how a study asks to be cited."""
+        file = self.store.path / "run.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+    @cached_property
     def num_random(self) -> int:
         """Random places beside the records."""
         return int((~self.store.is_plot & (self.store.labels.lengths() == 0)).sum())

@@ -34,7 +34,7 @@ def _small(facts: Facts) -> str:
         f"species prefer among those that were visited. They cannot show how one condition acts apart from others that "
         f"vary with it, nor where the limits of a species lie"
         + (f", and of {counted(few, 'species', 'species')} on {RARE} places or fewer hardly anything" if few else "")
-        + ". A difference between models as small as its interval is none."
+        + ". A difference between models that is smaller than its interval says nothing."
     )
 
 

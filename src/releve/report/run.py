@@ -66,7 +66,7 @@ LARGEST_FIRST = ("countries", "regions")
 def render_run(facts: Facts, **more: Any) -> str:
     """Return the run's page as HTML text; ``more`` is handed to the template."""
     surveys, manifest = facts.surveys, facts.manifest
-    best, worst = pick_species(facts.tables.get("species"))
+    best, worst = pick_species(facts.tables.get("species"), by="auc" if facts.is_ranked else "f1")
     richness, num_beyond = draw_richness(
         surveys["num_observed"], surveys["num_predicted"], "richness", "Observed against predicted number of species"
     )
@@ -89,7 +89,7 @@ def render_run(facts: Facts, **more: Any) -> str:
         rival=facts.rival,
         headline=facts.headline,
         headline_name="AUC" if facts.is_ranked else "sF1",
-        reasons=list_reasons(facts),
+        reasons=facts.preparation.get("reasons", []),
         test=list_test(facts),
         verdict=describe_gain(facts.rival) if facts.rival else "",
         verdict_words=describe_gains(facts.scores, facts.headline),
@@ -107,7 +107,7 @@ def render_run(facts: Facts, **more: Any) -> str:
         kinds=list_kinds(facts.decision),
         parts=list_runs(facts),
         num_curves=len(facts.curves),
-        groups=list_groups(facts),
+        groups=[] if facts.is_ranked else list_groups(facts),
         reliability=draw_bins(reliability),
         classes=draw_bins_by_class(reliability),
         num_cells=count_cells(reliability),
@@ -118,7 +118,7 @@ def render_run(facts: Facts, **more: Any) -> str:
         best=best,
         worst=worst,
         min_presences=MIN_PRESENCES,
-        examples=list_examples(facts),
+        examples=[] if facts.is_ranked else list_examples(facts),
         limits=list_limits(facts),
         commands=write_commands(facts),
         recipes=[(names, write_toml(config.model_dump(mode="json"))) for names, config in list_recipes(facts)],
@@ -133,12 +133,6 @@ VERDICTS = {
     "worse": "It is worse than {}.",
     "unknown": "How sure the difference to {} is was not measured.",
 }
-
-
-def list_reasons(facts: Facts) -> list[str]:
-    """Return why the settings are as they are, where the data chose them; nothing where a recipe did."""
-    file = facts.run.store.path / "run.json"
-    return json.loads(file.read_text(encoding="utf-8")).get("reasons", []) if file.is_file() else []
 
 
 def list_test(facts: Facts) -> list[dict[str, Any]]:
@@ -227,8 +221,8 @@ def _line(slope: float | None, intercept: float | None) -> str:
     return f"slope {words.format_score(slope, 2)}, intercept {words.format_score(intercept, 2, signed=True)}"
 
 
-def pick_species(species: pl.DataFrame | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the best and the worst species by F1 among those with enough presences, never one in both.
+def pick_species(species: pl.DataFrame | None, *, by: str = "f1") -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the best and the worst species by F1, or AUC, among those with enough presences, never one in both.
 
     Ties go by AUC, then by the number of presences. The worst species come worst first.
     """
@@ -238,9 +232,9 @@ def pick_species(species: pl.DataFrame | None) -> tuple[list[dict[str, Any]], li
         name for name in ("precision", "recall", "auc", "num_predicted", "num_train") if name not in species.columns
     ]
     species = species.with_columns(pl.lit(None, pl.Float64).alias(name) for name in lacking)
-    enough = species.filter(pl.col("num_true") >= MIN_PRESENCES, pl.col("f1").is_not_null())
-    enough = enough.with_columns(auc=pl.col("auc").cast(pl.Float64).fill_nan(None))
-    order = enough.sort("f1", "auc", "num_true", descending=True, nulls_last=True).to_dicts()
+    species = species.with_columns(auc=pl.col("auc").cast(pl.Float64).fill_nan(None))
+    enough = species.filter(pl.col("num_true") >= MIN_PRESENCES, pl.col(by).is_not_null())
+    order = enough.sort(by, "auc", "num_true", descending=True, nulls_last=True).to_dicts()
     num_best = min(NUM_LISTED, (len(order) + 1) // 2)
     num_worst = min(NUM_LISTED, len(order) - num_best)
     return order[:num_best], order[::-1][:num_worst]

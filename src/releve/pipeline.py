@@ -316,4 +316,9 @@ def score_split(run: Run, data: Path, split: str) -> None:
         write_text(run.path / "evaluation" / f"{split}.csv", scores.write_csv())
         write_report(run)
         ours = scores.filter("is_model").row(0, named=True)
+        if ours["num_near"]:
+            say(
+                f"split {split}: {ours['num_near']:,} of {ours['num_surveys']:,} plots lie within "
+                f"{run.config.split.buffer_km:g} km of places that the run learned from: scores are too good for others"
+            )
         say(f"split {split}: sF1 {ours['sample_f1']:.3f}, AUC {ours['auc_macro'] or float('nan'):.3f}; see the report")

@@ -152,6 +152,16 @@ def test_a_test_table_is_predicted_and_scored_beside_reference_models(commands: 
     scores = pl.read_csv(tmp_path / "run" / "evaluation" / "test.csv", glob=False)
     assert set(scores["model"]) == {"a small study", "frequency", "logistic"}
     assert (scores["num_surveys"] == 40).all() and scores.filter("is_model")["gain"][0] is None
+    # Plots beside those that were learned from are told: the same formula of distance, on a plane.
+    near_km = scores["near_km"][0]
+    places = [pl.read_csv(tmp_path / name, glob=False).unique("plot") for name in ("plots.csv", "test.csv")]
+    (x, y), (to_x, to_y) = ((t["lon"].to_numpy(), t["lat"].to_numpy()) for t in reversed(places))
+    east = 111.195 * np.cos(np.radians((y[:, None] + to_y) / 2)) * (x[:, None] - to_x)
+    km = np.hypot(east, 111.195 * (y[:, None] - to_y)).min(axis=1)
+    assert 0 < near_km < 50 and (np.abs(km - near_km) > 1e-3).all()
+    num_near = int((km < near_km).sum())
+    assert 0 < num_near < 40 and (scores["num_near"] == num_near).all()
+    assert f"{num_near} of 40 plots lie within {near_km:g} km" in done.stderr.replace("\n", " ")
     # What was written as lists is what was scored.
     lists = pl.read_csv(tmp_path / "run" / "predictions.csv", glob=False)
     named = dict(zip(*lists.select(lists.columns[0], lists.columns[1]).get_columns(), strict=True))
@@ -163,7 +173,11 @@ def test_a_test_table_is_predicted_and_scored_beside_reference_models(commands: 
         f1.append(1.0 if not truth | listed else 2 * len(truth & listed) / (len(truth) + len(listed)))
     assert scores.filter("is_model")["sample_f1"][0] == pytest.approx(np.mean(f1), abs=1e-6)
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert "On the test split" in page and "Settings were chosen from the data" in page
+    assert (
+        f"{num_near} of them lie within" in page
+        and "On the test split" in page
+        and "Settings were chosen from the data" in page
+    )
 
 
 def test_records_of_few_species_are_told_by_rank(commands: Commands, tmp_path: Path) -> None:

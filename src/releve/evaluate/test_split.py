@@ -17,6 +17,7 @@ from releve.evaluate.facts import bootstrap_blocks
 from releve.evaluate.held_out import fold_designs, predict_reference, reference_rows
 from releve.evaluate.references import REFERENCE_MODELS
 from releve.evaluate.references.design import make_design
+from releve.geo import nearest_km
 from releve.lists import Lists
 from releve.runs.folder import Run
 from releve.runs.predict import predict_probs
@@ -37,7 +38,8 @@ def score_test_split(run: Run, target: Store) -> pl.DataFrame:
     run
         A trained run.
     target
-        Labelled plots; species that the run does not know count as missed.
+        Labelled plots; species that the run does not know count as missed. ``num_near`` says how many of them lie at
+        or beside places that it learned from.
     """
     config, seed = run.config, run.seed
     truth = truth_of(run, target)
@@ -62,7 +64,20 @@ def score_test_split(run: Run, target: Store) -> pl.DataFrame:
             entries.append(score_model(name, its_probs, decision.lists(its_probs), truth, blocks, seed))
             ranked[name] = its_probs
     gains = auc_gains(ranked, truth, np.zeros(len(target), np.int64), blocks, seed)
-    return score_table(entries, [], blocks, seed, gains if config.train.regime == "po" else None)
+    table = score_table(entries, [], blocks, seed, gains if config.train.regime == "po" else None)
+    return table.with_columns(num_near=pl.lit(num_near(run, target)), near_km=pl.lit(config.split.buffer_km))
+
+
+def num_near(run: Run, target: Store) -> int:
+    """Return how many places of a store are nearer to a plot that the run learned from than its folds' buffer.
+
+    Of a run on records alone, to a place of theirs. Such places are hardly unknown to the run: the same plots, or their
+    neighbours.
+    """
+    store = run.store
+    learned = store.is_scored & (store.is_plot | (np.diff(store.labels.indptr) > 0))
+    km = nearest_km(target.lon, target.lat, store.lon[learned], store.lat[learned])
+    return int((km <= run.config.split.buffer_km).sum())
 
 
 def truth_of(run: Run, target: Store) -> Lists:

@@ -110,6 +110,29 @@ def test_records_have_a_row_each_and_absences_are_none(tmp_path: Path) -> None:
 # ---- species: by column, in a table of their own, as codes of abundance ----------------------------------
 
 
+def test_absences_in_other_languages_are_none_and_words_that_are_not_known_are_told(tmp_path: Path) -> None:
+    words = ["Presente", "AUSENTE", "Ausencia", "abwesend", "absente", "not found", "0", "1", "Negative", "présent"]
+    words += ["doubtful", "nicht gefunden"]
+    rows = [f"{9 + at / 10},47.{at + 10},Poa annua,{word}" for at, word in enumerate(words)]
+    toml = '[study]\n[[study.records]]\nfile = "r.csv"\ncolumns = { occurrence_status = "presencia" }\n'
+    found = read_occurrences(write_study(tmp_path, toml, r_csv="\n".join(["lon,lat,species,presencia", *rows])), "po")
+    assert found.table["lat"].to_list() == [47.10, 47.17, 47.19, 47.20]
+    assert found.dropped == {"recorded as absent": 8}
+    (told,) = found.noted
+    assert "not known" in told and found.noted[told] == 1 and found.examples[told] == ("row 11: doubtful",)
+
+
+def test_blanks_of_a_wide_table_that_writes_zeros_are_counted(tmp_path: Path) -> None:
+    toml = '[study]\n[[study.plots]]\nfile = "w.csv"\nform = "wide"\n'
+    rows = "A,5.1,47.1,1,0,NA\nB,5.2,47.2,NA,NA,NA\nC,5.3,47.3,0,0,1\nD,5.4,47.4,0,1,0\nE,5.5,47.5,0,1,0\n"
+    head = "plot,lon,lat,Poa annua,Carex nigra,Abies alba\n"
+    found = read_surveys(write_study(tmp_path, toml, w_csv=head + rows), "train")
+    (told,) = (reason for reason in found.noted if "blanks" in reason)
+    assert found.noted[told] == 2 and found.examples[told] == ("row 1: 1 of 3 species", "row 2: 3 of 3 species")
+    found = read_surveys(write_study(tmp_path, toml, w_csv=(head + rows).replace("0", "").replace("NA", "")), "train")
+    assert not any("blanks" in reason for reason in found.noted)
+
+
 def test_species_in_a_table_of_their_own_are_joined_by_the_plots_ids(tmp_path: Path) -> None:
     plots = "Plot;lon;lat\n007;10,5;47,5\nB;10,6;47,5\nC;10,7;47,5\n"
     species = "plot,taxon,cover\n007,Poa annua,+\nB,Poa annua,.\n007,Carex nigra,2a\nZ,Abies alba,3\nB,Abies alba,3\n"

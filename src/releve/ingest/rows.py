@@ -13,7 +13,7 @@ from releve.ingest.dates import FAULTS, date_parts
 from releve.ingest.ids import clean_ids, id_number
 from releve.ingest.layouts import Layout, Split
 from releve.ingest.places import BAD_SIZES, WORLD, can_be, extent_of_most, is_swapped, is_zero, read_degrees, to_degrees
-from releve.ingest.presence import why_no_presence
+from releve.ingest.presence import UNKNOWN_STATUS, is_unknown_status, why_no_presence
 from releve.ingest.refused import Refused
 from releve.ingest.sheets import Sheet
 from releve.ingest.study import Source
@@ -97,6 +97,9 @@ def read_rows(source: Source, split: str) -> Rows:
         mended.note(reason, table.filter(~can_be(name)))
     for fault in FAULTS:
         mended.note(fault, table.filter(pl.col("date_fault") == fault))
+    if "occurrence_status" in table.columns:
+        strange = table.filter(is_unknown_status())
+        mended.note(UNKNOWN_STATUS, strange.with_columns(cell="occurrence_status"))
     table = _typed(table, rules.same_survey)
     table = dropped.keep(table, pl.col("survey_id").is_not_null(), NO_ID)
     for axis in ("lon", "lat"):

@@ -10,7 +10,7 @@ import polars as pl
 from releve.errors import TableError
 from releve.ingest.abundance import IN_WORDS, is_abundance, judge_abundances, number_of
 from releve.ingest.columns import match_patterns, numbers_rows
-from releve.ingest.presence import BELOW
+from releve.ingest.presence import BELOW, NONE_COUNTED
 from releve.ingest.refused import Refused
 from releve.ingest.text import TextTable
 from releve.progress import say
@@ -19,6 +19,7 @@ NO_SPECIES_LEAST = 5
 """Columns with values, from which on one is compared with the others."""
 MOST = 0.75
 MAX_NAMED = 5
+BLANK = "row with blanks where others have zeros, taken as absences"
 
 
 def species_columns(text: TextTable, free: Sequence[str], given: Sequence[str], origin: str) -> list[str]:
@@ -94,13 +95,20 @@ def species_rows(
         If cells cannot be compared with ``least``.
     """
     found: list[np.ndarray] = []
+    writes_zeros = np.zeros(len(plots), bool)
+    num_blank = np.zeros(len(plots), np.int64)
     for name in columns:
         cells = text.cells[name]
         judged = judge_abundances(cells, least, where=f"{origin}, column {name!r},")
         found.append(np.flatnonzero((judged["why_not"].is_null() & cells.is_not_null()).to_numpy()))
+        writes_zeros |= (judged["why_not"] == NONE_COUNTED).fill_null(False).to_numpy()
+        num_blank += cells.is_null().to_numpy()
         for reason, is_so in ((IN_WORDS, judged["in_words"]), (BELOW, judged["why_not"] == BELOW)):
             here = is_so.fill_null(False)
             mended.note(reason, pl.DataFrame({"row": text.rows.filter(here), "cell": cells.filter(here)}))
+    if writes_zeros.mean() > MOST:  # then a blank is no usual way to write an absence
+        blank = pl.DataFrame({"row": text.rows, "cell": num_blank}).filter(pl.col("cell") > 0)
+        mended.note(BLANK, blank.with_columns(cell=pl.format("{} of {} species", "cell", pl.lit(len(columns)))))
     row, column = np.concatenate(found), np.repeat(np.arange(len(columns)), [len(at) for at in found])
     bare = np.setdiff1d(np.arange(len(plots)), row)
     names = pl.Series("species", columns, dtype=pl.String)[column]

@@ -269,6 +269,12 @@ def predict(
     say_places(places)
     predicted = write_predictions(run, store, out, probabilities, sightings)
     write_text(places_file(out), places.write_csv())
+    if learned_from_records_alone(run.config):
+        say(
+            f"{predicted.num_listed:,} species are listed at {predicted.num_surveys:,} places. The run learned from "
+            "records alone, which do not tell how often a species is there: go by the order of the places "
+            "(--probabilities), not by the lists"
+        )
     return predicted
 
 
@@ -321,4 +327,10 @@ def score_split(run: Run, data: Path, split: str) -> None:
                 f"split {split}: {ours['num_near']:,} of {ours['num_surveys']:,} plots lie within "
                 f"{run.config.split.buffer_km:g} km of places that the run learned from: scores are too good for others"
             )
-        say(f"split {split}: sF1 {ours['sample_f1']:.3f}, AUC {ours['auc_macro'] or float('nan'):.3f}; see the report")
+        lists = "" if learned_from_records_alone(run.config) else f"sF1 {ours['sample_f1']:.3f}, "
+        say(f"split {split}: {lists}AUC {ours['auc_macro'] or float('nan'):.3f}; see the report")
+
+
+def learned_from_records_alone(config: Config) -> bool:
+    """Return whether no plot taught or calibrated a run: its numbers order places, and its lists mean little."""
+    return config.data.records is not None and not config.data.splits

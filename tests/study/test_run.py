@@ -182,11 +182,17 @@ def test_a_test_table_is_predicted_and_scored_beside_reference_models(commands: 
 
 def test_records_of_few_species_are_told_by_rank(commands: Commands, tmp_path: Path) -> None:
     path = make_study(tmp_path, num_plots=0, num_records=80)
-    path.write_text(path.read_text().replace("[study]", "[study]\nbackground = 300", 1))
+    make_study(tmp_path / "apart", num_plots=30, seed=9)
+    plots = pl.read_csv(tmp_path / "apart" / "plots.csv", glob=False)
+    plots.select("plot", "lon", "lat", "species").write_csv(tmp_path / "test.csv")
+    text = path.read_text().replace("[study]", "[study]\nbackground = 300", 1)
+    path.write_text(text + '[[study.plots]]\nfile = "test.csv"\nsplit = "test"\n')
     done = commands.run("run", "--data", path, "--out", tmp_path / "run", *QUICK, "--set",
                         "evaluate.references=['frequency', 'logistic']")  # fmt: skip
     assert done.code == 0, done.stderr
     assert "AUC" in done.stdout and "sF1" not in done.stdout
+    said = done.stderr.replace("\n", " ")
+    assert "split test: AUC" in said and "go by the order of the places" in said
     scores = pl.read_csv(tmp_path / "run" / "evaluation" / "scores.csv", glob=False)
     ours = scores.filter("is_model").row(0, named=True)
     other = scores.filter(pl.col("model") == "logistic").row(0, named=True)
@@ -196,4 +202,6 @@ def test_records_of_few_species_are_told_by_rank(commands: Commands, tmp_path: P
     surveys = pl.read_csv(tmp_path / "run" / "evaluation" / "surveys.csv", glob=False)
     assert not surveys["survey_id"].cast(pl.String).str.starts_with("random").any()
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    of_test = page[page.index("On the test split") : page.index("What was learned from what")]
+    assert "sF1" not in of_test and "AUC" in of_test
     assert "how suitable a place is" in page and "300 random places" in page and "small data" in page

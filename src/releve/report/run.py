@@ -138,7 +138,10 @@ VERDICTS = {
 def list_test(facts: Facts) -> list[dict[str, Any]]:
     """Return the scores of a test split, a row a model; nothing where none was scored."""
     file = facts.run.path / "evaluation" / "test.csv"
-    return pl.read_csv(file, glob=False).to_dicts() if file.is_file() else []
+    if not file.is_file():
+        return []
+    scores = pl.read_csv(file, glob=False)
+    return scores.sort(facts.headline, descending=True, nulls_last=True, maintain_order=True).to_dicts()
 
 
 def describe_gains(scores: Sequence[dict[str, Any]], headline: str = "sample_f1") -> str:

@@ -12,6 +12,9 @@ import pytest
 from tests.commands import Commands
 from tests.study.studies import make_study
 
+from releve.geo import block_ids
+from releve.metrics.intervals import bootstrap_interval
+
 QUICK = [
     *("--set", "train.epochs=2", "--set", "train.kinds=['network', 'forest']", "--set", "train.refit=false"),
     *("--set", "forest.num_trees=10", "--set", "evaluate.references=['frequency']", "--set", "split.num_folds=2"),
@@ -205,3 +208,16 @@ def test_records_of_few_species_are_told_by_rank(commands: Commands, tmp_path: P
     of_test = page[page.index("On the test split") : page.index("What was learned from what")]
     assert "sF1" not in of_test and "AUC" in of_test
     assert "how suitable a place is" in page and "300 random places" in page and "small data" in page
+
+
+def test_intervals_are_of_blocks_as_small_as_those_of_the_folds(folder: Path) -> None:
+    made = json.loads((folder / "run" / "run.json").read_text(encoding="utf-8"))
+    side_km = made["config"]["split"]["block_size_km"]
+    assert side_km < 50
+    page = (folder / "run" / "report.html").read_text(encoding="utf-8")
+    assert f"whole blocks of {side_km:g} km" in page
+    scores = pl.read_csv(folder / "run" / "evaluation" / "scores.csv", glob=False).filter("is_model")
+    surveys = pl.read_csv(folder / "run" / "evaluation" / "surveys.csv", glob=False)
+    blocks = block_ids(surveys["lon"].to_numpy(), surveys["lat"].to_numpy(), side_km)
+    expected = bootstrap_interval(surveys["f1"].to_numpy(), blocks, np.random.default_rng(0))
+    assert scores.select("sample_f1_low", "sample_f1_high").row(0) == pytest.approx(expected, abs=1e-9)

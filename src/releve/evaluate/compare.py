@@ -14,9 +14,8 @@ import polars as pl
 
 from releve.config import Config, make_config
 from releve.errors import RunError
-from releve.evaluate.facts import BOOTSTRAP_BLOCK_KM
+from releve.evaluate.facts import bootstrap_blocks
 from releve.evaluate.submission import score_files
-from releve.geo import block_ids
 from releve.ingest.rows import VISIT
 from releve.metrics.intervals import bootstrap_interval
 
@@ -72,7 +71,7 @@ def compare_runs(paths: list[Path], solution: Path | None = None, *, seed: int =
             expected="runs on the same release with the same split section and seed",
         )
     lon, lat = shared["lon"].to_numpy(), shared["lat"].to_numpy()
-    blocks = block_ids(lon, lat, BOOTSTRAP_BLOCK_KM)
+    blocks = bootstrap_blocks(lon, lat, min(run.config.split.block_size_km for run in runs))
     rows = []
     for i, run in enumerate(runs):
         f1 = shared[f"f1_{i}"].to_numpy()

@@ -86,7 +86,7 @@ def evaluate_held_out(
         If a probability is NaN or outside [0, 1].
     """
     truth = store.labels.take(rows)
-    blocks = bootstrap_blocks(store.lon[rows], store.lat[rows])
+    blocks = bootstrap_blocks(store.lon[rows], store.lat[rows], config.split.block_size_km)
     facts = measure_folds(store, rows, config.split.buffer_km)
     listed = np.flatnonzero(store.is_plot[rows] | (truth.lengths() > 0))  # random places beside records have no list
     model = score_model(config.title or "model", probs, lists, truth, blocks, seed, facts, listed)

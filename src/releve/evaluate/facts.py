@@ -145,6 +145,19 @@ def _raw_covariates(store: Store, rows: NDArray[np.int64], columns: tuple[str, .
     return values
 
 
-def bootstrap_blocks(lon: NDArray[np.float64], lat: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the block of each survey that is drawn whole when intervals are worked out."""
-    return block_ids(lon, lat, BOOTSTRAP_BLOCK_KM)
+def bootstrap_side_km(block_size_km: float) -> float:
+    """Return the side of the blocks that are drawn whole: that of the folds' blocks, and 50 km at most.
+
+    Examples
+    --------
+    >>> bootstrap_side_km(10.0), bootstrap_side_km(200.0)
+    (10.0, 50.0)
+    """
+    return min(BOOTSTRAP_BLOCK_KM, block_size_km)
+
+
+def bootstrap_blocks(
+    lon: NDArray[np.float64], lat: NDArray[np.float64], block_size_km: float = BOOTSTRAP_BLOCK_KM
+) -> NDArray[np.int64]:
+    """Return the block of each survey that is drawn whole when intervals are worked out, given that of the folds."""
+    return block_ids(lon, lat, bootstrap_side_km(block_size_km))

@@ -43,7 +43,7 @@ def score_test_split(run: Run, target: Store) -> pl.DataFrame:
     """
     config, seed = run.config, run.seed
     truth = truth_of(run, target)
-    blocks = bootstrap_blocks(target.lon, target.lat)
+    blocks = bootstrap_blocks(target.lon, target.lat, config.split.block_size_km)
     probs = torch.cat([part.cpu() for _, part in predict_probs(run, target)])
     model = score_model(config.title or "model", probs, run.decision.lists(probs), truth, blocks, seed)
     entries: list[Entry] = [model]

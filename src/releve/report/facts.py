@@ -14,6 +14,7 @@ import polars as pl
 
 from releve.config import Config
 from releve.data.survey import SURVEY_CATEGORICAL, SURVEY_NUMERIC
+from releve.evaluate.facts import bootstrap_side_km
 from releve.report.tables import read_tables
 from releve.runs.folder import Run
 from releve.store.read import Store
@@ -130,6 +131,11 @@ class Facts:
         """What is noted of how the store was made: why settings are so, and how a study asks to be cited."""
         file = self.store.path / "run.json"
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+    @property
+    def bootstrap_km(self) -> float:
+        """Side of the blocks that are drawn whole when intervals are worked out."""
+        return bootstrap_side_km(self.config.split.block_size_km)
 
     @cached_property
     def num_random(self) -> int:

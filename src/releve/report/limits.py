@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from releve.evaluate.facts import BOOTSTRAP_BLOCK_KM
 from releve.report.facts import Facts
 from releve.report.page import format_count, format_score, is_number
 from releve.report.words import counted
@@ -86,7 +85,7 @@ def _intervals(facts: Facts) -> str:
     seeds = sum(part.config.train.kinds.count("network") for part in facts.trained)
     return (
         f"Intervals say how the scores would vary with other plots of the same region (blocks of "
-        f"{BOOTSTRAP_BLOCK_KM:g} km are drawn anew). They do not hold what would change with another seed of training"
+        f"{facts.bootstrap_km:g} km are drawn anew). They do not hold what would change with another seed of training"
         + (" beyond the seeds that are averaged" if seeds > 1 else "")
         + ", other settings, or another region."
     )

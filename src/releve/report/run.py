@@ -8,7 +8,6 @@ from typing import Any
 
 import polars as pl
 
-from releve.evaluate.facts import BOOTSTRAP_BLOCK_KM
 from releve.evaluate.tables import DISTANCE_WORDS
 from releve.report import words
 from releve.report.charts import draw_bins, draw_bins_by_class, draw_folds, draw_members, draw_quality, draw_scores
@@ -93,7 +92,7 @@ def render_run(facts: Facts, **more: Any) -> str:
         test=list_test(facts),
         verdict=describe_gain(facts.rival) if facts.rival else "",
         verdict_words=describe_gains(facts.scores, facts.headline),
-        block_km=BOOTSTRAP_BLOCK_KM,
+        block_km=facts.bootstrap_km,
         num_species_seen=count_seen(facts.tables.get("species")),
         chart=draw_scores(facts.scores, facts.headline),
         f1_map=draw_quality(surveys),

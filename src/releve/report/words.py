@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from releve.decide.config import RULES_IN_WORDS
-from releve.evaluate.facts import BOOTSTRAP_BLOCK_KM
 from releve.models.boosting import MAX_LEAVES, NUM_ROUNDS
 from releve.prepare.config import GROUPINGS_IN_WORDS, HELD_OUT_IN_WORDS
 from releve.report.facts import Facts
@@ -336,7 +335,7 @@ def describe_scores(facts: Facts) -> str:
     )
     if is_number(model.get("calibration_slope")):
         text += f"; the calibration slope was {format_score(model['calibration_slope'], 2)}"
-    text += f". Intervals are of a bootstrap over blocks of {BOOTSTRAP_BLOCK_KM:g} km."
+    text += f". Intervals are of a bootstrap over blocks of {facts.bootstrap_km:g} km."
     rival = facts.rival
     if rival is None:
         return text

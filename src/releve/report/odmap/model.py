@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from releve.evaluate.facts import BOOTSTRAP_BLOCK_KM
 from releve.report import words
 from releve.report.facts import Facts
 from releve.report.odmap.data import describe_averaging
@@ -57,7 +56,7 @@ def _spatial(facts: Facts) -> str:
     return (
         f"Scores are of whole {words.name_units(facts)} held out with a buffer of {facts.config.split.buffer_km:g} km, "
         "and "
-        f"their intervals of a bootstrap over blocks of {BOOTSTRAP_BLOCK_KM:g} km. Residual autocorrelation is not "
+        f"their intervals of a bootstrap over blocks of {facts.bootstrap_km:g} km. Residual autocorrelation is not "
         "modelled."
     )
 

@@ -25,6 +25,7 @@ from releve.evaluate.references import (
 )
 from releve.evaluate.references.design import Design, make_design
 from releve.evaluate.references.shares import PRIOR_WEIGHT
+from releve.evaluate.references.trees import CONFIG
 from releve.geo import unit_vectors
 from releve.lists import Lists
 from releve.metrics.ranks import rank_scores
@@ -227,7 +228,7 @@ def test_trees_are_the_kind_of_member_on_the_tables_of_the_run(store: Store, nam
     known = measure_statistics(store, TRAIN, TABLES, rng=np.random.default_rng(4))
     gatherer = Gatherer(store, known.modalities, known.categories)
     if name == "extra trees":
-        model = fit_forest(gatherer, TRAIN, known, config=ForestConfig(num_trees=200, min_rows=3), seed=4)
+        model = fit_forest(gatherer, TRAIN, known, config=CONFIG, seed=4)
     else:
         model = fit_boosted_trees(gatherer, TRAIN, known, seed=4)
     np.testing.assert_allclose(found, torch.sigmoid(model(gatherer.batch(ROWS))).numpy(), atol=1e-6)

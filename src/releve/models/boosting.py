@@ -55,9 +55,10 @@ class BoostedModel(nn.Module):
         """Return (B, S) float32 logits."""
         node_TB = find_leaves(self.features.of(batch), self.children_TJ2, self.feature_TJ, self.threshold_TJ)
         logits_BS = self.start_S.repeat(len(batch), 1)
-        logits_BS[:, self.species_K] += functional.embedding_bag(
-            self.leaf_TJ.gather(1, node_TB).T.contiguous(), self.step_LK, mode="sum"
-        )
+        if len(self.species_K):  # torch refuses sums of nothing where it has several threads
+            logits_BS[:, self.species_K] += functional.embedding_bag(
+                self.leaf_TJ.gather(1, node_TB).T.contiguous(), self.step_LK, mode="sum"
+            )
         return logits_BS
 
 

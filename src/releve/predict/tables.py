@@ -181,6 +181,7 @@ def likelier_species(probs_BS: torch.Tensor, survey_ids: pl.Series, species: NDA
 
     Examples
     --------
+    >>> import numpy as np
     >>> likelier_species(torch.tensor([[0.25, 0.0, 0.5]]), pl.Series(["a7"]), np.array([10, 11, 12])).rows()
     [('a7', 12, 0.5), ('a7', 10, 0.25)]
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -208,6 +209,10 @@ def test_records_of_few_species_are_told_by_rank(commands: Commands, tmp_path: P
     of_test = page[page.index("On the test split") : page.index("What was learned from what")]
     assert "sF1" not in of_test and "AUC" in of_test
     assert "how suitable a place is" in page and "300 random places" in page and "small data" in page
+    order = re.findall(r'<th scope="row">([^<]+)</th>', page)
+    assert [name for name in order if name in scores["model"].to_list()][:3] == scores["model"].to_list()
+    card = (tmp_path / "run" / "model_card.md").read_text(encoding="utf-8")
+    assert f"| logistic | {other['auc_macro']:.3f} |" in card
 
 
 def test_intervals_are_of_blocks_as_small_as_those_of_the_folds(folder: Path) -> None:

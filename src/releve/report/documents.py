@@ -68,7 +68,9 @@ def render_card(facts: Facts) -> str:
         facts=facts,
         words=words,
         scores=write_table(("score", "value", "95 % interval"), _score_rows(facts.model)),
-        rivals=write_table(("model", "sF1", "95 % interval", "gain of this model"), _rival_rows(facts.scores)),
+        rivals=write_table(
+            ("model", "AUC" if facts.is_ranked else "sF1", "95 % interval", "gain of this model"), _rival_rows(facts)
+        ),
         groups=[(table.title, _group_table(table)) for table in groups if table],
         limits=[mark(limit) for limit in list_limits(facts)],
         works=[mark(work.text) for work in list_works(facts, "records", "predictors")],
@@ -117,15 +119,15 @@ def _score_rows(model: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _rival_rows(scores: Sequence[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
+def _rival_rows(facts: Facts) -> list[tuple[str, str, str, str]]:
     rows = []
-    for row in scores:
+    for row in facts.scores:
         gain = ""
         if not row["is_model"]:
             gain = format_score(row["gain"], signed=True)
             gain += f" ({format_interval(row['gain_low'], row['gain_high'], signed=True)})" if gain != DASH else ""
-        interval = format_interval(row["sample_f1_low"], row["sample_f1_high"])
-        rows.append((row["model"], format_score(row["sample_f1"]), interval, gain))
+        interval = format_interval(row.get(f"{facts.headline}_low"), row.get(f"{facts.headline}_high"))
+        rows.append((row["model"], format_score(row[facts.headline]), interval, gain))
     return rows
 
 

@@ -91,7 +91,8 @@ def _complete_scores(scores: pl.DataFrame, folder: Path, model: str) -> pl.DataF
         )
     lacking = [name for name in SCORES if name not in scores.columns]
     scores = scores.with_columns(pl.lit(None, pl.Float64).alias(name) for name in lacking)
-    return scores.sort("sample_f1", descending=True, nulls_last=True)
+    by = "auc_macro" if "auc_gain" in scores.columns else "sample_f1"  # records are compared by how places are ranked
+    return scores.sort(by, descending=True, nulls_last=True)
 
 
 def _read_table(folder: Path, name: str) -> pl.DataFrame | None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from releve.ingest.problems import Problem
-
-
-class _Source(Protocol):
-    @property
-    def rows(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -33,17 +29,25 @@ class Chunk:
 C = TypeVar("C", bound=Chunk)
 
 
-def chunk_rows(source: _Source, index: int, chunk_size: int) -> np.ndarray:
-    """Return the positions in the survey table that chunk ``index`` reads: only surveys that have data."""
-    return source.rows[index * chunk_size : (index + 1) * chunk_size]
+class ChunkSource(ABC, Generic[C]):
+    """Where a modality of one split is read from, chunk by chunk."""
 
+    rows: Any
+    """Positions, in the survey table, of the surveys that have data, in the order of reading."""
 
-def num_chunks(source: _Source, chunk_size: int) -> int:
-    """Return how many chunks a source has."""
-    return -(-len(source.rows) // chunk_size)
+    @abstractmethod
+    def read_chunk(self, index: int, chunk_size: int = 256) -> C:
+        """Return one chunk; a survey without data is left out, with a problem."""
 
+    def num_chunks(self, chunk_size: int = 256) -> int:
+        """Return how many chunks there are."""
+        return -(-len(self.rows) // chunk_size)
 
-def iterate(read: Any, source: _Source, chunk_size: int, start: int) -> Iterator[Any]:
-    """Yield the chunks of a source from chunk ``start`` on."""
-    for index in range(start, num_chunks(source, chunk_size)):
-        yield read(source, index, chunk_size)
+    def chunks(self, chunk_size: int = 256, start: int = 0) -> Iterator[C]:
+        """Yield the chunks in order, from chunk ``start`` on."""
+        for index in range(start, self.num_chunks(chunk_size)):
+            yield self.read_chunk(index, chunk_size)
+
+    def chunk_rows(self, index: int, chunk_size: int) -> np.ndarray:
+        """Return the positions in the survey table that chunk ``index`` reads."""
+        return self.rows[index * chunk_size : (index + 1) * chunk_size]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from releve.errors import ReleaseError, pick
-from releve.ingest.chunks import Chunk, chunk_rows, iterate, num_chunks
+from releve.ingest.chunks import Chunk, ChunkSource
 from releve.ingest.files import FileIndex, index_files
 from releve.ingest.ids import file_numbers
 from releve.ingest.layouts import SeriesLayout
@@ -33,7 +32,7 @@ class SeriesChunk(Chunk):
 
 
 @dataclass(frozen=True)
-class SeriesSource:
+class SeriesSource(ChunkSource[SeriesChunk]):
     """The series of one modality and split. Small enough to be sent to another process."""
 
     root: Path
@@ -90,14 +89,6 @@ class SeriesSource:
     def rows(self) -> np.ndarray:
         """Positions, in the survey table, of the surveys that have data; found once, not at every chunk."""
         return np.flatnonzero(self.has)
-
-    def num_chunks(self, chunk_size: int = 256) -> int:
-        """Return how many chunks there are."""
-        return num_chunks(self, chunk_size)
-
-    def chunks(self, chunk_size: int = 256, start: int = 0) -> Iterator[SeriesChunk]:
-        """Yield the chunks in order, from chunk ``start`` on."""
-        return iterate(read_series_chunk, self, chunk_size, start)
 
     def read_chunk(self, index: int, chunk_size: int = 256) -> SeriesChunk:
         """Return one chunk; a survey whose file is broken or empty is left out, with a problem."""
@@ -186,7 +177,7 @@ def _file_source(release: Release, split: str, rules: SeriesLayout, survey_table
 
 def read_series_chunk(source: SeriesSource, index: int, chunk_size: int = 256) -> SeriesChunk:
     """Return one chunk of a source; a survey whose file is broken or empty is left out, with a problem."""
-    rows = chunk_rows(source, index, chunk_size)
+    rows = source.chunk_rows(index, chunk_size)
     reader = {"tables": _read_tables, "files": _read_files}[source.kind]
     raw, problems, counts = reader(source, rows)
     bad = {problem.survey_id for problem in problems}

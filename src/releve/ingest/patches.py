@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 
 from releve.errors import ReleaseError, pick
-from releve.ingest.chunks import Chunk, chunk_rows, iterate, num_chunks
+from releve.ingest.chunks import Chunk, ChunkSource
 from releve.ingest.files import FileIndex, index_files
 from releve.ingest.ids import file_numbers
 from releve.ingest.layouts import JPEG, TIFF, PatchLayout
@@ -29,7 +29,7 @@ class PatchChunk(Chunk):
 
 
 @dataclass(frozen=True)
-class PatchSource:
+class PatchSource(ChunkSource[PatchChunk]):
     """The patches of one split. Small enough to be sent to another process."""
 
     root: Path
@@ -78,14 +78,6 @@ class PatchSource:
     def rows(self) -> np.ndarray:
         """Positions, in the survey table, of the surveys that have data; found once, not at every chunk."""
         return np.flatnonzero(self.has)
-
-    def num_chunks(self, chunk_size: int = 256) -> int:
-        """Return how many chunks there are."""
-        return num_chunks(self, chunk_size)
-
-    def chunks(self, chunk_size: int = 256, start: int = 0) -> Iterator[PatchChunk]:
-        """Yield the chunks in order, from chunk ``start`` on."""
-        return iterate(read_patch_chunk, self, chunk_size, start)
 
     def read_chunk(self, index: int, chunk_size: int = 256) -> PatchChunk:
         """Return one chunk; a survey whose file is broken is left out, with a problem."""
@@ -165,7 +157,7 @@ def _source(
 
 def read_patch_chunk(source: PatchSource, index: int, chunk_size: int = 256) -> PatchChunk:
     """Return one chunk of a source; a survey whose file is broken is left out, with a problem."""
-    rows = chunk_rows(source, index, chunk_size)
+    rows = source.chunk_rows(index, chunk_size)
     kept, patches, problems = [], [], []
     for row in rows.tolist():
         try:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from releve.errors import RasterError
-from releve.ingest.chunks import chunk_rows, iterate, num_chunks
+from releve.ingest.chunks import ChunkSource
 from releve.ingest.config import PatchConfig, RasterConfig
 from releve.ingest.patches import PatchChunk
 from releve.ingest.problems import Problem
@@ -29,7 +28,7 @@ CHANNELS = ("red", "green", "blue", "nir")
 
 
 @dataclass(frozen=True)
-class RasterPatches:
+class RasterPatches(ChunkSource[PatchChunk]):
     """The patches of one split. Small enough to be sent to another process."""
 
     split: str
@@ -54,14 +53,6 @@ class RasterPatches:
         """Channels, height, width."""
         return len(self.channel_names), self.size_px, self.size_px
 
-    def num_chunks(self, chunk_size: int = 256) -> int:
-        """Return how many chunks there are."""
-        return num_chunks(self, chunk_size)
-
-    def chunks(self, chunk_size: int = 256, start: int = 0) -> Iterator[PatchChunk]:
-        """Yield the chunks in order, from chunk ``start`` on."""
-        return iterate(RasterPatches.read_chunk, self, chunk_size, start)
-
     def read_chunk(self, index: int, chunk_size: int = 256) -> PatchChunk:
         """Return one chunk; a survey around which there are no data is left out, with a problem.
 
@@ -70,7 +61,7 @@ class RasterPatches:
         RasterError
             If a raster cannot be read.
         """
-        rows = chunk_rows(self, index, chunk_size)
+        rows = self.chunk_rows(index, chunk_size)
         values = np.empty((len(rows), *self.shape), np.float32)
         channel = 0
         for layers, located in self.parts:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from releve.errors import RasterError
-from releve.ingest.chunks import chunk_rows, iterate, num_chunks
+from releve.ingest.chunks import ChunkSource
 from releve.ingest.config import RasterConfig, SeriesConfig
 from releve.ingest.cubes import OUT_OF_RANGE, SeriesChunk
 from releve.ingest.problems import Problem
@@ -29,7 +28,7 @@ SEASONS = {"landsat": 4, "climate": 12}
 
 
 @dataclass(frozen=True)
-class RasterSeries:
+class RasterSeries(ChunkSource[SeriesChunk]):
     """The series of one modality and split. Small enough to be sent to another process."""
 
     split: str
@@ -60,14 +59,6 @@ class RasterSeries:
         """4 quarters or 12 months."""
         return self.shape[2]
 
-    def num_chunks(self, chunk_size: int = 256) -> int:
-        """Return how many chunks there are."""
-        return num_chunks(self, chunk_size)
-
-    def chunks(self, chunk_size: int = 256, start: int = 0) -> Iterator[SeriesChunk]:
-        """Yield the chunks in order, from chunk ``start`` on."""
-        return iterate(RasterSeries.read_chunk, self, chunk_size, start)
-
     def read_chunk(self, index: int, chunk_size: int = 256) -> SeriesChunk:
         """Return one chunk; a survey without any value is left out, with a problem.
 
@@ -76,7 +67,7 @@ class RasterSeries:
         RasterError
             If a raster cannot be read.
         """
-        rows = np.sort(chunk_rows(self, index, chunk_size))
+        rows = np.sort(self.chunk_rows(index, chunk_size))
         found = np.full((len(rows), len(self.layers)), np.nan, np.float32)
         for planned in plan_units(self.layers, {g: select_places(at, rows) for g, at in self.located.items()}):
             found[planned.places[:, None], planned.columns] = planned.unit.read()

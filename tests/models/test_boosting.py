@@ -17,6 +17,7 @@ from releve.metrics.ranks import rank_scores
 from releve.models import boosting
 from releve.models.boosting import BoostedModel, fit_boosted_trees, newton_steps
 from releve.models.config import TABLES
+from releve.models.trees import find_leaves
 from releve.store.read import Store
 from stores import make_store
 
@@ -51,7 +52,7 @@ def test_two_rounds_are_worked_out_row_by_row(store: Store, monkeypatch: pytest.
     known = np.full((90, 8), logit(labels.mean(axis=0)))
     asked = np.full((30, 8), logit(labels.mean(axis=0)))
     ours, theirs = (
-        boosting.find_leaves(model.features.of(batch), model.children_TJ2, model.feature_TJ, model.threshold_TJ)
+        find_leaves(model.features.of(batch), model.children_TJ2, model.feature_TJ, model.threshold_TJ)
         for batch in (gatherer.batch(TRAIN), gatherer.batch(np.arange(90, 120)))
     )
     for leaf_N, leaf_M in zip(ours.numpy(), theirs.numpy(), strict=True):

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from releve.data.gather import Batch, Gatherer
 from releve.data.statistics import Statistics
-from releve.models.trees import Grown, TableFeatures, find_leaves, node_tables
+from releve.models.trees import Grown, TableFeatures, TreesModel, node_tables
 
 NUM_ROUNDS = 100
 LEARNING_RATE = 0.15
@@ -31,29 +31,18 @@ MIN_PRESENCES = 3
 BLOCK_ROWS = 256
 
 
-class BoostedModel(nn.Module):
+class BoostedModel(TreesModel):
     """Logits as a sum over trees, on top of each species' overall frequency."""
 
-    children_TJ2: Tensor
-    feature_TJ: Tensor
-    threshold_TJ: Tensor
     leaf_TJ: Tensor
     step_LK: Tensor
     species_K: Tensor
     start_S: Tensor
 
-    def __init__(self, statistics: Statistics, tensors: dict[str, Tensor]) -> None:
-        """Make a model of what :func:`fit_boosted_trees` found, or of what was saved."""
-        super().__init__()
-        self.statistics, self.modalities = statistics, tuple(statistics.tables)
-        self.features = TableFeatures(statistics)
-        for name, tensor in tensors.items():
-            self.register_buffer(name, tensor)
-
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
         """Return (B, S) float32 logits."""
-        node_TB = find_leaves(self.features.of(batch), self.children_TJ2, self.feature_TJ, self.threshold_TJ)
+        node_TB = self.leaves(batch)
         logits_BS = self.start_S.repeat(len(batch), 1)
         if len(self.species_K):  # torch refuses sums of nothing where it has several threads
             logits_BS[:, self.species_K] += functional.embedding_bag(

@@ -11,19 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
-from torch import Tensor, nn
+from torch import Tensor
 
 from releve.data.gather import Batch, Gatherer
 from releve.data.statistics import Statistics
 from releve.lists import Lists
 from releve.models.config import ForestConfig
-from releve.models.trees import Grown, TableFeatures, find_leaves, node_tables
+from releve.models.trees import Grown, TableFeatures, TreesModel, node_tables
 
 PRIOR_ROWS = 30
 """The overall frequency weighs as much as one row in this many, so that no probability is 0."""
 
 
-class ForestModel(nn.Module):
+class ForestModel(TreesModel):
     """Logits by the labels of the training rows that share a leaf with a survey, averaged over trees.
 
     Splits are chosen on the leading components of the label matrix: choosing them on thousands of species takes hours
@@ -34,24 +34,9 @@ class ForestModel(nn.Module):
     Geurts, Ernst & Wehenkel (2006), Extremely randomized trees, doi:10.1007/s10994-006-6226-1.
     """
 
-    children_TJ2: Tensor
-    feature_TJ: Tensor
-    threshold_TJ: Tensor
     leaf_TN: Tensor
     indptr: Tensor
     indices: Tensor
-
-    def __init__(self, statistics: Statistics, tensors: dict[str, Tensor]) -> None:
-        """Make a model of what :func:`fit_forest` found, or of what was saved."""
-        super().__init__()
-        self.statistics, self.modalities = statistics, tuple(statistics.tables)
-        self.features = TableFeatures(statistics)
-        for name, tensor in tensors.items():
-            self.register_buffer(name, tensor)
-
-    def leaves(self, batch: Batch) -> Tensor:
-        """Return (T, B) the leaf of each row in each tree."""
-        return find_leaves(self.features.of(batch), self.children_TJ2, self.feature_TJ, self.threshold_TJ)
 
     @cached_property
     def rows_by_leaf(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

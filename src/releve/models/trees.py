@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from releve.data.gather import Batch
 from releve.data.statistics import Statistics
@@ -94,6 +94,26 @@ def node_tables(grown: list[Grown]) -> dict[str, Tensor]:
         feature_TJ[t, nodes] = torch.from_numpy(tree.feature).clamp(min=0).int()
         threshold_TJ[t, nodes] = torch.from_numpy(tree.threshold)
     return {"children_TJ2": children_TJ2, "feature_TJ": feature_TJ, "threshold_TJ": threshold_TJ}
+
+
+class TreesModel(nn.Module):
+    """A member made of trees: what they were fitted on, and their tables of nodes."""
+
+    children_TJ2: Tensor
+    feature_TJ: Tensor
+    threshold_TJ: Tensor
+
+    def __init__(self, statistics: Statistics, tensors: dict[str, Tensor]) -> None:
+        """Make a model of what was fitted, or of what was saved."""
+        super().__init__()
+        self.statistics, self.modalities = statistics, tuple(statistics.tables)
+        self.features = TableFeatures(statistics)
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+
+    def leaves(self, batch: Batch) -> Tensor:
+        """Return (T, B) the leaf of each row in each tree."""
+        return find_leaves(self.features.of(batch), self.children_TJ2, self.feature_TJ, self.threshold_TJ)
 
 
 def find_leaves(features_BF: Tensor, children_TJ2: Tensor, feature_TJ: Tensor, threshold_TJ: Tensor) -> Tensor:

@@ -112,9 +112,8 @@ def prepare_study(
     chosen = settings_for(study, None if recipe is None else Path(recipe), settings)
     for reason in chosen.reasons:
         say(reason)
-    return pipeline.prepare(
-        chosen.config, study.path, Path(out), seed=seed, overwrite=overwrite, reasons=chosen.reasons
-    )
+    options: dict[str, Any] = {"seed": seed, "overwrite": overwrite, "reasons": chosen.reasons, "source": study}
+    return pipeline.prepare(chosen.config, study.path, Path(out), **options)
 
 
 def train_run(

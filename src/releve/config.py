@@ -59,6 +59,11 @@ class Config(BaseModel):
             raise ValueError(f"model.pretrained: no weights at {self.model.pretrained}")
         return self
 
+    @property
+    def is_of_records_alone(self) -> bool:
+        """Whether no plot teaches or calibrates: numbers then order places, and lists mean little."""
+        return self.data.records is not None and not self.data.splits
+
     def phases(self) -> list[Phase]:
         """Return the phases of training."""
         return plan_phases(self.train.regime, self.train.epochs, self.records.pretrain_epochs)

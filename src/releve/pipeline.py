@@ -20,6 +20,7 @@ from releve.errors import RunError
 from releve.files import atomic_path, file_sha256, make_way, write_json, write_parquet, write_text
 from releve.geo import block_ids
 from releve.ingest.study import Source, Study, open_source
+from releve.lists import Lists
 from releve.models.kinds import TABLE_KINDS
 from releve.predict.places import describe_places, places_file, say_places
 from releve.predict.seen import read_seen
@@ -262,14 +263,28 @@ def predict(
     started = time.monotonic()
     sightings = None if seen is None else read_seen(run, data, seen)
     store = store_for_prediction(run, data, split, rasters=rasters, crs=crs)
+    return _predict_store(run, store, out, started, data=data, probabilities=probabilities, seen=sightings)
+
+
+def _predict_store(
+    run: Run,
+    store: Store,
+    out: Path,
+    started: float,
+    *,
+    data: Path,
+    probabilities: Path | None = None,
+    seen: Lists | None = None,
+) -> Predicted:
+    """Write what :func:`predict` does of the places of a store."""
     if store.path.is_dir() and not (store.path / "run.json").is_file():
         inputs = {"fingerprint": store.manifest.fingerprint}
         write_provenance(store.path, "prepare", started, config=store.manifest.recipe, data=str(data), inputs=inputs)
     places = describe_places(run, store)
     say_places(places)
-    predicted = write_predictions(run, store, out, probabilities, sightings)
+    predicted = write_predictions(run, store, out, probabilities, seen)
     write_text(places_file(out), places.write_csv())
-    if learned_from_records_alone(run.config):
+    if run.config.is_of_records_alone:
         say(
             f"{predicted.num_listed:,} species are listed at {predicted.num_surveys:,} places. The run learned from "
             "records alone, which do not tell how often a species is there: go by the order of the places "
@@ -295,28 +310,29 @@ def run(
     The split ``test`` goes to ``predictions.csv``; another, such as ``test_ood``, to ``predictions_ood.csv``.
     """
     refuse_folder(out, resume=resume, overwrite=overwrite)
+    source = source or open_source(data)
     how: dict[str, Any] = {"seed": seed, "overwrite": overwrite}
     store = prepare(config, data, out / "store", **how, scheduler=scheduler, reasons=reasons, source=source)
     trained = train(config, store, out, seed=seed, resume=resume, overwrite=overwrite)
     evaluation = evaluate(trained)
-    splits = [split for split in open_source(data).splits if split.startswith("test")]
+    splits = [split for split in source.splits if split.startswith("test")]
     for split in splits:
         started, file = time.monotonic(), out / f"predictions{split.removeprefix('test')}.csv"
-        predict(trained, data, split, file, overwrite=True)
+        target = store_for_prediction(trained, source, split)
+        _predict_store(trained, target, file, started, data=data)
         add_step(out, f"predict {split}", started, file=file.name)
         say(f"lists of split {split} are in {file}")
-        score_split(trained, data, split)
+        score_split(trained, target, split)
     if not splits:
         say("there is no test split: nothing was predicted")
     return evaluation
 
 
-def score_split(run: Run, data: Path, split: str) -> None:
-    """Score a split whose species are known; write ``RUN/evaluation/SPLIT.csv`` and the report anew."""
+def score_split(run: Run, target: Store, split: str) -> None:
+    """Score the store of a split whose species are known; write ``RUN/evaluation/SPLIT.csv`` and the report anew."""
     from releve.evaluate.test_split import score_test_split
     from releve.report.write import write_report
 
-    target = store_for_prediction(run, data, split)
     if len(target.labels.indices):
         scores = score_test_split(run, target)
         write_text(run.path / "evaluation" / f"{split}.csv", scores.write_csv())
@@ -327,10 +343,5 @@ def score_split(run: Run, data: Path, split: str) -> None:
                 f"split {split}: {ours['num_near']:,} of {ours['num_surveys']:,} plots lie within "
                 f"{run.config.split.buffer_km:g} km of places that the run learned from: scores are too good for others"
             )
-        lists = "" if learned_from_records_alone(run.config) else f"sF1 {ours['sample_f1']:.3f}, "
+        lists = "" if run.config.is_of_records_alone else f"sF1 {ours['sample_f1']:.3f}, "
         say(f"split {split}: {lists}AUC {ours['auc_macro'] or float('nan'):.3f}; see the report")
-
-
-def learned_from_records_alone(config: Config) -> bool:
-    """Return whether no plot taught or calibrated a run: its numbers order places, and its lists mean little."""
-    return config.data.records is not None and not config.data.splits

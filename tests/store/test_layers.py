@@ -274,7 +274,7 @@ def test_classes_of_tables_and_rasters_are_the_same_by_their_names_never_by_thei
     assert contents.covariates["po"].table["soil"].to_list() == codes
     assert contents.covariates["po"].categorical == ("soil",)
     known = {"soil": {0: "clay", 1: "loam", 4: "rock"}}
-    layers = Rasters(open_source(path).config, tmp_path).layers()
+    layers = Rasters(open_source(path).config, tmp_path).layers
     sample = sampler_for(layers, ["soil"], known)
     assert sample is not None
     found = sample(contents.surveys["po"].table, ["soil"])["soil"]

@@ -91,7 +91,7 @@ def evaluate_held_out(
     listed = np.flatnonzero(store.is_plot[rows] | (truth.lengths() > 0))  # random places beside records have no list
     model = score_model(config.title or "model", probs, lists, truth, blocks, seed, facts, listed)
     entries, sampled = [model], []
-    ranked: dict[str, torch.Tensor | NDArray] = {model.name: probs} if config.train.regime == "po" else {}
+    ranked: dict[str, torch.Tensor | NDArray] = {model.name: probs} if config.is_of_records_alone else {}
     designs = fold_designs(store, rows, config, seed=seed) if config.evaluate.references else []
     for reference in config.evaluate.references:
         if reference in SAMPLED_REFERENCE_MODELS:

@@ -105,10 +105,14 @@ def held_out_reference(
     seed: int,
 ) -> tuple[NDArray[np.float32], Lists]:
     """Return a reference model's probabilities of held-out rows and its lists, calibrated and decided as the run's."""
-    probs = predict_reference(designs, name, seed=seed)
-    logits = torch.from_numpy(np.asarray(to_logits(np.clip(probs, 1e-6, 1 - 1e-6))))
+    logits = logits_of(predict_reference(designs, name, seed=seed))
     decided, lists = decide_held_out({name: logits}, store.labels.take(rows), assessment_groups(store, rows), config)
     return decided.numpy(), lists
+
+
+def logits_of(probs: NDArray[np.float32]) -> torch.Tensor:
+    """Return a reference model's logits, none of them infinite, to be calibrated as the run's are."""
+    return torch.from_numpy(np.asarray(to_logits(np.clip(probs, 1e-6, 1 - 1e-6))))
 
 
 def _rows_of_each(folds: NDArray[np.integer]) -> list[NDArray[np.int64]]:

@@ -9,12 +9,11 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from releve.decide.calibration import to_logits
 from releve.decide.decision import fit_decision
 from releve.evaluate.entry import Entry, score_model
 from releve.evaluate.evaluation import auc_gains, score_table
 from releve.evaluate.facts import bootstrap_blocks
-from releve.evaluate.held_out import fold_designs, predict_reference, reference_rows
+from releve.evaluate.held_out import fold_designs, logits_of, predict_reference, reference_rows
 from releve.evaluate.references import REFERENCE_MODELS
 from releve.evaluate.references.design import make_design
 from releve.geo import nearest_km
@@ -57,14 +56,13 @@ def score_test_split(run: Run, target: Store) -> pl.DataFrame:
         train = reference_rows(run.store, None, config)
         whole = make_design(run.store, train, target, np.arange(len(target)), config.model.modalities, seed)
         for name in names:
-            decision = fit_decision(
-                {name: _logits(predict_reference(designs, name, seed=seed))}, held_out, config.decide
-            )
-            its_probs = decision.probs({name: _logits(REFERENCE_MODELS[name](whole, seed))})
+            logits = logits_of(predict_reference(designs, name, seed=seed))
+            decision = fit_decision({name: logits}, held_out, config.decide)
+            its_probs = decision.probs({name: logits_of(REFERENCE_MODELS[name](whole, seed))})
             entries.append(score_model(name, its_probs, decision.lists(its_probs), truth, blocks, seed))
             ranked[name] = its_probs
     gains = auc_gains(ranked, truth, np.zeros(len(target), np.int64), blocks, seed)
-    table = score_table(entries, [], blocks, seed, gains if config.train.regime == "po" else None)
+    table = score_table(entries, [], blocks, seed, gains if config.is_of_records_alone else None)
     return table.with_columns(num_near=pl.lit(num_near(run, target)), near_km=pl.lit(config.split.buffer_km))
 
 
@@ -87,7 +85,3 @@ def truth_of(run: Run, target: Store) -> Lists:
     is_known = (place < len(known)) & (known[np.minimum(place, len(known) - 1)] == theirs)
     column = np.where(is_known, place, len(known) + np.cumsum(~is_known) - 1)
     return Lists.from_pairs(target.labels.surveys(), column[target.labels.indices], len(target))
-
-
-def _logits(probs: NDArray[np.float32]) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(to_logits(np.clip(probs, 1e-6, 1 - 1e-6))))

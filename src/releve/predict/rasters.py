@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -89,8 +90,9 @@ class Rasters:
     config: RastersConfig
     root: Path
 
+    @cached_property
     def layers(self) -> tuple[Layer, ...]:
-        """Return the layers of the covariates."""
+        """The layers of the covariates; their files are opened once."""
         return open_layers(self.config.rasters, self.root, crs=self.config.crs)
 
     def arrays(self, places: pl.DataFrame, modalities: Sequence[str]) -> dict[str, StoredArray]:
@@ -161,7 +163,7 @@ def _rasters_of(run: Run) -> Rasters | None:
         root = (run.store.path / from_store).resolve()
     rasters = Rasters(RastersConfig.model_validate(known), root)
     try:
-        rasters.layers()
+        _ = rasters.layers
     except RasterError as error:
         raise RasterError(
             f"the rasters that run {run.path} learned from: {error}", action="Say where they are with --rasters"

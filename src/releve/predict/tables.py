@@ -18,7 +18,7 @@ from releve.errors import RasterError, TableError
 from releve.evaluate.submission import check_no_repeats, submission_writer
 from releve.files import atomic_path, scratch_folder, write_parquet
 from releve.ingest.own import Sampler, read_own_table
-from releve.ingest.study import open_source
+from releve.ingest.study import Source, Study, open_source
 from releve.lists import Lists
 from releve.predict.covariates import as_known
 from releve.predict.places import training_of
@@ -60,7 +60,7 @@ class Predicted:
 
 
 def store_for_prediction(
-    run: Run, data: Path, split: str, *, rasters: Path | None = None, crs: str | None = None
+    run: Run, data: Path | Source, split: str, *, rasters: Path | None = None, crs: str | None = None
 ) -> Store:
     """Return a store of the surveys to predict, built beside the run so that a second call finds it.
 
@@ -69,7 +69,8 @@ def store_for_prediction(
     run
         A trained run.
     data
-        A release's folder, or a table of text or ``.parquet`` as of ``read_own_table``.
+        A release's folder or a study.toml, or either opened; or a table of text or ``.parquet`` as of
+        ``read_own_table``.
     split
         The release's split; not used for a table.
     rasters
@@ -78,29 +79,35 @@ def store_for_prediction(
     crs
         Of a table's coordinates, where they are no degrees.
     """
-    data = Path(data)
-    if data.is_file() and data.suffix.lower() != ".toml":
-        covariates = run.models[0].statistics.tables.get("covariates")
-        names = covariates.columns if covariates else ()
-        training = training_of(run)
-        looked_at = [name for name in run.config.model.modalities if name in ("patch", "landsat", "climate")]
-        try:
-            known = rasters_for(run, rasters)
-            sample = sampler_for(known.layers(), names, training.classes, given=rasters) if known else None
-        except RasterError as error:
-            if rasters is not None or looked_at:
-                raise
-            known, sample = None, _sampler_of_lost(error)
-        table = read_own_table(data, names, training, crs=crs, sample=sample)
-        for note in table.notes:
-            say(note)
-        arrays = known.arrays(table.surveys, looked_at) if known else {}
-        return Store.from_tables(table.surveys, None, table.covariates, arrays=arrays, origin=str(data))
+    if isinstance(data, (str, Path)) and (file := Path(data)).is_file() and file.suffix.lower() != ".toml":
+        return _store_of_table(run, file, rasters, crs)
+    source = open_source(data) if isinstance(data, (str, Path)) else data
+    place = source.path if isinstance(source, Study) else source.root
     settings = run.config.data.model_copy(update={"splits": (split,), "records": None})
-    folder = run.path / "stores" / f"{split}-{_short_hash(str(data.resolve()))}"
-    contents, training = read_contents(open_source(data), settings), training_of(run)
-    known_as = {name: as_known(each, training, origin=str(data)) for name, each in contents.covariates.items()}
+    folder = run.path / "stores" / f"{split}-{_short_hash(str(place.resolve()))}"
+    contents, training = read_contents(source, settings), training_of(run)
+    known_as = {name: as_known(each, training, origin=str(place)) for name, each in contents.covariates.items()}
     return build_store(replace(contents, covariates=known_as), None, folder, overwrite=True)
+
+
+def _store_of_table(run: Run, data: Path, rasters: Path | None, crs: str | None) -> Store:
+    """Return the places of a table, with what rasters tell of them, in memory."""
+    covariates = run.models[0].statistics.tables.get("covariates")
+    names = covariates.columns if covariates else ()
+    training = training_of(run)
+    looked_at = [name for name in run.config.model.modalities if name in ("patch", "landsat", "climate")]
+    try:
+        known = rasters_for(run, rasters)
+        sample = sampler_for(known.layers, names, training.classes, given=rasters) if known else None
+    except RasterError as error:
+        if rasters is not None or looked_at:
+            raise
+        known, sample = None, _sampler_of_lost(error)
+    table = read_own_table(data, names, training, crs=crs, sample=sample)
+    for note in table.notes:
+        say(note)
+    arrays = known.arrays(table.surveys, looked_at) if known else {}
+    return Store.from_tables(table.surveys, None, table.covariates, arrays=arrays, origin=str(data))
 
 
 def _sampler_of_lost(error: RasterError) -> Sampler:

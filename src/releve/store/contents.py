@@ -104,7 +104,8 @@ def read_contents(
         surveys[data.records] = records.surveys
         by_publisher = records.cleaned.dropped.to_dicts()
         if isinstance(source, Study):
-            num_random = num_random_places(source, layers, records.surveys, data)
+            num_species = records.surveys.labels["species_id"].n_unique()
+            num_random = num_random_places(source, layers, num_species, has_plots="train" in data.splits)
         if num_random:
             surveys[data.records] = with_random_places(records.surveys, layers, num_random)
     if not any(len(found.table) for found in surveys.values()):

@@ -17,7 +17,6 @@ from releve.progress import say
 from releve.rasters.draw import draw_places
 from releve.rasters.layer import Layer
 from releve.rasters.sample import sample_layers
-from releve.store.config import DataConfig
 
 FEW_SPECIES = 20
 """With fewer species, where the others were recorded says little of where people looked."""
@@ -27,8 +26,10 @@ SEED = 0
 NO_DATA = "place of records where a raster has no data, as no random place has"
 
 
-def num_random_places(study: Study, layers: Sequence[Layer], records: Surveys, data: DataConfig) -> int:
-    """Return how many random places go beside the records: as the study says, else those that they need.
+def num_random_places(study: Study, layers: Sequence[Layer], num_species: int, *, has_plots: bool) -> int:
+    """Return how many random places go beside records of so many species: as the study says, else as they need.
+
+    Plots beside them tell of absence, so that none are needed.
 
     Raises
     ------
@@ -42,9 +43,9 @@ def num_random_places(study: Study, layers: Sequence[Layer], records: Surveys, d
             expected="covariates of any place",
             action="Add [[study.rasters]], or remove the line background",
         )
-    if wanted is not None or not layers or "train" in data.splits:
+    if wanted is not None or not layers or has_plots:
         return wanted or 0
-    return USUAL_NUMBER if records.labels["species_id"].n_unique() < FEW_SPECIES else 0
+    return USUAL_NUMBER if num_species < FEW_SPECIES else 0
 
 
 def with_random_places(records: Surveys, layers: Sequence[Layer], num: int) -> Surveys:

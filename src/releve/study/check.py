@@ -20,8 +20,8 @@ from releve.ingest.study import Study
 from releve.ingest.surveys import Surveys, read_surveys
 from releve.progress import progress_bar
 from releve.rasters.layer import Layer
-from releve.rasters.layers import open_layers
 from releve.rasters.sample import Sampled, sample_layers
+from releve.store.layers import layers_of
 from releve.study.settings import settings_for
 
 MOST_PLACES = 20_000
@@ -52,7 +52,7 @@ def check_study(study: Study) -> Inventory:
     except ReleveError as error:
         rows.append(_broken("all", "tables", error))
     try:
-        layers = open_layers(study.config.rasters, study.root, crs=study.config.crs)
+        layers = layers_of(study)
         rows += _raster_rows(study, surveys, layers)
     except ReleveError as error:
         rows.append(_broken("all", "rasters", error))

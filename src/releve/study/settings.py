@@ -17,7 +17,6 @@ from releve.ingest.study import Source, Study
 from releve.ingest.surveys import Surveys, read_occurrences, read_surveys
 from releve.rasters.grid import cell_sizes_m
 from releve.rasters.layer import Layer
-from releve.store.config import DataConfig
 from releve.store.layers import layers_of
 from releve.store.random_places import num_random_places
 from releve.study.defaults import Facts, choose_settings
@@ -87,9 +86,7 @@ def facts_of(study: Study) -> Facts:
         cell_km = max(cell_km, study.config.patches.size_m / 1000)
     num_random = 0
     if records is not None and plots is None:
-        labels = pl.DataFrame({"row": np.arange(len(records)), "species_id": records["species_id"]})
-        as_read = Surveys(records, labels, {}, {}, {})
-        num_random = num_random_places(study, layers, as_read, DataConfig(splits=(), records="po"))
+        num_random = num_random_places(study, layers, records["species_id"].n_unique(), has_plots=False)
     lon, lat = _distinct_places(records, max(0.1 if num_random else 1.0, cell_km))
     return Facts(
         plot_lon=_axis(plots, "lon"),

@@ -47,11 +47,11 @@ def main() -> None:
         f"{sum(lengths) / len(lengths):.1f} species. {describe_machine()}.",
         "",
         f"Held-out 50 km blocks, {scores[0]['num_surveys']:,} surveys, 95 % interval by a bootstrap over blocks. The "
-        "run is scored by the network and the forest that had the survey's fold held out; the test lists average all "
-        "five pairs. Every reference model sees the tables that the run sees (covariates, area, uncertainty, year, "
-        "country, region, place), is fitted on the same rows, and calibrated and made into lists as the run is. The "
-        "gain is that of the run over the row's model on the same surveys, with the interval over the same resampled "
-        "blocks. "
+        "run is scored by the members that had the survey's fold held out; the test lists average those of all five "
+        "folds and the ones that are fitted to all rows. Every reference model sees the tables that the run sees "
+        "(covariates, area, uncertainty, year, country, region, place), is fitted on the same rows, and calibrated and "
+        "made into lists as the run is. The gain is that of the run over the row's model on the same surveys, with the "
+        "interval over the same resampled blocks. "
         "AUC is within folds, over the species for which it is defined.",
         "",
         "| model | sF1 | 95 % | gain of the run (95 %) | macro F1 | micro F1 | precision | recall | AUC |",

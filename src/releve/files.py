@@ -84,6 +84,40 @@ def scratch_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@contextmanager
+def held_alone(path: Path, what: str) -> Iterator[None]:
+    """Hold a file for this process alone; it is let go when the block, or the process, ends.
+
+    Parameters
+    ----------
+    path
+        The file; made if it is not there.
+    what
+        What the holder does, in words.
+
+    Raises
+    ------
+    RunError
+        If another process holds it.
+    """
+    with Path(path).open("a+b") as handle:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                handle.seek(0)
+                msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+            else:
+                import fcntl
+
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(
+                f"another process {what} in {Path(path).parent}", action="Wait for its end, or give another folder"
+            ) from error
+        yield
+
+
 def _remove_leftovers(path: Path, ending: str) -> None:
     """Remove the temporary files of processes that are gone; this one's output may be large and killed often."""
     for partial in path.parent.glob(f".{glob.escape(path.name)}.*.{ending}"):

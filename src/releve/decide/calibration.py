@@ -36,7 +36,7 @@ class Calibration:
     def apply(self, logits: Values) -> Values:
         """Return calibrated probabilities of the same shape, kind and precision as the logits."""
         if isinstance(logits, torch.Tensor):
-            return torch.sigmoid(self.slope * logits + self.intercept)
+            return (self.slope * logits).add_(self.intercept).sigmoid_()
         z = self.slope * np.asarray(logits) + self.intercept
         return torch.sigmoid(torch.from_numpy(np.atleast_1d(z))).numpy().reshape(z.shape)
 

@@ -107,6 +107,76 @@ def expected_f1_sets(probs: np.ndarray | torch.Tensor) -> Lists:
     return lists_of_pairs(pairs, len(probs))
 
 
+def expected_f1_sizes(
+    best_first: tuple[np.ndarray, np.ndarray], moments_BR: np.ndarray, num_species: int
+) -> np.ndarray:
+    """Return (B,) the length of the list that :func:`expected_f1_sets` draws up, from the likelier species alone.
+
+    Parameters
+    ----------
+    best_first
+        (B,) how many species of each survey are given, and the probabilities of all of them, best first. Species that
+        are not given may have .01 at most: of them the first powers are enough.
+    moments_BR
+        (B, R) sums of p, p^2, ... p^R over all species; four are enough for lengths that are exact up to 1e-8 of
+        expected F1.
+    num_species
+        Number of all species.
+
+    Examples
+    --------
+    >>> probs = np.array([[1.0, 0.1, 0.1, 0.0], [0.5, 0.5, 0.5, 0.5]])
+    >>> moments = np.stack([(probs**power).sum(axis=1) for power in (1, 2, 3, 4)], axis=1)
+    >>> expected_f1_sizes((np.array([3, 4]), probs[probs > 0]), moments, 4).tolist()
+    [1, 4]
+    """
+    counts_B, probs_N = best_first
+    ends_B, probs_N = np.cumsum(counts_B), probs_N.astype(np.float64)
+    sizes_B, rows, num_best = np.zeros(len(counts_B), np.int64), np.arange(len(counts_B)), FIRST_K
+    while len(rows):
+        num_best = min(num_best, num_species)
+        at_BK = (ends_B - counts_B)[rows, None] + np.arange(num_best)
+        best_BK = np.where(at_BK < ends_B[rows, None], probs_N[np.minimum(at_BK, len(probs_N) - 1)], 0.0)
+        settled = (best_BK[:, -1] <= TAIL_MAX) | (num_best == num_species)
+        rest = np.minimum(ends_B[rows] - counts_B[rows] + num_best, ends_B[rows]), ends_B[rows]
+        powers_BR = _powers_of_rest(best_BK, probs_N, rest, moments_BR[rows])[settled]
+        best = torch.from_numpy(best_BK[settled])
+        value_BK = _prefix_values(best, torch.from_numpy(powers_BR), num_species)
+        top = value_BK.amax(dim=1)
+        size = (1 + (value_BK >= top[:, None] - TIE).to(torch.uint8).argmax(dim=1)).numpy()
+        log_empty = torch.log1p(-best).sum(dim=1).numpy() - powers_BR @ (1 / np.arange(1, powers_BR.shape[1] + 1))
+        size[np.exp(log_empty) >= top.numpy() - TIE] = 0
+        if num_best < num_species:
+            mass = best_BK[settled].sum(axis=1)
+            proven = 2 * mass / (num_best + mass) <= top.numpy()
+            settled[settled] = proven
+            size = size[proven]
+        sizes_B[rows[settled]] = size
+        rows, num_best = rows[~settled], 4 * num_best
+    return sizes_B
+
+
+def _powers_of_rest(
+    best_BK: np.ndarray, probs_N: np.ndarray, rest: tuple[np.ndarray, np.ndarray], moments_BR: np.ndarray
+) -> np.ndarray:
+    """Return (B, R) sums of p, p^2, ..., p^R over all species but the best.
+
+    Of each survey ``rest`` says where the given ones that are not among the best begin and end.
+    """
+    powers, power_BK = [], np.ones_like(best_BK)
+    for moment_B in moments_BR.T:
+        power_BK *= best_BK
+        powers.append(np.maximum(moment_B - power_BK.sum(axis=1), 0))
+    some = rest[1] > rest[0]
+    largest = min(float(probs_N[rest[0][some]].max(initial=0.0)), TAIL_MAX)
+    power_N = probs_N ** len(powers)
+    while _left_out(float(powers[0].max()), largest, len(powers)) > TOLERANCE:
+        power_N *= probs_N
+        held_N = np.concatenate([[0.0], np.cumsum(power_N)])
+        powers.append(held_N[rest[1]] - held_N[rest[0]])
+    return np.stack(powers, axis=1)
+
+
 def _settle(probs_BS: torch.Tensor, num_best: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return which rows are settled by their ``num_best`` best species, and those rows' sizes and columns."""
     num_species = probs_BS.shape[1]

@@ -66,7 +66,7 @@ def do_units(
         waiting = [index for index in waiting if not keep[index].is_file()]
         for index in sorted(set(keep) - set(waiting)):
             yield index, np.load(keep[index])
-    num_workers = num_workers or _num_cores()
+    num_workers = num_workers or num_cores()
     if scheduler is None:
         doing = _in_threads(units, waiting, num_workers)
     else:
@@ -79,7 +79,8 @@ def do_units(
             yield index, array
 
 
-def _num_cores() -> int:
+def num_cores() -> int:
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

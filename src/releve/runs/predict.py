@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import reduce
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from releve.data.gather import Gatherer
 from releve.data.statistics import ArrayStatistics
-from releve.decide.decision import Decision
+from releve.decide.decision import Decision, KindDecision
 from releve.decide.stretch import FoldStretch, fit_stretch
 from releve.errors import RunError
 from releve.ingest.rows import VISIT
@@ -108,7 +109,7 @@ def mean_logits(
     They are float32 and on the run's device.
     """
     parts = (predict_batch(run, model, gatherer, rows) for model, gatherer in zip(models, gatherers, strict=True))
-    return sum_of(parts) / len(models)
+    return sum_of(parts) / len(models) if len(models) > 1 else next(parts)
 
 
 def sum_of(parts: Iterable[torch.Tensor]) -> torch.Tensor:
@@ -201,21 +202,82 @@ def predict_probs(
         If something was seen and the run has not learned what it says of the others.
     """
     companions = run.companions if seen is not None else None
-    groups = models_of(run)
-    gatherers = {key: [gatherer_for(model, store) for model in models] for key, models in groups.items()}
-    num_folds = Counter(kind for _, kind in groups)
-    for start in range(0, len(store), BATCH_SIZE):
-        rows = np.arange(start, min(start + BATCH_SIZE, len(store)))
-        parts = []
-        for kind, decided in run.decision.kinds.items():
-            mean = sum_of(
-                decided.calibration.apply(mean_logits(run, models, gatherers[key], rows)) / num_folds[kind]
-                for key, models in groups.items()
-                if key[1] == kind
-            )
-            parts.append(decided.share * decided.stretch.apply(mean, num_folds[kind]))
-        probs_BS = sum_of(parts).clamp(max=1.0)
+    predictor = Predictor.of(run, store)
+    for rows in predictor.batches():
+        probs_BS = predictor.probs(rows)
         yield rows, probs_BS if companions is None or seen is None else companions.update(probs_BS, seen.take(rows))
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A run's members and what gathers the rows of a store for each."""
+
+    run: Run
+    store: Store
+    models: dict[tuple[int | None, str], list[MemberModel]]
+    """By fold and kind; kinds without a share are left out."""
+    gatherers: dict[tuple[int | None, str], list[Gatherer]]
+
+    @classmethod
+    def of(cls, run: Run, store: Store) -> Predictor:
+        """Return what predicts a store."""
+        models = {key: group for key, group in models_of(run).items() if run.decision.kinds[key[1]].share > 0}
+        gatherers = {key: [gatherer_for(model, store) for model in group] for key, group in models.items()}
+        return cls(run, store, models, gatherers)
+
+    def batches(self) -> Iterator[NDArray[np.int64]]:
+        """Yield the positions in the store that are predicted together."""
+        for start in range(0, len(self.store), BATCH_SIZE):
+            yield np.arange(start, min(start + BATCH_SIZE, len(self.store)))
+
+    def probs(
+        self, rows: NDArray[np.int64], watch: Callable[[float, torch.Tensor], None] = lambda share, probs: None
+    ) -> torch.Tensor:
+        """Return (B, S) calibrated probabilities; see :func:`predict_probs`.
+
+        Parameters
+        ----------
+        rows
+            Positions in the store.
+        watch
+            Called with the share and the (B, S) calibrated probabilities of each fold and kind.
+        """
+        num_folds, parts = Counter(kind for _, kind in self.models), []
+        for kind, count in num_folds.items():
+            decided = self.run.decision.kinds[kind]
+
+            def folds(kind: str = kind, count: int = count, decided: KindDecision = decided) -> Iterator[torch.Tensor]:
+                for key in (key for key in self.models if key[1] == kind):
+                    logits_BS = mean_logits(self.run, self.models[key], self.gatherers[key], rows)
+                    each_BS = decided.calibration.apply(logits_BS)
+                    watch(decided.share / count, each_BS)
+                    yield each_BS / count if count > 1 else each_BS
+
+            mean_BS = decided.stretch.apply(sum_of(folds()), count)
+            parts.append(decided.share * mean_BS if decided.share != 1 else mean_BS)
+        return sum_of(parts).clamp_(max=1.0)
+
+    def probs_and_spread(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return (B, S) calibrated probabilities, and (B,) how far the members are from each other.
+
+        That is the sum over species of the standard deviation between folds and kinds, in shares of the expected number
+        of species; None of a run that has but one.
+        """
+        if len(self.models) < 2:
+            return self.probs(rows), None
+        moments: list[torch.Tensor] = []
+
+        def add(share: float, each_BS: torch.Tensor) -> None:
+            if moments:
+                moments[0].add_(each_BS, alpha=share)
+                moments[1].addcmul_(each_BS, each_BS, value=share)
+            else:
+                moments.extend([each_BS * share, each_BS.square() * share])
+
+        probs_BS = self.probs(rows, add)
+        mean_BS, square_BS = moments
+        deviation_B = (square_BS - mean_BS.square()).clamp_(min=0).sqrt_().sum(dim=1)
+        return probs_BS, deviation_B / mean_BS.sum(dim=1).clamp(min=1e-12)
 
 
 def fit_stretches(

@@ -1,0 +1,61 @@
+"""What a folder of maps is: the run, the grid, what was set because nobody knows it, and every product in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from releve.predict.maps.facts import Facts
+from releve.rasters.grid import Grid
+
+FORMAT = 1
+"""Raised when a folder of an earlier version is read otherwise."""
+MANIFEST_FILE, TILES_FOLDER, REGION_FILE, SPECIES_FILE = "manifest.json", "tiles", "region.wkb", "species.csv"
+
+
+class Product(BaseModel):
+    """One image of a map."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    title: str
+    unit: str
+    bands: tuple[str, ...]
+    """What each band is."""
+    reading: str
+    """How to read it, in one sentence for people."""
+    nodata: float | None = None
+    num_bytes: int = 0
+    sha256: str = ""
+
+
+class Manifest(BaseModel):
+    """A folder of maps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    releve: str
+    identity: dict[str, Any]
+    """All that the bytes of its tiles depend on; a folder of another is refused."""
+    title: str
+    num_species: int
+    grid: Grid
+    facts: Facts
+    rule: str
+    """How lists are drawn up; empty where the run makes none."""
+    settings: dict[str, Any]
+    """What was kept of each cell."""
+    notes: tuple[str, ...]
+    """What was set, and what is amiss, a sentence each."""
+    citations: tuple[str, ...] = ()
+    groups: dict[str, tuple[int, ...]] = {}
+    """Indicators: the species of each."""
+    is_whole: bool = False
+    num_cells: int = 0
+    """Cells that are mapped."""
+    num_kept: int = 0
+    """Species that are kept, summed over cells."""
+    products: dict[str, Product] = {}

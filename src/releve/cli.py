@@ -15,6 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from typer.core import TyperGroup
 
 import releve
 from releve.errors import ProcessError, ReleveError, RunError
@@ -54,6 +55,12 @@ def _found(what: str, marker: str = "") -> Any:
         return paths
 
     return check
+
+
+def _found_one(path: Path | None) -> Path | None:
+    if path is not None and not path.exists():
+        raise RunError(f"{path} does not exist", action="Check the path")
+    return path
 
 
 A_RELEASE, A_RUN = "the folder of a release, or a study.toml", "a run, as releve train makes it"
@@ -577,6 +584,92 @@ def select(
         _print_json({"candidates": table.to_dicts()})
     else:
         _print_rows("Spatial cross-validation, the best first", table.columns, [list(row) for row in table.rows()])
+
+
+class MapCommands(TyperGroup):
+    """``releve map RUN`` draws; a word that is none of the other commands is a run."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put in the command that is meant where none is named."""
+        named = args and (args[0] in self.commands or args[0] == "--help")
+        return super().parse_args(ctx, args if named or not args else ["draw", *args])
+
+
+maps_app = typer.Typer(
+    cls=MapCommands,
+    no_args_is_help=True,
+    help="Draw maps of a run: `releve map RUN --out MAPS`; then what can be made of them.",
+)
+app.add_typer(maps_app, name="map")
+
+
+@maps_app.command("draw")
+def draw_map(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the maps; a call that was killed goes on there")],
+    rasters: Annotated[
+        Path | None,
+        typer.Option(
+            "--rasters", help="Where covariates are taken from: a folder, a file or a study.toml", callback=_found_one
+        ),
+    ] = None,
+    bounds: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option("--bounds", metavar="W S E N", help="What is mapped, in degrees; W may lie east of E"),
+    ] = None,
+    region: Annotated[
+        Path | None, typer.Option("--region", help="Polygons, as GeoPackage or GeoJSON", callback=_found_one)
+    ] = None,
+    resolution: Annotated[
+        float | None, typer.Option("--resolution", metavar="M", help="Side of a cell in metres")
+    ] = None,
+    crs: Annotated[
+        str | None, typer.Option("--crs", help="Of the map, such as EPSG:3035", show_default="the rasters' own")
+    ] = None,
+    year: Annotated[
+        int | None, typer.Option("--year", help="Of the survey that is predicted", show_default="typical of training")
+    ] = None,
+    area_m2: Annotated[
+        float | None, typer.Option("--area-m2", help="Plot area that is predicted", show_default="typical of training")
+    ] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option("--groups", help="Table group, species of indicators to map", callback=_found_one),
+    ] = None,
+    species: Annotated[
+        list[str] | None, typer.Option("--species", metavar="NAME", help="Also write this species' image; repeatable")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="float32 or bf16", show_default="as trained")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="Draw by the workers of a Dask scheduler: its address, or local")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it will take, and write nothing")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Predict every cell of a region: what grows there, how many species, and where the model is guessing.
+
+    OUT holds richness, list lengths, disagreement and novelty as GeoTIFFs, the likely species of every cell and the
+    places of every species, and maps.html, which shows them. Memory does not grow with the map.
+    """
+    from releve.predict.maps.draw import Request, draw_maps, estimate_maps
+    from releve.predict.maps.grid import Bounds
+
+    if precision not in (None, "float32", "bf16"):
+        raise RunError(f"--precision {precision}", expected="float32 or bf16")
+    request = Request(
+        rasters, None if bounds is None else Bounds(*bounds), region, resolution, crs, year, area_m2, groups, precision
+    )
+    if dry_run:
+        facts = asdict(estimate_maps(run, request))
+        sizes = facts.pop("num_bytes")
+        facts |= {f"{name} (MB)": f"{size / 1e6:,.0f}" for name, size in sizes.items()}
+        _print_facts(f"maps of {run}", facts)
+        return
+    maps = draw_maps(run, out, request, overwrite=overwrite, scheduler=scheduler)
+    facts = {"cells mapped": f"{maps.manifest.num_cells:,}", "species kept a cell": maps.manifest.kept_per_cell}
+    _print_facts(f"maps in {out}", facts | {name: each.file for name, each in maps.manifest.products.items()})
 
 
 benchmark = typer.Typer(no_args_is_help=True, help="Score Relevé on public benchmarks, beside reference models.")

@@ -1,1 +1,1 @@
-"""Maps: a run's predictions for every cell of a grid, tile by tile, in a folder that answers both of a map's questions."""
+"""A run's predictions for every cell of a grid, in a folder that tells what grows where."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -33,13 +35,16 @@ from releve.predict.maps.region import bounds_of_region, read_region
 from releve.predict.maps.sparse import HELD, LIKELY, LOWEST
 from releve.predict.places import training_of
 from releve.progress import progress_bar, say
-from releve.rasters.work import do_units
+from releve.rasters.grid import Grid
+from releve.rasters.work import do_units, num_cores
 from releve.runs.folder import Run, open_run
 from releve.runs.provenance import write_provenance
 
 PROBE_CELLS = 2_048
 """Cells that are looked at before a map is drawn: units, classes, time and size."""
 LOCK_FILE = ".lock"
+NOWHERE = Grid("EPSG:4326", (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), 0, 0, 1, 1)
+"""Until the rasters are known."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,8 @@ class Estimate:
     minutes: float
     num_bytes: dict[str, int]
     """Of the tiles, and of all images together."""
-    memory_mb: int
+    memory_mb: int | None
+    """As taken by the trial."""
 
 
 @dataclass(frozen=True)
@@ -145,8 +151,6 @@ def estimate_maps(run_path: Path, request: Request, *, num_workers: int = 0) -> 
     run_path, request, num_workers
         As of :func:`draw_maps`.
     """
-    from releve.rasters.work import num_cores
-
     engine = _prepare(run_path, request).engine
     grid, tiles = engine.plan.grid, tiles_of(engine.plan.grid)
     picked = [tiles[index] for index in np.unique(np.linspace(0, len(tiles) - 1, 9).astype(int))]
@@ -179,15 +183,15 @@ def _middle(tile: Tile) -> Tile:
 
 
 def _opened(blob: bytes) -> PackedTile:
-    import io
-
     return PackedTile(io.BytesIO(blob))
 
 
-def _memory_mb() -> int:
-    import resource
-    import sys
-
+def _memory_mb() -> int | None:
+    """Return the most memory that this process took; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // (2**20 if sys.platform == "darwin" else 2**10)
 
@@ -200,8 +204,8 @@ def _prepare(run_path: Path, request: Request) -> _Prepared:
     bounds = request.bounds if region is None else bounds_of_region(region)
     if region is not None and request.bounds is not None:
         raise RunError("--bounds and --region were both given", expected="one of them")
-    known = {"rasters": None if request.rasters is None else str(Path(request.rasters).resolve())}
-    plan = Plan(str(Path(run_path).resolve()), _nowhere(), facts, **known, precision=request.precision)
+    rasters = None if request.rasters is None else str(Path(request.rasters).resolve())
+    plan = Plan(str(Path(run_path).resolve()), NOWHERE, facts, rasters, precision=request.precision)
     engine = make_engine(run, plan)
     grid = grid_for(
         engine.layers,
@@ -213,12 +217,6 @@ def _prepare(run_path: Path, request: Request) -> _Prepared:
     groups = () if request.groups is None else read_groups(request.groups, run.species)
     engine = replace(engine, plan=replace(plan, grid=grid, groups=groups))
     return _Prepared(run, engine, region, (*_facts_set(run, facts), *_look_at_rasters(engine, region)))
-
-
-def _nowhere() -> Any:
-    from releve.rasters.grid import Grid
-
-    return Grid("EPSG:4326", (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), 0, 0, 1, 1)
 
 
 def _facts_set(run: Run, facts: Facts) -> list[str]:
@@ -239,7 +237,7 @@ def _look_at_rasters(engine: Engine, region: shapely.Geometry | None) -> list[st
         Where it is so amiss that there is nothing to map.
     """
     run, table = engine.run, engine.run.models[0].statistics.tables.get("covariates")
-    notes = []
+    notes: list[str] = []
     if table is None:
         return notes
     if lacking := [name for name in table.columns if name not in engine.columns]:
@@ -301,8 +299,11 @@ def _claim(out: Path, identity: dict[str, Any], overwrite: bool) -> None:
     if not (out / MANIFEST_FILE).is_file():
         raise RunError(f"{out} holds no maps but {others[:3]}", action="Give another --out")
     try:
-        differs = [key for key, value in open_maps(out, unfinished=True).manifest.identity.items()
-                   if identity.get(key) != value]
+        differs = [
+            key
+            for key, value in open_maps(out, unfinished=True).manifest.identity.items()
+            if identity.get(key) != value
+        ]
     except StoreError:
         differs = ["format"]
     if not differs:
@@ -315,7 +316,9 @@ def _claim(out: Path, identity: dict[str, Any], overwrite: bool) -> None:
     ours = {MANIFEST_FILE, REGION_FILE, SPECIES_FILE, TILES_FOLDER, "run.json", "maps.html", "pictures"}
     foreign = [name for name in others if name not in ours and not name.endswith((".tif", ".part", ".csv", ".gpkg"))]
     if foreign:
-        raise RunError(f"{out} holds {foreign[:5]}, which no map wrote", action="Move it elsewhere, or give another --out")
+        raise RunError(
+            f"{out} holds {foreign[:5]}, which no map wrote", action="Move it elsewhere, or give another --out"
+        )
     for name in others:
         path = out / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()

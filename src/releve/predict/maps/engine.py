@@ -245,8 +245,10 @@ def make_engine(run: Run, plan: Plan) -> Engine:
     named = [column for layer in layers for column in layer.columns]
     columns = dict(match_covariates(named, table.columns, origin=origin).columns) if table and layers else {}
     if table and not columns:
-        what = f"none of the layers {named[:8]} of {origin} is a covariate of the run" if layers else (
-            f"run {run.path} learned from covariates of tables, and no raster of them is known"
+        what = (
+            f"none of the layers {named[:8]} of {origin} is a covariate of the run"
+            if layers
+            else (f"run {run.path} learned from covariates of tables, and no raster of them is known")
         )
         raise RasterError(
             what,
@@ -297,4 +299,3 @@ def nothing_of(dtype: np.dtype[Any]) -> float | int:
     if dtype.kind == "f":
         return float("nan")
     return int(np.iinfo(dtype).max) if dtype.kind == "u" else -1
-

@@ -63,7 +63,12 @@ def image_writer(
         If it cannot be written, as on a full disk.
     """
     plain = path.with_name(f".{path.stem}.plain.tif")
-    options: dict[str, Any] = {"driver": "GTiff", "tiled": True, "blockxsize": grid.block_width, "blockysize": grid.block_height}
+    options: dict[str, Any] = {
+        "driver": "GTiff",
+        "tiled": True,
+        "blockxsize": grid.block_width,
+        "blockysize": grid.block_height,
+    }
     options |= {"compress": "zstd", "zstd_level": 1, "interleave": "band", "bigtiff": "if_safer", "sparse_ok": True}
     shape = {"height": grid.height, "width": grid.width, "count": len(bands), "dtype": dtype, "nodata": nodata}
     try:

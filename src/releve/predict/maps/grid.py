@@ -95,9 +95,7 @@ def tiles_of(grid: Grid) -> list[Tile]:
     """
     size = grid.block_height
     return [
-        Tile(
-            row, column, min(size, grid.height - row), min(size, grid.width - column), f"{i:05d}_{j:05d}"
-        )
+        Tile(row, column, min(size, grid.height - row), min(size, grid.width - column), f"{i:05d}_{j:05d}")
         for i, row in enumerate(range(0, grid.height, size))
         for j, column in enumerate(range(0, grid.width, size))
     ]

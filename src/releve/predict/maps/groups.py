@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from releve.errors import TableError, nearest
-from releve.ingest.text import read_text_table
+from releve.ingest.formats import read_any_table
 from releve.progress import say
 
 COLUMNS = ("group", "species")
@@ -21,7 +21,7 @@ def read_groups(file: Path, species: NDArray) -> tuple[tuple[str, tuple[int, ...
     Parameters
     ----------
     file
-        Text with columns ``group`` and ``species`` (names, or ids where species have no names), a row each.
+        A table with columns ``group`` and ``species`` (names, or ids where species have no names), a row each.
     species
         (S,) what the run calls its columns. Species that it does not know are left out, and said.
 
@@ -30,7 +30,7 @@ def read_groups(file: Path, species: NDArray) -> tuple[tuple[str, tuple[int, ...
     TableError
         If a column is lacking, or the run knows no species of a group.
     """
-    table = read_text_table(file)
+    table = read_any_table(file)[0].cells
     table = table.rename({name: name.strip().lower() for name in table.columns})
     if lacking := [name for name in COLUMNS if name not in table.columns]:
         raise TableError(f"{file} lacks columns {lacking}; it has {table.columns}", expected="group and species")

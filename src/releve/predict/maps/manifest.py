@@ -57,5 +57,10 @@ class Manifest(BaseModel):
     num_cells: int = 0
     """Cells that are mapped."""
     num_kept: int = 0
-    """Species that are kept, summed over cells."""
+    """Likely species, summed over cells."""
     products: dict[str, Product] = {}
+
+    @property
+    def kept_per_cell(self) -> float:
+        """Mean number of likely species of a mapped cell."""
+        return self.num_kept / max(self.num_cells, 1)

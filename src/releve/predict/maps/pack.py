@@ -3,8 +3,8 @@
 A tile begins with the length of a header (4 bytes) and the header, JSON: for each part its place, length, type and
 shape. A part is compressed by zlib unless it is an index, so that a reader fetches what it needs and no more:
 
-- ``cells``: blocks of ``BLOCK_CELLS`` cells, each compressed on its own; in a block the number of species of each cell
-  (uint16), then the species of all of its cells, best first, then their codes, as differences from one to the next.
+- ``cells``: blocks of ``BLOCK_CELLS`` cells, each compressed on its own: how many species each cell has (uint16), the
+  species of all of them, best first, and their codes, as differences from one to the next.
 - ``species``: for each species of the tile a block of its own: the number of cells, the cells as differences, the codes.
 - every other part is an array with a number for each cell.
 """
@@ -77,7 +77,10 @@ def _species_blocks(places: Places, num_species: int) -> list[Part]:
         steps = np.diff(table.indices[first:end], prepend=0).astype(np.uint16)
         block = struct.pack("<I", end - first) + steps.tobytes() + table.data[first:end].tobytes()
         blobs.append(zlib.compress(block, LEVEL))
-    return [("species_found", found.astype(np.uint32).tobytes(), "uint32", [len(found)]), *_blocks("species", blobs, "")]
+    return [
+        ("species_found", found.astype(np.uint32).tobytes(), "uint32", [len(found)]),
+        *_blocks("species", blobs, ""),
+    ]
 
 
 def pack_empty(num_cells: int) -> bytes:

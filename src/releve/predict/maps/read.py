@@ -147,7 +147,9 @@ def open_maps(path: Path, *, unfinished: bool = False) -> Maps:
             raise StoreError(f"maps {path} have format {content.get('format')}", action="Draw them again")
         manifest = Manifest.model_validate(content)
     except (ValueError, ValidationError) as error:
-        raise StoreError(f"{file} cannot be read: {str(error).splitlines()[0]}", action="Draw the maps again") from error
+        raise StoreError(
+            f"{file} cannot be read: {str(error).splitlines()[0]}", action="Draw the maps again"
+        ) from error
     if not manifest.is_whole and not unfinished:
         raise StoreError(f"maps {path} are not whole", action="Run the same releve map again: it goes on")
     return Maps(path, manifest)

@@ -49,7 +49,7 @@ def read_region(file: Path) -> shapely.Geometry:
         raise RasterError(f"region {file} holds {len(shapes)} shapes and no polygon", expected="one polygon or several")
     whole = _in_degrees(shapely.union_all(areas), meta.get("crs"))
     west, south, east, north = shapely.bounds(whole)
-    if not (np.isfinite([west, south, east, north]).all() and -360 <= west and east <= 360 and -90 <= south <= north <= 90):
+    if not (np.isfinite([west, south, east, north]).all() and max(-west, east) <= 360 and -90 <= south <= north <= 90):
         raise RasterError(
             f"region {file} reaches from {west:g}, {south:g} to {east:g}, {north:g}",
             expected="degrees, or a file that names its coordinate system",

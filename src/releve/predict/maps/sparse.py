@@ -1,8 +1,8 @@
 """What a map keeps of its cells: the likely species of each, best first, and the places of each species.
 
 Probabilities are kept as numbers of 8 bits in equal steps of logits. A cell keeps the species that are likelier than
-``LIKELY``; a species keeps the cells in which it is likelier than the tile's cut, which lies so low that ``HELD`` of the
-expected number of species is held. Rare species are hardly ever likely, and yet there is a map of each.
+``LIKELY``; a species keeps the cells in which it is likelier than the tile's cut, which lies so low that ``HELD`` of
+the expected number of species is held. Rare species are hardly ever likely, and yet there is a map of each.
 """
 
 # B cells, S species, N kept species of all cells

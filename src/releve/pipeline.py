@@ -22,6 +22,8 @@ from releve.geo import block_ids
 from releve.ingest.study import Source, Study, open_source
 from releve.lists import Lists
 from releve.models.kinds import TABLE_KINDS
+from releve.predict.novelty import write_novelty
+from releve.predict.novelty_fit import fit_novelty
 from releve.predict.places import describe_places, places_file, say_places
 from releve.predict.seen import read_seen
 from releve.predict.tables import Predicted, store_for_prediction, write_predictions
@@ -192,7 +194,7 @@ def train(
 
 
 def decide(run: Run) -> None:
-    """Fit, on held-out rows, the decision of a run whose members are trained and what seen species say; write both."""
+    """Fit the decision of a run whose members are trained, what seen species say and how new a place is; write them."""
     rows, logits = predict_held_out(run)
     truth = run.store.labels.take(rows)
     decision = fit_decision(logits, truth, run.config.decide)
@@ -200,6 +202,7 @@ def decide(run: Run) -> None:
     companions = fit_companions(decision.probs(logits), truth, blocks, seed=run.seed)
     if companions is not None:
         write_companions(run.path / COMPANIONS_FILE, companions)
+    write_novelty(run, fit_novelty(run))
     if run.config.decide.calibration != "none":
         decision = decision.stretched(fit_stretches(run, decision, rows, logits))
     write_text(run.path / "decision.json", decision.model_dump_json(indent=1) + "\n")

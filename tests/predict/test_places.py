@@ -13,8 +13,10 @@ from ingest.fakes import SHARED
 from releve import pipeline
 from releve.config import make_config
 from releve.errors import RunError
-from releve.predict.places import AT_ZERO, OUTSIDE, SWAPPED, describe_places, places_file, training_of
+from releve.predict.novelty import read_novelty
+from releve.predict.places import AT_ZERO, OUTSIDE, SWAPPED, describe_places, places_file
 from releve.predict.tables import store_for_prediction
+from releve.predict.training import training_of
 from releve.runs.folder import Run, open_run
 from releve.simulate.config import SimulateConfig
 from releve.simulate.write import simulate_release
@@ -40,7 +42,7 @@ def predict(run: Run, folder: Path, text: str) -> tuple[pl.DataFrame, pl.DataFra
     (folder / "table.csv").write_text(text, encoding="utf-8")
     pipeline.predict(run, folder / "table.csv", "test", folder / "p.csv", probabilities=folder / "p.parquet")
     read = [pl.read_csv(file, infer_schema=False) for file in (folder / "p.csv", places_file(folder / "p.csv"))]
-    return read[0], read[1].cast({"nearest_training_km": pl.Float64, "most_outside_by": pl.Float64})
+    return read[0], read[1].cast({"nearest_training_km": pl.Float64, "mess": pl.Float64})
 
 
 def test_places_tell_distance_novelty_and_what_is_wrong(
@@ -48,8 +50,9 @@ def test_places_tell_distance_novelty_and_what_is_wrong(
 ) -> None:
     """A place of training, one a degree of latitude (111.195 km) north of the northernmost, one exchanged, one at 0."""
     lon, lat = (values[run.store.lat.argmax()] for values in (run.store.lon, run.store.lat))
-    bio1 = training_of(run).quantiles["Bio1"]
-    low, high = bio1[0], bio1[-1]
+    novelty = read_novelty(run)
+    bio1 = novelty.quantiles_NQ[novelty.numbers.index("Bio1")]
+    low, high = float(bio1[0]), float(bio1[-1])
     rows = [
         f"0001,{lon},{lat},{low},",
         f"0002,{lon},{lat + 1},{high + (high - low) / 4},{np.nan}",
@@ -63,13 +66,13 @@ def test_places_tell_distance_novelty_and_what_is_wrong(
     assert places["surveyId"].to_list() == ids
     assert places["nearest_training_km"][0] == pytest.approx(0, abs=1e-3)
     assert places["nearest_training_km"][1] == pytest.approx(111.195, abs=0.01)
-    assert places["share_outside"].to_list() == ["0.0", "1.0", "0.0", None]
-    assert places["most_outside"].to_list() == [None, "Bio1", None, None]
-    assert places["most_outside_by"][1] == pytest.approx(0.25, abs=0.01)
+    assert places["most_dissimilar"].to_list() == ["Bio1", "Bio1", "Bio1", None]
+    assert places["mess"][1] == pytest.approx(-25, abs=0.1) and places["mess"][0] >= 0 and places["mess"][3] is None
+    assert places["inside_area"].to_list()[1::2] == ["false", "false"]
     assert places["remark"].to_list() == [None, OUTSIDE, SWAPPED, AT_ZERO]
     said = capsys.readouterr().err
     assert f"1 of 4 places lie {SWAPPED}: 0003 (lon {lat:g}, lat {lon:g})" in said
-    assert f"1 of 4 places lie {AT_ZERO}: 0004" in said and "1 of 4 places have most of their covariates" in said
+    assert f"1 of 4 places lie {AT_ZERO}: 0004" in said and "places are unlike any that the run" in said
 
 
 def test_training_is_that_of_all_members_and_of_the_store(run: Run) -> None:
@@ -106,7 +109,10 @@ def test_a_release_has_its_places_told_too_and_earlier_ones_are_kept(
     table = describe_places(run, store)
     assert table["surveyId"].to_list() == store.surveys["survey_id"].to_list()
     assert table["nearest_training_km"].is_between(0, 200).all()
-    assert table["share_outside"].is_between(0, 1).all()
+    assert (table["mess"] <= 100).all() and (table["dissimilarity"] >= 0).all()
+    found = read_novelty(run).of(run, store, np.arange(len(store)))
+    assert table["inside_area"].to_list() == found.inside.tolist()
+    np.testing.assert_allclose(table["mess"], found.mess, atol=0.005)
     places_file(tmp_path / "p.csv").write_text("earlier")
     with pytest.raises(RunError, match=r"p\.places\.csv exists"):
         pipeline.predict(run, labelled_release, "test", tmp_path / "p.csv")
@@ -152,4 +158,4 @@ def test_shared_tables_are_predicted_and_what_is_odd_is_said(
     assert "Bio12" in rain and "outside what the run was trained on" in rain and "times 10 they would not" in rain
     other, _, said = predicted("10-nodata/n-other-names.csv")
     assert other.equals(right) and "not there" not in said
-    assert predicted("10-nodata/q-lowercase-na.csv")[1]["share_outside"].null_count() == 0
+    assert predicted("10-nodata/q-lowercase-na.csv")[1]["mess"].null_count() == 0

@@ -21,8 +21,8 @@ from releve.ingest.own import Sampler, read_own_table
 from releve.ingest.study import Source, Study, open_source
 from releve.lists import Lists
 from releve.predict.covariates import as_known
-from releve.predict.places import training_of
 from releve.predict.rasters import rasters_for, sampler_for
+from releve.predict.training import training_of
 from releve.progress import progress_bar, say
 from releve.runs.folder import Run
 from releve.runs.predict import predict_probs

@@ -9,7 +9,7 @@ from typing import Any
 
 from releve.config import Config
 from releve.errors import RunError, StoreError
-from releve.runs.folder import COMPANIONS_FILE, FILES, PLACES_SUFFIX
+from releve.runs.folder import COMPANIONS_FILE, FILES, NOVELTY_FILE, PLACES_SUFFIX
 from releve.store.config import recipe_differences, recipe_of
 from releve.store.read import Store
 from releve.train.members import Member
@@ -83,7 +83,7 @@ def remove_run(out: Path) -> None:
         shutil.rmtree(out / name, ignore_errors=True)
     predicted = [step["file"] for step in provenance.get("steps", {}).values() if "file" in step]
     places = [Path(name).with_suffix(PLACES_SUFFIX).name for name in predicted]
-    for name in ["decision.json", COMPANIONS_FILE, *FILES, *predicted, *places, "run.json"]:
+    for name in ["decision.json", COMPANIONS_FILE, NOVELTY_FILE, *FILES, *predicted, *places, "run.json"]:
         (out / name).unlink(missing_ok=True)
 
 

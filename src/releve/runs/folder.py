@@ -128,6 +128,8 @@ def place_on(config: Config, device: str) -> Config:
 
 COMPANIONS_FILE = "companions.safetensors"
 """Of a run that knows what seen species say of the others; see ``releve.decide.companions``."""
+NOVELTY_FILE = "novelty.safetensors"
+"""What tells how new a place is to a run; see ``releve.predict.novelty``."""
 PLACES_SUFFIX = ".places.csv"
 """Of the table of places that lies beside a file of predictions, instead of its own."""
 FILES = ("report.html", "odmap.html", "odmap.csv", "model_card.md", "methods.md", "citations.bib")

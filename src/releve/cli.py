@@ -640,7 +640,7 @@ def draw_map(
         list[str] | None, typer.Option("--species", metavar="NAME", help="Also write this species' image; repeatable")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option("--precision", help="float32 or bf16", show_default="as trained")
+        str | None, typer.Option("--precision", help="fp32 or bf16", show_default="as trained")
     ] = None,
     scheduler: Annotated[
         str | None, typer.Option("--scheduler", help="Draw by the workers of a Dask scheduler: its address, or local")
@@ -656,8 +656,8 @@ def draw_map(
     from releve.predict.maps.draw import Request, draw_maps, estimate_maps
     from releve.predict.maps.grid import Bounds
 
-    if precision not in (None, "float32", "bf16"):
-        raise RunError(f"--precision {precision}", expected="float32 or bf16")
+    if precision not in (None, "fp32", "bf16"):
+        raise RunError(f"--precision {precision}", expected="fp32 or bf16")
     request = Request(
         rasters, None if bounds is None else Bounds(*bounds), region, resolution, crs, year, area_m2, groups, precision
     )

@@ -152,7 +152,7 @@ def expected_f1_sizes(
             settled[settled] = proven
             size = size[proven]
         sizes_B[rows[settled]] = size
-        rows, num_best = rows[~settled], 4 * num_best
+        rows, num_best = rows[~settled], 2 * num_best
     return sizes_B
 
 
@@ -167,13 +167,15 @@ def _powers_of_rest(
     for moment_B in moments_BR.T:
         power_BK *= best_BK
         powers.append(np.maximum(moment_B - power_BK.sum(axis=1), 0))
-    some = rest[1] > rest[0]
-    largest = min(float(probs_N[rest[0][some]].max(initial=0.0)), TAIL_MAX)
-    power_N = probs_N ** len(powers)
+    first, end = rest
+    some = np.flatnonzero(end > first)
+    largest = min(float(probs_N[first[some]].max(initial=0.0)), TAIL_MAX)
+    # Of each survey the sum from the first to the end: reduceat sums from one index to the next.
+    bounds, power_N = np.stack([first[some], end[some]], axis=1).ravel(), np.append(probs_N, 0.0) ** len(powers)
     while _left_out(float(powers[0].max()), largest, len(powers)) > TOLERANCE:
-        power_N *= probs_N
-        held_N = np.concatenate([[0.0], np.cumsum(power_N)])
-        powers.append(held_N[rest[1]] - held_N[rest[0]])
+        power_N[:-1] *= probs_N
+        powers.append(np.zeros(len(best_BK)))
+        powers[-1][some] = np.add.reduceat(power_N, bounds)[::2]
     return np.stack(powers, axis=1)
 
 

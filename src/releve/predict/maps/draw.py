@@ -63,7 +63,7 @@ class Request:
     groups: Path | None = None
     """File with species of indicators."""
     precision: str | None = None
-    """float32 or bf16; by default that of training."""
+    """fp32 or bf16; by default that of training."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Plan:
     groups: tuple[tuple[str, tuple[int, ...]], ...] = ()
     """Indicators: of each its name and its species."""
     precision: str | None = None
-    """float32 or bf16, if not that of training."""
+    """fp32 or bf16, if not that of training."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ class Engine:
             "richness": moments_BR[:, 0].astype(np.float32),
             "richness_low": low,
             "richness_high": high,
-            "entropy": entropy_bits(probs_BS, likely, moments_BR),
+            "entropy": entropy_bits(probs_BS),
         }
         if not self.run.config.is_of_records_alone:
             arrays["list_length"] = self._list_lengths(probs_BS, likely, moments_BR)
@@ -259,25 +259,16 @@ def make_engine(run: Run, plan: Plan) -> Engine:
     return Engine(run, plan, used, columns, rasters, modalities, training.classes)
 
 
-def entropy_bits(probs_BS: torch.Tensor, likely: Likely, moments_BR: NDArray[np.float64]) -> NDArray[np.float32]:
+def entropy_bits(probs_BS: torch.Tensor) -> NDArray[np.float32]:
     """Return (B,) the sum over species of the entropy, in bits, of being there or not.
-
-    Of -(1 - p) ln(1 - p) the first powers are enough for species that are not likely: p - p^2/2 - p^3/6 - p^4/12.
 
     Examples
     --------
-    >>> probs = torch.tensor([[0.5, 0.5, 0.0], [0.005, 0.0, 0.0]])
-    >>> entropy_bits(probs, likely_species(probs.numpy()), _moments(probs)).round(4).tolist()
+    >>> entropy_bits(torch.tensor([[0.5, 0.5, 0.0], [0.005, 0.0, 0.0]])).round(4).tolist()
     [2.0, 0.0454]
     """
-    p = likely.probs.astype(np.float64)
-    held = [np.concatenate([[0.0], np.cumsum(p**power)]) for power in range(1, moments_BR.shape[1] + 1)]
-    rest_BR = moments_BR - np.stack([np.diff(each[likely.starts]) for each in held], axis=1)
-    q = np.maximum(1 - p, 1e-12)
-    absent = np.concatenate([[0.0], np.cumsum(-q * np.log(q))])
-    absent_B = np.diff(absent[likely.starts]) + rest_BR @ [1, -1 / 2, -1 / 6, -1 / 12]
-    present_B = torch.special.entr(probs_BS).sum(dim=1, dtype=torch.float64).cpu().numpy()
-    return ((present_B + absent_B) / np.log(2)).astype(np.float32)
+    nats_B = torch.special.entr(probs_BS).sum(dim=1) + torch.special.entr(1 - probs_BS).sum(dim=1)
+    return (nats_B / np.log(2)).float().cpu().numpy()
 
 
 def _ranked(likely: Likely, rank: int) -> NDArray[np.int32]:

@@ -3,9 +3,9 @@
 A tile begins with the length of a header (4 bytes) and the header, JSON: for each part its place, length, type and
 shape. A part is compressed by zlib unless it is an index, so that a reader fetches what it needs and no more:
 
-- ``cells``: blocks of ``BLOCK_CELLS`` cells, each compressed on its own: how many species each cell has (uint16), the
-  species of all of them, best first, and their codes, as differences from one to the next.
-- ``species``: for each species of the tile a block of its own: the number of cells, the cells as differences, the codes.
+- ``cells``: blocks of ``BLOCK_CELLS`` cells, each compressed on its own: how many species each cell has (uint16),
+  the species of all of them, best first, and their codes, as differences from one to the next.
+- ``species``: for each species of the tile a block: the number of cells, the cells as differences, the codes.
 - every other part is an array with a number for each cell.
 """
 

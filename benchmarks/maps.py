@@ -95,7 +95,7 @@ def draw(run: Path, out: Path, cells: int, side: int, precision: str) -> Drawn:
 
 
 def loop_by_hand(run: Path, out: Path, side: int, precision: str) -> float:
-    """Return cells a second of what a user would write: windows of all rasters, the network, an image of all species."""
+    """Return cells a second of a plain loop: windows of all rasters, the network, an image of all species."""
     opened = open_run(run)
     model, calibration = opened.models[0], next(iter(opened.decision.kinds.values())).calibration
     table = model.statistics.tables["covariates"]
@@ -187,8 +187,8 @@ def main() -> None:
     options = parser.parse_args()
     lines = ["# Maps", "", f"`python benchmarks/maps.py --save`. {describe_machine()}.", ""]
     lines += [
-        f"One network 512 wide on {NUM_RASTERS} rasters of {options.side:,} x {options.side:,} cells, made for this, in "
-        "bf16; `releve map` from its start to the last image, everything written.",
+        f"One network 512 wide on {NUM_RASTERS} rasters of {options.side:,} x {options.side:,} cells, made for this, "
+        "in bf16; `releve map` from its start to the last image, everything written.",
         "",
         "| species | cells | cells a second | CPU s | memory, GB | bytes a cell | likely species a cell |",
         "|---|---|---|---|---|---|---|",

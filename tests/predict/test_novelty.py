@@ -140,7 +140,7 @@ def with_values(store: Store, value: float) -> Store:
 
 def test_the_index_is_the_distance_to_the_nearest_row_in_features_and_covariates_by_importance(run: Run) -> None:
     """Worked out another way: of all pairs of rows, without axes, importance by scikit-learn."""
-    novelty, space = read_novelty(run), Space(run.models[0], run.device)
+    novelty, space = read_novelty(run), Space(run.models[0], run)
     gatherer, rows = gatherer_for(run.models[0], run.store), np.arange(len(run.store))
     with torch.inference_mode():
         batch = gatherer.batch(rows)

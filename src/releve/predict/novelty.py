@@ -46,6 +46,7 @@ from releve.predict.mess import beyond, least, similarity_of_classes, similarity
 from releve.runs.folder import NOVELTY_FILE, Run
 from releve.runs.predict import BATCH_SIZE, gatherer_for
 from releve.store.read import Store
+from releve.train.device import autocast_for
 
 BEYOND = 2.0
 """Weight of what lies outside the range of training; chosen by benchmarks/novelty.md."""
@@ -127,7 +128,7 @@ class Novelty:
             (B,) positions in it.
         """
         model = first_part(run).models[self.member]
-        gatherer, space = gatherer_for(model, store), Space(model, run.device)
+        gatherer, space = gatherer_for(model, store), Space(model, run)
         mess, most = np.zeros(len(rows), np.float32), np.zeros(len(rows), np.int16)
         dissimilarity, known = np.zeros(len(rows), np.float32), np.zeros(len(rows), bool)
         for start in range(0, len(rows), BATCH_SIZE):
@@ -203,8 +204,8 @@ def covariates_of(batch: Batch, model: MemberModel, names: tuple[str, ...]) -> T
 class Space:
     """Where a member tells places apart: what its network makes of their environment, and what it reads there."""
 
-    def __init__(self, model: MemberModel, device: torch.device) -> None:
-        """Look up what a model reads: covariates, or where it sees none, the place."""
+    def __init__(self, model: MemberModel, run: Run) -> None:
+        """Look up what a run's model reads: covariates, or where it sees none, the place."""
         tables = {name: table for name, table in model.statistics.tables.items() if name in ("covariates", "location")}
         if "covariates" in tables:
             tables.pop("location", None)
@@ -212,7 +213,7 @@ class Space:
         self.num_codes = [len(each) for table in tables.values() for each in table.codes.values()]
         self.network = model if isinstance(model, SpeciesModel) else None
         self.num_made = int(self.network.fusion.num_features) if self.network else 0  # type: ignore[arg-type]
-        self.device = device
+        self.run = run
 
     def of(self, batch: Batch) -> Tensor:
         """Return (B, F) float32, on the CPU: ``num_made`` features of the network, scores of ranks, a column a class.
@@ -222,9 +223,11 @@ class Space:
         parts = [self._columns_of(batch)] if self.columns.tables else []
         if self.network is not None:
             values, places = ({k: x for k, x in each.items() if k != "survey"} for each in (batch.values, batch.places))
-            hidden = replace(batch, values=values, places=places).to(self.device)
+            hidden = replace(batch, values=values, places=places).to(self.run.device)
+            with autocast_for(self.run.config.train, self.run.device):  # in the precision of predictions
+                features_BF = self.network.features(hidden)
             # Behind the features of the environment are those of how a row was observed.
-            parts.insert(0, self.network.features(hidden)[:, : self.num_made].float().cpu())
+            parts.insert(0, features_BF[:, : self.num_made].float().cpu())
         return torch.cat([torch.zeros(len(batch), 0), *parts], dim=1)
 
     def _columns_of(self, batch: Batch) -> Tensor:

@@ -54,7 +54,7 @@ def fit_novelty(run: Run) -> Novelty:
     features_NF, values_NK = look_at(run, rows, run.models[member], numbers + classes)
     trained = is_trained_on(run, rows)
     labels, num_species = run.store.labels.take(rows[trained]), len(run.store.species_ids)
-    num_made = Space(run.models[member], run.device).num_made
+    num_made = Space(run.models[member], run).num_made
     scales_F = scales_of(features_NF[trained], num_made, labels, num_species, rng)
     centre_F, axes_FD = main_axes(features_NF[trained], scales_F)
     points_ND = (features_NF - centre_F) @ axes_FD
@@ -92,7 +92,7 @@ def is_trained_on(run: Run, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
 @torch.inference_mode()
 def look_at(run: Run, rows: NDArray[np.int64], model: MemberModel, names: tuple[str, ...]) -> tuple[Tensor, Tensor]:
     """Return (N, F) features and (N, K) covariates of rows of the run's store."""
-    gatherer, space = gatherer_for(model, run.store), Space(model, run.device)
+    gatherer, space = gatherer_for(model, run.store), Space(model, run)
     features, values = [], []
     for start in range(0, len(rows), BATCH_SIZE):
         batch = gatherer.batch(rows[start : start + BATCH_SIZE])

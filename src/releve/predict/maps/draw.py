@@ -29,11 +29,11 @@ from releve.predict.maps.grid import Bounds, Tile, cell_centres, grid_for, tile_
 from releve.predict.maps.groups import read_groups
 from releve.predict.maps.manifest import MANIFEST_FILE, REGION_FILE, SPECIES_FILE, TILES_FOLDER, Manifest, Product
 from releve.predict.maps.pack import PackedTile
-from releve.predict.maps.products import images_of
+from releve.predict.maps.products import Image, images_of
 from releve.predict.maps.read import Maps, open_maps
 from releve.predict.maps.region import bounds_of_region, read_region
 from releve.predict.maps.sparse import HELD, LIKELY, LOWEST
-from releve.predict.places import training_of
+from releve.predict.training import training_of
 from releve.progress import progress_bar, say
 from releve.rasters.grid import Grid
 from releve.rasters.work import do_units, num_cores
@@ -358,6 +358,7 @@ def _begin(out: Path, prepared: _Prepared, identity: dict[str, Any]) -> Maps:
         },
         notes=prepared.notes,
         groups={name: species for name, species in plan.groups},
+        variables=prepared.engine.novelty.variables,
     )
     write_json(out / MANIFEST_FILE, manifest.model_dump(mode="json"))
     return open_maps(out, unfinished=True)
@@ -394,8 +395,7 @@ def _finish(maps: Maps) -> Maps:
                     image.arrays,
                     nodata=nothing_of(dtype),
                     resampling=image.resampling,
-                    tags={"title": image.title, "unit": image.unit, "reading": image.reading}
-                    | maps.manifest.settings.get("tags", {}).get(image.name, {}),
+                    tags=_tags(image, maps.manifest),
                 )
             )
         with progress_bar() as bar:
@@ -427,6 +427,14 @@ def _finish(maps: Maps) -> Maps:
     manifest = maps.manifest.model_copy(update=update)
     write_json(maps.path / MANIFEST_FILE, manifest.model_dump(mode="json"))
     return Maps(maps.path, manifest)
+
+
+def _tags(image: Image, manifest: Manifest) -> dict[str, str]:
+    """Return what is written into an image."""
+    tags = {"title": image.title, "unit": image.unit, "reading": image.reading, "run": manifest.title}
+    if image.name == "most_dissimilar":
+        tags["covariates"] = ", ".join(f"{number} {name}" for number, name in enumerate(manifest.variables))
+    return tags
 
 
 def _written(nodata: float) -> float | None:

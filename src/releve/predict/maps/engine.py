@@ -25,8 +25,9 @@ from releve.predict.maps.interval import richness_interval
 from releve.predict.maps.pack import pack_empty, pack_tile
 from releve.predict.maps.region import cells_inside, region_on
 from releve.predict.maps.sparse import Likely, Places, cut_for, likely_species, places_of_species
-from releve.predict.places import training_of
+from releve.predict.novelty import Novelty, read_novelty
 from releve.predict.rasters import Rasters, rasters_for
+from releve.predict.training import training_of
 from releve.progress import quiet_progress
 from releve.rasters.grid import Grid
 from releve.rasters.layer import Layer
@@ -105,6 +106,7 @@ class Engine:
     rasters: Rasters | None
     modalities: tuple[str, ...]
     """Series and patches that are looked at."""
+    novelty: Novelty
     classes: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     """Of covariates whose classes have names, the name of each code."""
 
@@ -167,6 +169,8 @@ class Engine:
         arrays: dict[str, list[NDArray]] = {}
         for first in range(0, len(lon), step):
             predictor = self._predictor(lon, lat, values, np.arange(first, min(first + step, len(lon))))
+            for name, column in self._novelty(predictor.store).items():
+                arrays.setdefault(name, []).append(column)
             for rows in predictor.batches():
                 probs_BS, spread_B = predictor.probs_and_spread(rows)
                 probs = probs_BS.cpu().numpy()
@@ -185,6 +189,12 @@ class Engine:
         """Return what predicts some cells."""
         described = {name: column[cells] for name, column in values.items()}
         return Predictor.of(self.run, self.store_of(lon[cells], lat[cells], described))
+
+    def _novelty(self, store: Store) -> dict[str, NDArray]:
+        """Return by name how new cells are to the run."""
+        found = self.novelty.of(self.run, store, np.arange(len(store)))
+        numbers = {name: getattr(found, name) for name in ("mess", "most_dissimilar", "dissimilarity")}
+        return numbers | {"outside": (~found.inside).astype(np.uint8)}
 
     def numbers(self, probs_BS: torch.Tensor, likely: Likely) -> dict[str, NDArray]:
         """Return by name what the probabilities of cells come to; sums are over all species."""
@@ -256,7 +266,7 @@ def make_engine(run: Run, plan: Plan) -> Engine:
             action="Say where the rasters are with --rasters: a folder, a file or a study.toml",
         )
     used = tuple(layer for layer in layers if not set(layer.columns).isdisjoint(columns.values()))
-    return Engine(run, plan, used, columns, rasters, modalities, training.classes)
+    return Engine(run, plan, used, columns, rasters, modalities, read_novelty(run), training.classes)
 
 
 def entropy_bits(probs_BS: torch.Tensor) -> NDArray[np.float32]:

@@ -53,6 +53,8 @@ class Manifest(BaseModel):
     citations: tuple[str, ...] = ()
     groups: dict[str, tuple[int, ...]] = {}
     """Indicators: the species of each."""
+    variables: tuple[str, ...] = ()
+    """Covariates, in the order that ``most_dissimilar`` counts them."""
     is_whole: bool = False
     num_cells: int = 0
     """Cells that are mapped."""

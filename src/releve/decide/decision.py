@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from releve.decide.calibration import Calibration, fit_calibration
 from releve.decide.config import DecideConfig
 from releve.decide.pool import draw_out
+from releve.decide.richness import Widening, fit_widening
 from releve.decide.rules import FITS, RULES
 from releve.decide.stretch import FoldStretch
 from releve.decide.weights import fit_weights
@@ -35,6 +36,8 @@ class Decision(BaseModel):
     rule: str
     setting: float | list[float] | None
     kinds: dict[str, KindDecision]
+    widening: Widening = Widening()
+    """Of the interval of the number of species."""
 
     def calibrated(self, kind: str, logits: torch.Tensor) -> torch.Tensor:
         """Return the calibrated probabilities of a member of this kind, of the same shape."""
@@ -95,9 +98,10 @@ def fit_decision(logits: dict[str, torch.Tensor], truth: Lists, config: DecideCo
         for kind, calibration, share in zip(logits, calibrations, shares, strict=True)
     }
     decision = Decision(rule=config.rule, setting=None, kinds=kinds)
-    setting = FITS[config.rule](decision.probs(logits), truth, config.coverage)
+    probs = decision.probs(logits)
+    setting = FITS[config.rule](probs, truth, config.coverage)
     written = setting.tolist() if isinstance(setting, np.ndarray) else setting if setting is None else float(setting)
-    return decision.model_copy(update={"setting": written})
+    return decision.model_copy(update={"setting": written, "widening": fit_widening(probs, truth)})
 
 
 def _check_rows(logits: dict[str, torch.Tensor], truth: Lists) -> None:

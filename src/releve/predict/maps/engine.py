@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from releve.decide.expected_f1 import expected_f1_sizes
+from releve.decide.richness import moments_of, richness_interval
 from releve.errors import RasterError
 from releve.ingest.classes import recode
 from releve.ingest.columns import match_covariates
 from releve.predict.maps.facts import Facts
 from releve.predict.maps.grid import Tile, cell_centres
-from releve.predict.maps.interval import richness_interval
 from releve.predict.maps.pack import pack_empty, pack_tile
 from releve.predict.maps.region import cells_inside, region_on
 from releve.predict.maps.sparse import Likely, Places, cut_for, likely_species, places_of_species
@@ -198,8 +198,8 @@ class Engine:
 
     def numbers(self, probs_BS: torch.Tensor, likely: Likely) -> dict[str, NDArray]:
         """Return by name what the probabilities of cells come to; sums are over all species."""
-        moments_BR = _moments(probs_BS)
-        low, high = richness_interval(moments_BR)
+        moments_BR = moments_of(probs_BS)
+        low, high = richness_interval(moments_BR, self.run.decision.widening)
         arrays: dict[str, NDArray] = {
             "richness": moments_BR[:, 0].astype(np.float32),
             "richness_low": low,
@@ -223,14 +223,6 @@ class Engine:
         else:
             sizes = self.run.decision.lists(probs_BS).lengths()
         return sizes.astype(np.uint16)
-
-
-def _moments(probs_BS: torch.Tensor) -> NDArray[np.float64]:
-    """Return (B, 4) sums over species of p, p^2, p^3, p^4."""
-    square_BS = probs_BS.square()
-    cubes_B = torch.linalg.vecdot(square_BS, probs_BS)
-    sums = [probs_BS.sum(dim=1, dtype=torch.float64), square_BS.sum(dim=1, dtype=torch.float64), cubes_B.double()]
-    return torch.stack([*sums, torch.linalg.vecdot(square_BS, square_BS).double()], dim=1).cpu().numpy()
 
 
 def _joined(parts: list[Any]) -> list[NDArray]:

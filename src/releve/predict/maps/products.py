@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from releve.predict.maps.interval import COVERAGE
+from releve.decide.richness import COVERAGE
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,7 @@ IMAGES = (
         "Expected number of species",
         "species on a plot",
         "How many species a survey of the stated plot area is expected to find; the second and third bands are the "
-        f"number that is exceeded with {50 + 50 * COVERAGE:.0f} % and with {50 - 50 * COVERAGE:.0f} % probability, if "
-        "species occurred independently of each other.",
+        f"ends of an interval that {COVERAGE:.0%} of held-out plots keep to.",
     ),
     Image(
         "list_length",

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from releve.decide import expected_f1
 from releve.decide.blocks import best_first
-from releve.decide.expected_f1 import expected_f1_sets, expected_f1_value, num_nodes
+from releve.decide.expected_f1 import expected_f1_sets, expected_f1_sizes, expected_f1_value, num_nodes
 from releve.errors import TableError
 
 
@@ -200,3 +200,63 @@ def test_no_list_is_empty_where_many_rare_species_make_a_species_sure():
     probs = np.full((1, 400), 0.01)
     assert expected_f1_value(probs[0], 400) > expected_f1_value(probs[0], 0)
     assert len(expected_f1_sets(probs).row(0)) > 0
+
+
+def sizes_of(probs, least=0.01):
+    """Lengths of the lists from the species of ``least`` or more and four power sums, as a map has them."""
+    order = np.argsort(-probs, axis=1, kind="stable")
+    best = np.take_along_axis(probs, order, axis=1)
+    counts = (best >= least).sum(axis=1)
+    moments = np.stack([(probs.astype(float) ** power).sum(axis=1) for power in (1, 2, 3, 4)], axis=1)
+    return expected_f1_sizes((counts, best[best >= least]), moments, probs.shape[1])
+
+
+@pytest.mark.parametrize("num_species", [1, 2, 7, 63, 64, 65, 300, 2_000])
+@pytest.mark.parametrize("power", [0.5, 2, 8, 30])
+def test_lengths_from_the_likelier_species_are_those_of_the_lists(num_species, power):
+    """Dense (a list of hundreds), as a forest's plots have them, and sparse (hardly any species)."""
+    probs = np.random.default_rng(num_species).random((40, num_species)) ** power
+    assert sizes_of(probs).tolist() == expected_f1_sets(probs).lengths().tolist()
+
+
+def test_lengths_of_ties_of_plots_without_species_and_of_sure_ones():
+    rng = np.random.default_rng(0)
+    probs = np.zeros((8, 200))
+    probs[1] = 0.01  # all species alike, none of them likelier than needs to be given
+    probs[2, :30] = 0.5
+    probs[3, :3] = 1.0
+    probs[4, :150] = 1.0
+    probs[5] = np.round(rng.random(200) ** 4, 1)
+    probs[6, 0] = 0.009  # likelier than nothing, and not given
+    probs[7] = 0.0099
+    assert sizes_of(probs).tolist() == expected_f1_sets(probs).lengths().tolist()
+    assert sizes_of(probs)[[0, 3, 4]].tolist() == [0, 3, 150]
+
+
+def test_a_batch_in_which_no_species_is_given_has_the_lengths_of_its_lists():
+    probs = np.full((3, 900), 0.003)
+    assert sizes_of(probs).tolist() == expected_f1_sets(probs).lengths().tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("largest", [0.009, 0.011, 0.015, 0.025, 0.04])
+def test_lengths_are_untold_only_where_a_species_that_is_not_given_may_belong_to_the_list(largest):
+    """Thousands of rare species: the best list has an expected F1 of hundredths."""
+    rng = np.random.default_rng(5)
+    probs = rng.random((6, 6_000)) ** rng.uniform(0.5, 4, (6, 1)) * largest
+    lists, sizes = expected_f1_sets(probs), sizes_of(probs)
+    told = sizes >= 0
+    assert sizes[told].tolist() == lists.lengths()[told].tolist()
+    values = [expected_f1_value(row, lists.row(i)) for i, row in enumerate(probs)]
+    assert told[np.array(values) >= 0.04].all() and (largest > 0.01 or not told.any())
+    least = [row[lists.row(i)].min() for i, row in enumerate(probs)]
+    assert all(p >= 0.01 for p, told_of_row in zip(least, told, strict=True) if told_of_row)
+
+
+def test_lengths_of_float32_probabilities_are_those_of_their_lists():
+    probs = (np.random.default_rng(3).random((300, 500)) ** 10).astype(np.float32)
+    assert sizes_of(probs).tolist() == expected_f1_sets(probs).lengths().tolist()
+
+
+def test_lengths_of_one_survey_do_not_depend_on_the_others():
+    probs = np.random.default_rng(4).random((12, 400)) ** np.linspace(0.5, 30, 12)[:, None]
+    assert sizes_of(probs).tolist() == [int(sizes_of(row[None])[0]) for row in probs]

@@ -57,6 +57,8 @@ TIE = 1e-10
 WORK_CELLS = 250_000
 FIRST_K = 64
 TAIL_MAX = 0.1
+UNTOLD = 0.04
+"""A list of less expected F1 may hold species of .02 and, to be on the safe side, of .01."""
 
 
 def expected_f1_sets(probs: np.ndarray | torch.Tensor) -> Lists:
@@ -112,6 +114,9 @@ def expected_f1_sizes(
 ) -> np.ndarray:
     """Return (B,) the length of the list that :func:`expected_f1_sets` draws up, from the likelier species alone.
 
+    It is -1 where they do not tell: where no list has an expected F1 of ``UNTOLD``, species that are not given may
+    belong to the best one. (A species belongs to it from about half its expected F1 on.)
+
     Parameters
     ----------
     best_first
@@ -131,7 +136,7 @@ def expected_f1_sizes(
     [1, 4]
     """
     counts_B, probs_N = best_first
-    ends_B, probs_N = np.cumsum(counts_B), probs_N.astype(np.float64)
+    ends_B, probs_N = np.cumsum(counts_B), np.append(probs_N, 0.0).astype(np.float64)
     sizes_B, rows, num_best = np.zeros(len(counts_B), np.int64), np.arange(len(counts_B)), FIRST_K
     while len(rows):
         num_best = min(num_best, num_species)
@@ -146,9 +151,12 @@ def expected_f1_sizes(
         size = (1 + (value_BK >= top[:, None] - TIE).to(torch.uint8).argmax(dim=1)).numpy()
         log_empty = torch.log1p(-best).sum(dim=1).numpy() - powers_BR @ (1 / np.arange(1, powers_BR.shape[1] + 1))
         size[np.exp(log_empty) >= top.numpy() - TIE] = 0
+        counts, best_value = counts_B[rows[settled]], np.maximum(np.exp(log_empty), top.numpy())
+        all_seen = counts <= num_best
+        size[all_seen & (counts < num_species) & (best_value < UNTOLD)] = -1
         if num_best < num_species:
             mass = best_BK[settled].sum(axis=1)
-            proven = 2 * mass / (num_best + mass) <= top.numpy()
+            proven = (2 * mass / (num_best + mass) <= top.numpy()) | all_seen
             settled[settled] = proven
             size = size[proven]
         sizes_B[rows[settled]] = size

@@ -220,6 +220,8 @@ class Engine:
         """Return (B,) the lengths of the run's lists."""
         if self.run.decision.rule == "expected_f1":
             sizes = expected_f1_sizes((likely.counts, likely.probs), moments_BR, probs_BS.shape[1])
+            if len(untold := np.flatnonzero(sizes < 0)):
+                sizes[untold] = self.run.decision.lists(probs_BS[untold]).lengths()
         else:
             sizes = self.run.decision.lists(probs_BS).lengths()
         return sizes.astype(np.uint16)
@@ -266,7 +268,7 @@ def entropy_bits(probs_BS: torch.Tensor) -> NDArray[np.float32]:
 
     Examples
     --------
-    >>> entropy_bits(torch.tensor([[0.5, 0.5, 0.0], [0.005, 0.0, 0.0]])).round(4).tolist()
+    >>> entropy_bits(torch.tensor([[0.5, 0.5, 0.0], [0.005, 0.0, 0.0]])).astype(float).round(4).tolist()
     [2.0, 0.0454]
     """
     nats_B = torch.special.entr(probs_BS).sum(dim=1) + torch.special.entr(1 - probs_BS).sum(dim=1)

@@ -29,6 +29,8 @@ from releve.predict.maps.sparse import Likely, Places, to_codes
 BLOCK_CELLS = 1_024
 LEVEL = 1
 """Of zlib: the quickest."""
+OWN_PARTS = ("cells", "cells_ends", "species", "species_ends", "species_found")
+"""All but those that hold a number for each cell."""
 Part = tuple[str, bytes, str, list[int]]
 """Name, bytes, type and shape."""
 
@@ -133,7 +135,7 @@ class PackedTile:
     @property
     def arrays(self) -> list[str]:
         """Names of the arrays with a number for each cell."""
-        return [name for name in self._parts if not name.startswith(("cells", "species"))]
+        return [name for name in self._parts if name not in OWN_PARTS]
 
     def dtype(self, name: str) -> np.dtype:
         """Return the type of an array's numbers."""

@@ -28,6 +28,7 @@ from releve.ingest.release import open_release
 from releve.lists import Lists
 from releve.metrics.ranks import RankScores, rank_scores
 from releve.metrics.sets import SetScores, score_sets
+from releve.predict.maps.draw import Request, draw_maps
 from releve.progress import quiet_progress, say, track
 from releve.report.demo import DemoResult, write_demo_report
 from releve.runs.predict import predict_probs
@@ -45,7 +46,9 @@ FUSED = "all modalities"
 MODALITIES = ("covariates", "patch", "landsat", "climate", "location")
 REFERENCES = ("frequency", "nearest places", "nearest environments", "extra trees")
 NUM_EXAMPLES = 6
-ENTRIES = ("release", "store", "test-store", "runs", "scores.csv", "report.html")
+MAP_CELL_M = 4_000
+"""Side of the cells of the demo's maps: the rasters have 2,000 m."""
+ENTRIES = ("release", "store", "test-store", "runs", "maps", "scores.csv", "report.html")
 """What a demo's folder holds beside ``run.json``."""
 
 RECIPE: dict[str, Any] = {
@@ -89,7 +92,7 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False, world: Simula
     Parameters
     ----------
     out
-        Gets the release, the store, the runs, ``scores.csv`` and ``report.html``.
+        Gets the release, the store, the runs, the maps of one of them, ``scores.csv`` and ``report.html``.
     seed
         Seed of the world; the models use ``seed``, ``seed`` + 1 and ``seed`` + 2.
     overwrite
@@ -159,9 +162,14 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False, world: Simula
         runtime=runtime,
     )
     result.scores.write_csv(out / "scores.csv")
+    write_demo_report(result, out / "report.html")
+    since = time.monotonic()
+    if "covariates" in store.arrays:
+        rasters = out / "release" / "EnvironmentalRasters" / "Rasters"
+        draw_maps(out / "runs" / f"covariates-seed-{seed}", out / "maps", Request(rasters, resolution_m=MAP_CELL_M))
+        timed("draw the maps", since)
     facts = {"seed": seed, "config": config.model_dump(mode="json"), "timings": runtime}
     write_provenance(out, "demo", started, **facts, entries=ENTRIES)
-    write_demo_report(result, out / "report.html")
     return out / "report.html"
 
 

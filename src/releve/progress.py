@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 from rich.console import Console
@@ -19,11 +20,14 @@ from rich.progress import (
 T = TypeVar("T")
 
 console = Console(stderr=True)
+_is_quiet: ContextVar[bool] = ContextVar("is_quiet", default=False)
+"""Of a thread: others go on to show what they do."""
 
 
 def say(message: str) -> None:
     """Print a message as it is: brackets are no markup, and names are not broken over lines."""
-    console.print(message, soft_wrap=True, markup=False, highlight=False)
+    if not _is_quiet.get():
+        console.print(message, soft_wrap=True, markup=False, highlight=False)
 
 
 @contextmanager
@@ -37,18 +41,19 @@ def progress_bar() -> Iterator[Progress]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:  # a log file gets no blank lines
+    hidden = _is_quiet.get() or not console.is_terminal  # a log file gets no blank lines
+    with Progress(*columns, console=console, disable=hidden) as bar:
         yield bar
 
 
 @contextmanager
 def quiet_progress() -> Iterator[None]:
-    """Show nothing inside the block; for workers, whose bars would cross."""
-    before, console.quiet = console.quiet, True
+    """Show nothing of what this thread does inside the block; for workers, whose bars would cross."""
+    before = _is_quiet.set(True)
     try:
         yield
     finally:
-        console.quiet = before
+        _is_quiet.reset(before)
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

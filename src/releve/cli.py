@@ -83,6 +83,10 @@ Run = Annotated[Path, typer.Argument(help="Run made by releve train", callback=_
 StoreFolder = Annotated[
     Path, typer.Option("--store", help="Store made by releve prepare", callback=_found(A_STORE, "manifest.json"))
 ]
+MapsFolder = Annotated[
+    Path,
+    typer.Argument(help="Maps made by releve map", callback=_found("maps, as releve map draws them", "manifest.json")),
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier call wrote")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped")]
@@ -639,6 +643,9 @@ def draw_map(
     species: Annotated[
         list[str] | None, typer.Option("--species", metavar="NAME", help="Also write this species' image; repeatable")
     ] = None,
+    group: Annotated[
+        list[str] | None, typer.Option("--group", metavar="NAME", help="Also write images of a group of --groups")
+    ] = None,
     precision: Annotated[
         str | None, typer.Option("--precision", help="fp32 or bf16", show_default="as trained")
     ] = None,
@@ -658,9 +665,9 @@ def draw_map(
 
     if precision not in (None, "fp32", "bf16"):
         raise RunError(f"--precision {precision}", expected="fp32 or bf16")
-    request = Request(
-        rasters, None if bounds is None else Bounds(*bounds), region, resolution, crs, year, area_m2, groups, precision
-    )
+    within = None if bounds is None else Bounds(*bounds)
+    shown = tuple(species or ()), tuple(group or ())
+    request = Request(rasters, within, region, resolution, crs, year, area_m2, groups, precision, *shown)
     if dry_run:
         facts = asdict(estimate_maps(run, request))
         sizes = facts.pop("num_bytes")
@@ -670,6 +677,30 @@ def draw_map(
     maps = draw_maps(run, out, request, overwrite=overwrite, scheduler=scheduler)
     facts = {"cells mapped": f"{maps.manifest.num_cells:,}", "species kept a cell": maps.manifest.kept_per_cell}
     _print_facts(f"maps in {out}", facts | {name: each.file for name, each in maps.manifest.products.items()})
+
+
+@maps_app.command("export")
+def export_map(
+    maps: MapsFolder,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the images")],
+    species: Annotated[
+        list[str] | None, typer.Option("--species", metavar="NAME", help="A species to write; may be repeated")
+    ] = None,
+    group: Annotated[
+        list[str] | None, typer.Option("--group", metavar="NAME", help="Write all species of a group of the maps")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the map of a species as a GeoTIFF: its probability, and where it is in the cell's list.
+
+    Nothing is predicted: the images come from what was kept of each cell.
+    """
+    from releve.predict.maps.export import export_species, species_of
+    from releve.predict.maps.read import open_maps
+
+    drawn = open_maps(maps)
+    images = export_species(drawn, species_of(drawn, species or [], group or []), out, overwrite=overwrite)
+    _print_facts(f"species in {out}", {image.title: image.file for image in images})
 
 
 benchmark = typer.Typer(no_args_is_help=True, help="Score Relevé on public benchmarks, beside reference models.")

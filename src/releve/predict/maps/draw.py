@@ -23,10 +23,11 @@ from releve.errors import RunError, StoreError
 from releve.files import atomic_path, file_sha256, held_alone, json_text, write_json, write_text
 from releve.ingest.units import notes_on_units
 from releve.predict.maps.engine import NUM_TOP, Engine, Plan, TileWork, engine_for, make_engine, nothing_of
+from releve.predict.maps.export import SPECIES_FOLDER, export_species, group_called, species_of
 from releve.predict.maps.facts import Facts, typical_facts
 from releve.predict.maps.geotiff import image_writer
 from releve.predict.maps.grid import Bounds, Tile, cell_centres, grid_for, tile_size, tiles_of
-from releve.predict.maps.groups import read_groups
+from releve.predict.maps.groups import find_species, read_groups
 from releve.predict.maps.manifest import MANIFEST_FILE, REGION_FILE, SPECIES_FILE, TILES_FOLDER, Manifest, Product
 from releve.predict.maps.pack import PackedTile
 from releve.predict.maps.products import Image, images_of
@@ -64,6 +65,9 @@ class Request:
     """File with species of indicators."""
     precision: str | None = None
     """fp32 or bf16; by default that of training."""
+    species: tuple[str, ...] = ()
+    """Species that get an image each, as do those of ``shown_groups``."""
+    shown_groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,8 @@ def draw_maps(
     ------
     RunError
         If the folder holds something else, or another process draws there.
+    TableError
+        If the run does not know a species or a group that is to be shown.
     RasterError
         If the rasters hold no covariate of the run or do not overlap the region.
     ReleveError
@@ -138,6 +144,8 @@ def draw_maps(
         if not maps.manifest.is_whole:
             _draw_tiles(maps, _plan_in(out, prepared), num_workers, scheduler)
             maps = _finish(maps)
+        if shown := species_of(maps, request.species, request.shown_groups):
+            export_species(maps, shown, out / SPECIES_FOLDER, overwrite=True)
         facts = {"run": str(Path(run_path).resolve()), "entries": sorted(path.name for path in out.iterdir())}
         write_provenance(out, "map", started, request=_plain(asdict(request)), **facts)
     return maps
@@ -215,6 +223,10 @@ def _prepare(run_path: Path, request: Request) -> _Prepared:
         crs=request.crs,
     )
     groups = () if request.groups is None else read_groups(request.groups, run.species)
+    for name in request.species:
+        find_species(name, run.species.astype(str).tolist(), where="the run")
+    for name in request.shown_groups:
+        group_called(name, dict(groups))
     engine = replace(engine, plan=replace(plan, grid=grid, groups=groups))
     return _Prepared(run, engine, region, (*_facts_set(run, facts), *_look_at_rasters(engine, region)))
 
@@ -313,7 +325,7 @@ def _claim(out: Path, identity: dict[str, Any], overwrite: bool) -> None:
             f"{out} holds maps of another {' and '.join(differs)}",
             action="Give another --out, or --overwrite to replace them",
         )
-    ours = {MANIFEST_FILE, REGION_FILE, SPECIES_FILE, TILES_FOLDER, "run.json", "maps.html", "pictures"}
+    ours = {MANIFEST_FILE, REGION_FILE, SPECIES_FILE, TILES_FOLDER, "run.json", "maps.html", SPECIES_FOLDER}
     foreign = [name for name in others if name not in ours and not name.endswith((".tif", ".part", ".csv", ".gpkg"))]
     if foreign:
         raise RunError(

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
@@ -204,6 +204,7 @@ class Engine:
             "richness": moments_BR[:, 0].astype(np.float32),
             "richness_low": low,
             "richness_high": high,
+            "rarity": rarity(probs_BS, self.run.models[0].statistics.num_positives),
             "entropy": entropy_bits(probs_BS),
         }
         if not self.run.config.is_of_records_alone:
@@ -273,6 +274,27 @@ def entropy_bits(probs_BS: torch.Tensor) -> NDArray[np.float32]:
     """
     nats_B = torch.special.entr(probs_BS).sum(dim=1) + torch.special.entr(1 - probs_BS).sum(dim=1)
     return (nats_B / np.log(2)).float().cpu().numpy()
+
+
+def rarity(probs_BS: torch.Tensor, num_positives_S: Sequence[int]) -> NDArray[np.float32]:
+    """Return (B,) the sum over species of their probability, each divided by the training rows that hold it.
+
+    Counted by training rows, and not by what the map itself shows of a species, a cell's number does not depend on
+    which other cells are mapped, and two maps of one run can be compared.
+
+    References
+    ----------
+    Albuquerque & Beier (2015), Rarity-weighted richness: a simple and reliable alternative to integer programming and
+    heuristic algorithms for minimum set and maximum coverage problems in conservation planning, PLOS ONE 10, e0119905,
+    doi:10.1371/journal.pone.0119905.
+
+    Examples
+    --------
+    >>> rarity(torch.tensor([[1.0, 0.5, 0.0], [0.0, 0.0, 1.0]]), [4, 1, 0]).tolist()
+    [0.75, 1.0]
+    """
+    weights_S = 1 / torch.tensor(num_positives_S, dtype=probs_BS.dtype, device=probs_BS.device).clamp_min(1)
+    return torch.mv(probs_BS, weights_S).float().cpu().numpy()
 
 
 def _ranked(likely: Likely, rank: int) -> NDArray[np.int32]:

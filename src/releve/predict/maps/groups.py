@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -13,6 +15,37 @@ from releve.ingest.formats import read_any_table
 from releve.progress import say
 
 COLUMNS = ("group", "species")
+
+
+def find_species(name: str, species: Sequence[str], *, where: str) -> int:
+    """Return the index of a species in a list of names; capitals and blanks around it do not matter.
+
+    Parameters
+    ----------
+    name
+        What is looked for.
+    species
+        The names.
+    where
+        What knows them, in words.
+
+    Raises
+    ------
+    TableError
+        Naming the nearest ones, if there is none of this name.
+
+    Examples
+    --------
+    >>> find_species(" poa annua", ["Abies alba", "Poa annua"], where="the run")
+    1
+    """
+    folded = [each.casefold() for each in species]
+    wanted = name.strip().casefold()
+    if wanted in folded:
+        return folded.index(wanted)
+    close = [species[folded.index(each)] for each in difflib.get_close_matches(wanted, folded, n=3)]
+    tip = f"did you mean {' or '.join(map(repr, close))}?" if close else f"They are called like {species[0]!r}"
+    raise TableError(f"{where} knows no species {name!r}", action=tip)
 
 
 def read_groups(file: Path, species: NDArray) -> tuple[tuple[str, tuple[int, ...]], ...]:

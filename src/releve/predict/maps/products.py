@@ -38,6 +38,14 @@ IMAGES = (
         "How many species the list of a cell holds: the run's rule applied to the cell's probabilities.",
     ),
     Image(
+        "rarity",
+        ("rarity",),
+        "Rarity-weighted number of species",
+        "species, each divided by its training rows",
+        "Where species that few training rows hold are expected: each species counts by one over the number of "
+        "training rows that hold it, times its probability.",
+    ),
+    Image(
         "entropy",
         ("entropy",),
         "Undecided",

@@ -18,6 +18,7 @@ from rasterio.windows import Window
 
 from releve.errors import StoreError, TableError, nearest
 from releve.predict.maps.grid import Tile, tiles_of
+from releve.predict.maps.groups import find_species
 from releve.predict.maps.manifest import FORMAT, MANIFEST_FILE, SPECIES_FILE, TILES_FOLDER, Manifest
 from releve.predict.maps.pack import PackedTile
 from releve.predict.maps.sparse import PROBS_OF_CODES
@@ -59,10 +60,7 @@ class Maps:
             Naming the nearest ones, if there is none of this name.
         """
         names = self.species["species"].cast(pl.String).to_list()
-        folded = [each.casefold() for each in names]
-        if name.strip().casefold() in folded:
-            return folded.index(name.strip().casefold())
-        raise TableError(f"the maps know no species {name!r}", action=nearest(name, names))
+        return find_species(name, names, where=f"the map {self.path}")
 
     def cell_at(self, lon: float, lat: float) -> tuple[int, int] | None:
         """Return the row and column of the cell that holds a place; None if it lies outside the map."""

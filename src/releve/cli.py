@@ -703,6 +703,27 @@ def export_map(
     _print_facts(f"species in {out}", {image.title: image.file for image in images})
 
 
+@maps_app.command("change")
+def change_map(
+    first: MapsFolder,
+    second: MapsFolder,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the images and their page")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Show what changes from one map to another: species gained and lost, and turnover.
+
+    Both are of one grid and of the same species: of two years (`--year`), or from two stacks of rasters (`--rasters`).
+    """
+    from releve.predict.maps.change import compare_maps
+    from releve.predict.maps.read import open_maps
+
+    change = compare_maps(open_maps(first), open_maps(second), out, overwrite=overwrite)
+    for note in change.notes:
+        say(note)
+    facts = {"cells of both": f"{change.num_cells:,}"}
+    _print_facts(f"change in {out}", facts | {name: each.file for name, each in change.products.items()})
+
+
 benchmark = typer.Typer(no_args_is_help=True, help="Score Relevé on public benchmarks, beside reference models.")
 app.add_typer(benchmark, name="benchmark")
 

@@ -112,16 +112,17 @@ def _write(maps: Maps, files: dict[int, Path]) -> None:
         writers = {}
         for index, file in files.items():
             product = _words(maps, index)
-            writer = image_writer(
-                file,
-                maps.grid,
-                "float32",
-                product.bands,
-                nodata=float("nan"),
-                resampling="average",
-                tags=_tags(maps, index, product),
+            writers[index] = stack.enter_context(
+                image_writer(
+                    file,
+                    maps.grid,
+                    "float32",
+                    product.bands,
+                    nodata=float("nan"),
+                    resampling="average",
+                    tags=_tags(maps, index, product),
+                )
             )
-            writers[index] = stack.enter_context(writer)
         with progress_bar() as bar:
             for tile in bar.track(maps.tiles, description="species"):
                 with maps.tile_path(tile).open("rb") as handle:

@@ -12,6 +12,7 @@ from releve.rasters.grid import Grid
 FORMAT = 1
 """Raised when a folder of an earlier version is read otherwise."""
 MANIFEST_FILE, TILES_FOLDER, REGION_FILE, SPECIES_FILE = "manifest.json", "tiles", "region.wkb", "species.csv"
+CHANGE_FILE = "change.json"
 
 
 class Product(BaseModel):
@@ -66,3 +67,34 @@ class Manifest(BaseModel):
     def kept_per_cell(self) -> float:
         """Mean number of likely species of a mapped cell."""
         return self.num_kept / max(self.num_cells, 1)
+
+
+class Side(BaseModel):
+    """One of two maps that are compared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    title: str
+    facts: Facts
+    sha256: str
+    """Of its manifest."""
+    num_cells: int
+
+
+class Change(BaseModel):
+    """A folder that holds what changes from one map to another."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    releve: str
+    first: Side
+    second: Side
+    grid: Grid
+    num_species: int
+    notes: tuple[str, ...]
+    citations: tuple[str, ...] = ()
+    num_cells: int
+    """Cells that both maps have."""
+    products: dict[str, Product]

@@ -137,6 +137,11 @@ class PackedTile:
         """Names of the arrays with a number for each cell."""
         return [name for name in self._parts if name not in OWN_PARTS]
 
+    @property
+    def species_found(self) -> NDArray[np.int64]:
+        """The species that the tile keeps somewhere, ascending."""
+        return np.frombuffer(self._read("species_found"), np.uint32).astype(np.int64)
+
     def dtype(self, name: str) -> np.dtype:
         """Return the type of an array's numbers."""
         return np.dtype(self._parts[name][2])

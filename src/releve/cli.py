@@ -724,6 +724,31 @@ def change_map(
     _print_facts(f"change in {out}", facts | {name: each.file for name, each in change.products.items()})
 
 
+@maps_app.command("summary")
+def summarise_map(
+    maps: MapsFolder,
+    zones: Annotated[
+        Path, typer.Option("--zones", help="Polygons, as GeoPackage, GeoJSON or shapefile", callback=_found("polygons"))
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Table: .csv, with another of species beside it, or .gpkg")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Sum a map up by polygon: means over their area, the share where the model guesses, and the species of each.
+
+    Cells that a border cuts count in part. Means are of what a plot in the polygon is expected to hold; how many
+    species the whole polygon holds is not known from them.
+    """
+    from releve.predict.maps.read import open_maps
+    from releve.predict.maps.summary import summarise_zones, write_summary
+
+    summary = summarise_zones(open_maps(maps), zones)
+    for note in summary.notes:
+        say(note)
+    files = write_summary(summary, zones, out, overwrite=overwrite)
+    facts = {"zones": f"{summary.zones.height:,}", "rows of species": f"{summary.species.height:,}"}
+    _print_facts("zones of the map", facts | {"written": ", ".join(map(str, files))})
+
+
 benchmark = typer.Typer(no_args_is_help=True, help="Score Relevé on public benchmarks, beside reference models.")
 app.add_typer(benchmark, name="benchmark")
 

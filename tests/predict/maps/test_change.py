@@ -67,7 +67,7 @@ def test_what_was_not_kept_is_taken_as_no_change(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_change_is_at_most_that_of_the_probabilities_and_less_by_a_hundredth(seed: int, tmp_path: Path) -> None:
+def test_change_is_at_most_that_of_the_probabilities_and_little_less(seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
     first, second = (rng.beta(0.1, 3, (20, 36, 26)).astype(np.float32) for _ in "ab")
     maps = write_maps(tmp_path / "a", first), write_maps(tmp_path / "b", second)
@@ -77,7 +77,9 @@ def test_change_is_at_most_that_of_the_probabilities_and_less_by_a_hundredth(see
         # Codes are off by .032 p (1 - p); what is not kept is 1 % of a tile's species.
         slack = 0.032 * (first + second).sum(axis=-1)
         assert (found[name] <= true + slack).all()
-        assert true.mean() - found[name].mean() <= 0.01 * (first + second).sum(axis=-1).mean()
+        kept_once = np.mean([((maps[0].codes_of(i) > 0) ^ (maps[1].codes_of(i) > 0)) for i in range(26)]) * 26
+        short = true.mean() - found[name].mean()
+        assert 0 < short <= 0.01 * kept_once + 0.01 * (first + second).sum(axis=-1).mean()
     np.testing.assert_allclose(found["gain"] - found["loss"], found["richness_difference"], atol=0.5)
     assert (found["bray_curtis"] <= found["expected_sorensen"] + 0.05).all()
 

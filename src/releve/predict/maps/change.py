@@ -1,9 +1,9 @@
 """What changes between two maps on one grid: species gained and lost, and how much of the list is another one.
 
 A map keeps no probability that is too small (see ``sparse``): all that is known of it is that it lies below the lowest
-one that the species' tile keeps. Of all values that it may have, the one that is nearest to the other map's is taken.
-So gain, loss and turnover are never more than what the two maps show, and less by at most what was not kept, 1 % of
-the expected number of species.
+one that the tile keeps. Of all values that it may have, the one that is nearest to the other map's is taken, so that
+nothing changes but what the two maps show: gain, loss and turnover are lower bounds. They are short of the truth by at
+most .01 for each species that only one of the maps keeps in a cell, and by 1 % of the expected number of species.
 """
 
 # C cells of a tile

@@ -40,7 +40,7 @@ class Maps:
     @cached_property
     def species(self) -> pl.DataFrame:
         """A row for each species, in the order of ``species_index``: what it is called, and what is known of it."""
-        return pl.read_csv(self.path / SPECIES_FILE)
+        return pl.read_csv(self.path / SPECIES_FILE, glob=False)
 
     @cached_property
     def tiles(self) -> list[Tile]:

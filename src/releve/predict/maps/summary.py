@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,7 +129,7 @@ def write_summary(summary: Summary, file: Path, out: Path, *, overwrite: bool = 
     return files
 
 
-def _tiles(maps: Maps, tiles: Iterator[Tile]) -> Iterator[tuple[Tile, PackedTile]]:
+def _tiles(maps: Maps, tiles: Iterable[Tile]) -> Iterator[tuple[Tile, PackedTile]]:
     """Yield the tiles that hold something, open."""
     for tile in tiles:
         with maps.tile_path(tile).open("rb") as handle:

@@ -15,8 +15,10 @@ from sklearn.linear_model import Ridge
 
 from releve import pipeline
 from releve.config import make_config
+from releve.data.statistics import measure_statistics
 from releve.errors import RunError
 from releve.lists import Lists
+from releve.models.model import build_model
 from releve.predict.novelty import (
     Novelty,
     Space,
@@ -42,6 +44,7 @@ from releve.runs.folder import NOVELTY_FILE, Run, open_run
 from releve.runs.predict import gatherer_for
 from releve.store.read import Store, StoredArray
 from releve.train.members import Member
+from stores import make_mixed_store, make_store
 
 CONTENT = {
     "data": {"modalities": ["covariates"]},
@@ -205,6 +208,71 @@ def test_places_are_compared_in_a_network_that_held_out_nothing(run: Run) -> Non
 def test_a_run_of_one_fold_compares_with_the_rows_of_the_others(run: Run) -> None:
     found = fit_novelty(replace(run, members=run.members[:1]))
     assert len(found.rows_RD) == (run.store.folds != 0).sum()
+
+
+def run_on(store: Store, *modalities: str) -> Run:
+    """Return an untrained run of one network on a store in memory, which held out the first fold."""
+    sizes = {"embedding_dim": 16, "hidden_dim": 24, "patch_backbone": "test_resnet", "patch_pool": 4}
+    model = sizes | {"modalities": modalities, "fusion": "direct" if len(modalities) == 1 else "concat"}
+    config = make_config({"model": model, "train": {"device": "cpu"}}, origin="test")
+    rows = np.flatnonzero(store.folds != 0)
+    observed = (*modalities, "observation")
+    statistics = measure_statistics(store, rows, observed, rng=np.random.default_rng(0))  # type: ignore[arg-type]
+    run = Run(Path("memory"), config, 0, (Member(0, 0, 0),))
+    return_of = {"store": store, "models": (build_model(statistics, config.model, seed=0).eval(),)}
+    run.__dict__.update(return_of)  # as the run would read them
+    return run
+
+
+@pytest.mark.parametrize(
+    "modalities",
+    [
+        ("location",),
+        ("survey",),
+        ("landsat",),
+        ("covariates", "survey", "location", "landsat", "climate", "patch"),
+    ],
+    ids=" ".join,
+)
+def test_whatever_a_run_looks_at_its_rows_are_inside_and_their_facts_do_not_matter(modalities: tuple[str, ...]) -> None:
+    store = make_store(120)
+    run, rows = run_on(store, *modalities), np.arange(len(store))
+    novelty = fit_novelty(run)
+    found = novelty.of(run, store, rows)
+    trained = store.folds != 0
+    assert len(novelty.rows_RD) == trained.sum() and novelty.rows_RD.shape[1] <= 32
+    assert found.dissimilarity[trained].max() < 0.01
+    seen = np.any(
+        [store.arrays[name].row_of >= 0 for name in modalities if name in store.arrays] or [rows >= 0], axis=0
+    )
+    assert found.inside[trained & seen].all() and not found.inside[~seen].any()
+    assert ("covariates" in modalities) == bool(novelty.variables) == bool(np.isfinite(found.mess).any())
+    strange = with_facts(store, area_m2=1e6, country="Nowhere", uncertainty_m=9e5)
+    np.testing.assert_array_equal(novelty.of(run, strange, rows).dissimilarity, found.dissimilarity)
+    if modalities != ("survey",):
+        assert found.dissimilarity[~trained].max() > 0.01
+
+
+def test_classes_are_columns_of_their_own_and_a_class_that_is_new_is_named() -> None:
+    store = make_store(150, missing=0.0)
+    run = run_on(store, "covariates", "survey")
+    novelty, space = fit_novelty(run), Space(run.models[0], run)
+    assert novelty.variables == ("warmth", "rain", "soil", "cover") and novelty.codes == ((0.0, 1.0, 2.0),)
+    cover = store.arrays["covariates"].values[store.arrays["covariates"].row_of, 3]
+    columns = space.of(gatherer_for(run.models[0], store).batch(np.arange(150)))[:, -3:].detach()
+    np.testing.assert_array_equal(columns, cover[:, None] == np.arange(3))
+    found = novelty.of(run, with_covariate(store, "cover", 7.0), np.arange(9))
+    assert (found.mess == -100).all() and (found.most_dissimilar == 3).all()
+
+
+def test_new_is_what_is_unlike_the_plots_or_where_there_are_none_the_records() -> None:
+    store = make_mixed_store(90, 150)
+    modalities = ("covariates", "location", "survey")
+    mixed, records = run_on(store, *modalities), run_on(store.take(np.arange(90, 240)), *modalities)
+    assert len(fit_novelty(mixed).rows_RD) == (store.is_plot & (store.folds != 0)).sum()
+    novelty = fit_novelty(records)
+    assert len(novelty.rows_RD) == (store.folds[90:] != 0).sum()
+    assert novelty.of(records, store, np.arange(90)).dissimilarity.max() > 0.01
 
 
 def test_axes_keep_distances_of_scaled_features() -> None:

@@ -161,7 +161,7 @@ class Novelty:
 
 def deviations_beyond(values_BN: Tensor, quantiles_NQ: Tensor) -> Tensor:
     """Return (B, N) how many standard deviations values lie outside the range of training; of a constant, 0."""
-    spread_N = quantiles_NQ.std(dim=1, correction=0)
+    spread_N = (quantiles_NQ - quantiles_NQ.mean(dim=1, keepdim=True)).square().mean(dim=1).sqrt()
     return torch.where(spread_N > 0, beyond(values_BN, quantiles_NQ) / spread_N, 0.0)
 
 
@@ -187,7 +187,7 @@ def nearest(points_BD: Tensor, rows_RD: Tensor) -> Tensor:
     [3.605551242828369, 0.0]
     """
     # The nearest by a matrix product; then its distance itself, which by that product would be lost in rounding.
-    closeness_BR = points_BD @ rows_RD.T - rows_RD.square().sum(dim=1) / 2
+    closeness_BR = torch.addmm(-rows_RD.square().sum(dim=1) / 2, points_BD, rows_RD.T)
     return (points_BD - rows_RD[closeness_BR.argmax(dim=1)]).norm(dim=1)
 
 

@@ -216,6 +216,8 @@ def beyond_rows(values_BN: Tensor, known_NN: Tensor) -> Tensor:
 
 def quantiles_of(values_NN: Tensor) -> Tensor:
     """Return (N, 101) values at equally spaced ranks of each column; NaN is left out, and 0 where there is no value."""
+    if not values_NN.shape[1]:
+        return torch.zeros(0, NUM_QUANTILES)
     ranks = torch.linspace(0, 1, NUM_QUANTILES, dtype=torch.float64)
     return values_NN.double().nanquantile(ranks, dim=0).T.nan_to_num().float().contiguous()
 

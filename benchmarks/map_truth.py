@@ -22,6 +22,7 @@ from sklearn.metrics import roc_auc_score
 
 from machine import describe_machine, show_page
 from releve.decide.calibration import fit_calibration, to_logits
+from releve.ingest.reference import Cells
 from releve.lists import Lists
 from releve.predict.maps.read import Maps, open_maps
 from releve.predict.maps.sparse import PROBS_OF_CODES
@@ -73,16 +74,17 @@ def make_study(folder: Path, files: list[Path], seed: int) -> tuple[np.ndarray, 
     """Write plots.csv and study.toml and return (cells, 2) rows and columns and (cells, species) probabilities."""
     rng = np.random.default_rng(seed)
     values, cells, transform = read_stack(files)
-    known = np.isfinite(values).all(axis=1)
+    lon, lat = (np.asarray(axis) for axis in transform * (cells[:, 1] + 0.5, cells[:, 0] + 0.5))
+    known = np.isfinite(values).all(axis=1) & (Cells(lon, lat).country_codes() > 0)  # climate is told of the sea, too
+    values[~known] = np.nan
     axes = main_axes(values)
     probs = true_probs(axes, known, rng)
     west = cells[:, 1] < np.quantile(cells[known, 1], 0.7)
     near = known & west & (axes[:, 0] < np.quantile(axes[known, 0], 0.75))
     plots = rng.choice(np.flatnonzero(near), min(NUM_PLOTS, int(near.sum())), replace=False)
-    lon, lat = transform * (cells[plots, 1] + 0.5, cells[plots, 0] + 0.5)
     row, species = np.nonzero(rng.random((len(plots), NUM_SPECIES)) < probs[plots])
     names = np.array([f"Planta s{index:03d}" for index in range(NUM_SPECIES)])
-    table = {"plot": row, "lon": np.asarray(lon)[row], "lat": np.asarray(lat)[row], "species": names[species]}
+    table = {"plot": row, "lon": lon[plots][row], "lat": lat[plots][row], "species": names[species]}
     pl.DataFrame(table).write_csv(folder / "plots.csv")
     listed = ", ".join(f'"{file}"' for file in files)
     (folder / "study.toml").write_text(
@@ -146,8 +148,8 @@ def main() -> None:
     lines += [
         f"{NUM_SPECIES} species, {NUM_PLOTS:,} plots in a part of the rasters, `releve run` and `releve map` with "
         f"nothing set, {len(rows)} worlds of other species; {NUM_CELLS:,} cells of each map are compared with the "
-        "probabilities that the species were drawn by. A large error is one above its 90 % quantile; the error of a cell is the "
-        "sum over species of the difference in probability. Mean over worlds, and from lowest to highest.",
+        "probabilities that the species were drawn by. The error of a cell is the sum over species of the difference "
+        "in probability; a large one is above its 90 % quantile. Mean over worlds, and from lowest to highest.",
         "",
         "| | mean | worlds |",
         "|---|---|---|",

@@ -49,7 +49,7 @@ from releve.store.read import Store
 from releve.train.device import autocast_for
 
 BEYOND = 2.0
-"""Weight of what lies outside the range of training; chosen by benchmarks/novelty.md."""
+"""Weight of what lies outside the range of training; chosen in simulated worlds (docs/log.md)."""
 MEASURED = ("covariates", "landsat", "climate", "patch")
 """Modalities that tell of the environment of a place, and not only where it is."""
 

@@ -310,6 +310,7 @@ def test_the_nearest_row_is_found_and_its_distance_is_exact() -> None:
 def test_the_whisker_is_the_highest_where_that_is_lower() -> None:
     assert float(upper_whisker(torch.arange(5.0))) == 4.0
     assert float(upper_whisker(torch.tensor([0.0, 1, 2, 3, 100]))) == 6.0
+    assert float(upper_whisker(torch.zeros(0))) == np.inf
 
 
 def test_what_was_learned_is_read_again_removed_with_the_run_and_missed_where_it_is_not(

@@ -235,10 +235,14 @@ def widest_quantiles(values_NN: Tensor, known: list[Sequence[float]]) -> Tensor:
 def upper_whisker(found_B: Tensor) -> Tensor:
     """Return the third quartile and one and a half times the distance of the quartiles, or the highest if lower.
 
+    Where no row was compared with another fold's, nothing is known to be outside: infinity.
+
     Examples
     --------
     >>> upper_whisker(torch.tensor([1.0, 2.0, 3.0, 4.0, 50.0])), upper_whisker(torch.tensor([1.0, 2.0]))
     (tensor(7.), tensor(2.))
     """
+    if not len(found_B):
+        return torch.tensor(torch.inf)
     low, high = found_B.quantile(torch.tensor([0.25, 0.75]))
     return torch.minimum(high + 1.5 * (high - low), found_B.max())

@@ -13,10 +13,11 @@ from releve.report.parts import list_differences
 
 def _extrapolation(facts: Facts) -> str:
     tables = facts.uses("covariates") or facts.uses("survey") or facts.uses("location")
-    return (
-        "Table values beyond those of the training rows are held at the end of their scale (clamping)."
-        if tables
-        else ""
+    held = "Table values beyond those of the training rows are held at the end of their scale (clamping). "
+    similarity = "MESS with the most dissimilar covariate, and " if facts.uses("covariates") else ""
+    return (held if tables else "") + (
+        f"Beside each prediction stands how new its place is: {similarity}the dissimilarity index with the area of "
+        "applicability (doi:10.1111/2041-210X.13650)."
     )
 
 

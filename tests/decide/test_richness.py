@@ -28,6 +28,42 @@ def test_the_interval_of_independent_species_is_within_one_of_the_exact_law(shif
         assert abs(high[at] - exact_quantile(row, (1 + COVERAGE) / 2)) <= 1
 
 
+def tables() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "few and likely": rng.random((40, 8)),
+        "rare ones alone": rng.random((40, 800)) ** 40,
+        "hardly any": rng.random((40, 50)) * 0.004,
+        "sure ones": 1 - rng.random((40, 60)) ** 5,
+        "surely there or not": (rng.random((40, 30)) < 0.4).astype(float),
+        "one": rng.random((40, 1)),
+        "many": rng.random((10, 2_000)) ** 3,
+        "a few sure, many rare": np.hstack([1 - rng.random((40, 5)) * 0.01, rng.random((40, 500)) ** 20]),
+    }
+
+
+@pytest.mark.parametrize("name", tables())
+def test_it_is_so_too_of_plots_that_are_poor_rich_or_sure(name: str) -> None:
+    probs = tables()[name]
+    found = np.stack(richness_interval(moments_of(torch.from_numpy(probs))), axis=1)
+    exact = np.array([[exact_quantile(row, share) for share in (0.05, 0.95)] for row in probs])
+    assert np.abs(found - exact).max() <= 1, (found - exact).tolist()
+    assert (found[:, 0] <= found[:, 1]).all() and (found >= 0).all() and (found == np.round(found)).all()
+
+
+def test_a_widened_interval_holds_the_one_of_independent_species() -> None:
+    """Also where all species are sure, so that it has no width."""
+    for name, probs in tables().items():
+        moments = moments_of(torch.from_numpy(probs))
+        (low, high), (lower, higher) = (
+            richness_interval(moments),
+            richness_interval(moments, Widening(below=2, above=3)),
+        )
+        assert (lower <= low).all() and (higher >= high).all(), name
+    sure = moments_of(torch.tensor([[1.0, 1.0, 1.0, 0.0]]))
+    assert [end.tolist() for end in richness_interval(sure)] == [[3.0], [3.0]]
+
+
 def test_moments_are_the_sums_of_powers() -> None:
     probs = torch.rand(5, 700, generator=torch.Generator().manual_seed(1)) ** 4
     expected = np.stack([(probs.double().numpy() ** power).sum(axis=1) for power in (1, 2, 3, 4)], axis=1)

@@ -80,7 +80,9 @@ def richness_interval(
     mass_N = moments_NR[:, 0]
     low_N, high_N = _ends_if_independent(moments_NR)
     known = widening or Widening()
-    low_N, high_N = mass_N - known.below * (mass_N - low_N), mass_N + known.above * (high_N - mass_N)
+    low_N = mass_N - known.below * (mass_N - low_N)
+    # Where all species are nearly sure, the half that is taken off leaves the upper end below: that is not widened.
+    high_N = mass_N + np.where(high_N > mass_N, known.above, 1.0) * (high_N - mass_N)
     return tuple(np.maximum(np.ceil(end - 1e-9), 0.0).astype(np.float32) for end in (low_N, high_N))  # type: ignore[return-value]
 
 

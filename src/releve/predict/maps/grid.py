@@ -117,7 +117,8 @@ def cell_centres(grid: Grid, tile: Tile) -> tuple[NDArray[np.float64], NDArray[n
 
 def _wrapped(lon: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return longitudes from -180 to 180."""
-    return np.where(np.abs(lon) > 180, (lon + 180) % 360 - 180, lon)
+    with np.errstate(invalid="ignore"):  # of what has no place on Earth
+        return np.where(np.abs(lon) > 180, (lon + 180) % 360 - 180, lon)
 
 
 def grid_for(
@@ -182,11 +183,14 @@ def _window_of(grid: Grid, bounds: Bounds | None) -> Grid:
         )
     if bounds is None:
         return Grid(grid.crs, grid.transform, grid.height, grid.width, 1, 1)
+    whole_earth = is_geographic(grid.crs) and a * grid.width > 359.9
     west, south, east, north = _bounds_in(bounds, grid.crs, c)
+    if is_geographic(grid.crs) and not whole_earth and east - 360 > c:
+        west, east = west - 360, east - 360  # they begin west of the grid and reach into it
     top, bottom = sorted(((north - f) / e, (south - f) / e))
     first_row, end_row = max(0, math.floor(top + 1e-6)), min(grid.height, math.ceil(bottom - 1e-6))
     first, end = math.floor((west - c) / a + 1e-6), math.ceil((east - c) / a - 1e-6)
-    if not (is_geographic(grid.crs) and a * grid.width > 359.9):
+    if not whole_earth:
         first, end = max(0, first), min(grid.width, end)
     if first_row >= end_row or first >= end:
         raise RasterError(

@@ -41,13 +41,13 @@ def read_region(file: Path) -> shapely.Geometry:
         raise RasterError(
             f"region {file} cannot be read ({str(error)[:200]})", expected="polygons, as a GeoPackage or GeoJSON"
         ) from error
-    shapes = shapely.from_wkb([wkb for wkb in geometry if wkb is not None])
-    flat = shapely.get_parts(shapely.make_valid(shapes)) if len(shapes) else np.array([])
-    flat = shapely.get_parts(flat) if len(flat) else flat
-    areas = [shape for shape in flat if shapely.get_type_id(shape) in (3, 6)]
+    shapes = shapely.from_wkb([wkb for wkb in geometry if wkb is not None]) if geometry is not None else np.array([])
+    if not np.isfinite(shapely.get_coordinates(shapes)).all():
+        raise RasterError(f"region {file} has coordinates that are no numbers", expected="polygons on Earth")
+    areas = _polygons_of(shapes)
     if not areas:
         raise RasterError(f"region {file} holds {len(shapes)} shapes and no polygon", expected="one polygon or several")
-    whole = _in_degrees(shapely.union_all(areas), meta.get("crs"))
+    whole = _in_degrees(shapely.union_all(areas) if len(areas) > 1 else areas[0], meta.get("crs"))
     west, south, east, north = shapely.bounds(whole)
     if not (np.isfinite([west, south, east, north]).all() and max(-west, east) <= 360 and -90 <= south <= north <= 90):
         raise RasterError(
@@ -55,6 +55,15 @@ def read_region(file: Path) -> shapely.Geometry:
             expected="degrees, or a file that names its coordinate system",
         )
     return whole
+
+
+def _polygons_of(shapes: NDArray) -> list[shapely.Polygon]:
+    """Return the polygons of shapes, mended where they are not valid."""
+    parts = list(shapes)
+    for _ in range(2):  # mending may make collections of what collections held
+        parts = [part if shapely.is_valid(part) else shapely.make_valid(part) for part in parts]
+        parts = list(shapely.get_parts(shapely.get_parts(np.array(parts, object)))) if parts else []
+    return [part for part in parts if shapely.get_type_id(part) == 3 and not shapely.is_empty(part)]
 
 
 def _in_degrees(shape: shapely.Geometry, crs: str | None) -> shapely.Geometry:
@@ -82,7 +91,11 @@ def bounds_of_region(region: shapely.Geometry) -> Bounds:
         if len(gaps) and gaps.max() > 1:
             at = int(gaps.argmax())
             return Bounds(float(parts[order[at + 1], 0]), south, float(reach[at]), north)
-    return Bounds(max(west, -180.0), south, min(east, 180.0), north)
+    if east - west >= 360:
+        return Bounds(-180.0, south, 180.0, north)
+    if west < -180 or east > 180:  # degrees that count on beyond the antimeridian
+        west, east = ((degree + 180) % 360 - 180 if abs(degree) > 180 else degree for degree in (west, east))
+    return Bounds(west, south, east, north)
 
 
 @lru_cache(maxsize=4)

@@ -25,6 +25,7 @@ ORDER = [
         "runs",
         "evaluate",
         "predict",
+        "explain",
         "report",
         "pipeline",
         "api",

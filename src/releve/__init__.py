@@ -20,6 +20,7 @@ PUBLIC = {
     "prepare_study": "api",
     "train_run": "api",
     "evaluate_run": "api",
+    "explain_run": "api",
     "predict_places": "api",
     "Config": "config",
     "load_config": "config",
@@ -33,6 +34,7 @@ PUBLIC = {
     "Run": "runs.folder",
     "open_run": "runs.folder",
     "predict_probs": "runs.predict",
+    "limiting_factors": "explain.limiting",
     "write_report": "report.write",
 }
 """Every public name, and the module that defines it."""

@@ -160,6 +160,50 @@ def evaluate_run(run: Run) -> pl.DataFrame:
     return pipeline.evaluate(run).table()
 
 
+def explain_run(
+    run: Run,
+    *,
+    species: Sequence[str] = (),
+    variables: Sequence[str] = (),
+    pairs: Sequence[tuple[str, str]] = (),
+    plot: str | None = None,
+    seed: int = 0,
+) -> dict[str, pl.DataFrame]:
+    """Return what drives a run, as tables by name; nothing is written.
+
+    Parameters
+    ----------
+    run
+        A trained run.
+    species
+        Names, or official ids where species have none; by default the community.
+    variables
+        Whose response curves are wanted beside those of the most important ones.
+    pairs
+        Pairs of variables whose joint response is wanted.
+    plot
+        Id of a survey whose patch and series are looked at.
+    seed
+        Of everything that is drawn.
+
+    Returns
+    -------
+    dict
+        The tables of ``releve explain``, see docs/explain.md: ``importance``, ``species``, ``correlated``, ``curves``,
+        ``lines``, ``distribution``, ``optima``, and where there is something in them ``species_importance``, ``pairs``,
+        ``limiting``, ``saliency``.
+
+    Raises
+    ------
+    RunError
+        As of the command.
+    """
+    from releve.explain.explain import Asked, explain
+
+    asked = Asked(tuple(species), tuple(variables), tuple(pairs), plot)
+    return explain(run, asked, seed=seed).tables
+
+
 def predict_places(
     run: Run,
     places: Any,

@@ -394,6 +394,43 @@ def report(run: Run) -> None:
 
 
 @app.command()
+def explain(
+    run: Run,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the tables and the page", show_default="RUN/explain")
+    ] = None,
+    species: Annotated[
+        list[str] | None,
+        typer.Option("--species", metavar="NAME", help="A species, by name or id; may be repeated"),
+    ] = None,
+    variables: Annotated[
+        list[str] | None,
+        typer.Option("--variable", metavar="NAME", help="Also draw the response to this variable; may be repeated"),
+    ] = None,
+    pair: Annotated[
+        tuple[str, str] | None, typer.Option("--pair", metavar="NAME NAME", help="Draw the response to two variables")
+    ] = None,
+    plot: Annotated[
+        str | None, typer.Option("--plot", metavar="ID", help="Show what this plot's patch and series add")
+    ] = None,
+    seed: Seed = 0,
+    settings: Settings = None,
+) -> None:
+    """Say what drives a run: importance of variables, response curves, limiting factors; of a plot, its saliency.
+
+    Importance is measured on held-out surveys, by variable, group and modality. Curves and limiting factors are of the
+    expected number of species, or of each --species. Tables and explain.html go to RUN/explain, and a section to the
+    run's report. Only `train.device` can be changed with --set.
+    """
+    from releve import pipeline
+    from releve.explain.explain import Asked
+
+    opened = _open_run(run, settings, ("train.device",))
+    asked = Asked(tuple(species or ()), tuple(variables or ()), () if pair is None else (pair,), plot)
+    say(f"wrote {pipeline.explain(opened, asked, out, seed=seed)}")
+
+
+@app.command()
 def predict(
     run: Run,
     data: Annotated[

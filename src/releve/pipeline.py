@@ -30,7 +30,7 @@ from releve.predict.tables import Predicted, store_for_prediction, write_predict
 from releve.prepare.records import prepare_records
 from releve.progress import progress_bar, say
 from releve.runs.claim import check_store_matches, claim_folder, identity_of, refuse_folder, store_path_from
-from releve.runs.folder import COMPANIONS_FILE, Run, open_run
+from releve.runs.folder import COMPANIONS_FILE, FILES, Run, open_run
 from releve.runs.predict import fit_stretches, predict_held_out
 from releve.runs.provenance import add_step, write_provenance
 from releve.store.build import build_store
@@ -44,6 +44,7 @@ from releve.train.trouble import out_of_memory_explained
 
 if TYPE_CHECKING:
     from releve.evaluate.evaluation import Evaluation
+    from releve.explain.explain import Asked
 
 
 def prepare(
@@ -294,6 +295,42 @@ def _predict_store(
             "(--probabilities), not by the lists"
         )
     return predicted
+
+
+def explain(run: Run, asked: Asked, out: Path | None = None, *, seed: int = 0) -> Path:
+    """Write what drives a run to ``RUN/explain``, or another folder, and return its page; write the report anew.
+
+    Parameters
+    ----------
+    run
+        A trained run.
+    asked
+        Species, variables, pairs and plot.
+    out
+        The folder; what an earlier call wrote there is replaced, and nothing else is touched.
+    seed
+        Of everything that is drawn.
+    """
+    from releve.explain.explain import explain
+    from releve.explain.write import write_explanation
+    from releve.report.explanation import write_explanation_page
+    from releve.report.write import write_report
+
+    started, folder = time.monotonic(), out or run.path / "explain"
+    with progress_bar() as bar:
+        tasks: dict[str, Any] = {}
+
+        def advance(step: str, done: int, total: int) -> None:
+            task = tasks[step] if step in tasks else tasks.setdefault(step, bar.add_task(step, total=total))
+            bar.advance(task, done)
+
+        found = explain(run, asked, seed=seed, advance=advance)
+    write_explanation(found, folder)
+    page = write_explanation_page(folder, run.config.title or run.path.name)
+    add_step(run.path, "explain", started)
+    if out is None and (run.path / FILES[0]).is_file():
+        write_report(run)
+    return page
 
 
 def run(

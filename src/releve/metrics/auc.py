@@ -67,6 +67,24 @@ def auc_difference(
     >>> auc_difference(ours, theirs, truth, np.zeros(4), blocks, np.random.default_rng(0)).gain
     0.25
     """
+    gain_R = auc_differences(ours, theirs, truth, folds, blocks, rng, num_resamples=num_resamples)
+    return summarise(gain_R, len(np.unique(blocks)), level=level)
+
+
+def auc_differences(
+    ours: torch.Tensor | NDArray,
+    theirs: torch.Tensor | NDArray,
+    truth: Lists,
+    folds: NDArray[np.integer],
+    blocks: NDArray[np.integer],
+    rng: np.random.Generator,
+    *,
+    num_resamples: int = 1000,
+) -> NDArray[np.float64]:
+    """Return (R + 1,) what :func:`auc_difference` is made of: the difference, then that of each resample; NaN for none.
+
+    Those of several pairs of tables can be averaged one by one, if all get a generator in the same state.
+    """
     known_NS = truth.to_csr(ours.shape[1]).tocsc()
     counts_S = np.diff(known_NS.indptr)
     species = np.flatnonzero((counts_S > 0) & (counts_S < len(blocks)))
@@ -85,7 +103,11 @@ def auc_difference(
         defined = np.isfinite(gain_R)
         total_R[defined] += gain_R[defined]
         count_R += defined
-    gain_R = np.divide(total_R, count_R, out=np.full(len(total_R), np.nan), where=count_R > 0)
+    return np.divide(total_R, count_R, out=np.full(len(total_R), np.nan), where=count_R > 0)
+
+
+def summarise(gain_R: NDArray[np.float64], num_blocks: int, *, level: float = 0.95) -> Difference:
+    """Return the difference and its interval, of what :func:`auc_differences` returns for so many blocks."""
     drawn = gain_R[1:][np.isfinite(gain_R[1:])]
     if num_blocks < 2 or not len(drawn):
         return Difference(float(gain_R[0]), float("nan"), float("nan"))

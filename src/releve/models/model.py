@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -60,20 +62,27 @@ class SpeciesModel(nn.Module):
                 records_S = prevalence_logits(self.statistics.record_positives, self.statistics.num_records)
                 self.observation.head.bias.copy_(records_S - logits_S)
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Return (B, S) float32 logits."""
+    def forward(self, batch: Batch, known: Mapping[str, tuple[Tensor, Tensor]] | None = None) -> Tensor:
+        """Return (B, S) float32 logits; ``known`` as of :meth:`features`."""
         weight_SF, bias_S = self.species_weights()
         # The bias is added in float32: under autocast, bf16 could not tell rare species apart.
-        return functional.linear(self.features(batch), weight_SF).float() + bias_S
+        return functional.linear(self.features(batch, known), weight_SF).float() + bias_S
 
-    def features(self, batch: Batch) -> Tensor:
+    def features(self, batch: Batch, known: Mapping[str, tuple[Tensor, Tensor]] | None = None) -> Tensor:
         """Return (B, F) features, of which logits are a linear function; see :meth:`species_weights`.
 
         After those of the environment come those of how a row was observed, zero in rows of another source.
+
+        Parameters
+        ----------
+        batch
+            The surveys.
+        known
+            What :meth:`embed` has made of some modalities of the same surveys, so that they are not encoded again.
         """
         embeddings, present = {}, {}
         for name in self.encoders:
-            embeddings[name], present[name] = self._embed(name, batch)
+            embeddings[name], present[name] = known[name] if known and name in known else self.embed(name, batch)
         parts = [self.fusion(embeddings, present)]
         if self.observation is not None:
             parts.append(self.observation(batch, "observation", batch.places.get("observation")))
@@ -89,7 +98,7 @@ class SpeciesModel(nn.Module):
                 parts += [head.head.weight, head.head.bias[:, None]]
         return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0], self.head.bias
 
-    def _embed(self, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
+    def embed(self, name: str, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return (B, E) embeddings of a modality, zero where a survey lacks it, and (B,) bool where it does not."""
         encoder, device = self.encoders[name], self.head.weight.device
         places = batch.places.get(name)

@@ -79,7 +79,7 @@ def remove_run(out: Path) -> None:
     """Delete what a run wrote, and nothing else; a store inside is kept."""
     provenance = json.loads((out / "run.json").read_text(encoding="utf-8"))
     members = [Member(**member).name for member in provenance.get("members", [])]
-    for name in [*members, "evaluation", "stores"]:
+    for name in [*members, "evaluation", "explain", "stores"]:
         shutil.rmtree(out / name, ignore_errors=True)
     predicted = [step["file"] for step in provenance.get("steps", {}).values() if "file" in step]
     places = [Path(name).with_suffix(PLACES_SUFFIX).name for name in predicted]

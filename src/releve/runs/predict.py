@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from releve.data.gather import Gatherer
+from releve.data.gather import Batch, Gatherer
 from releve.data.statistics import ArrayStatistics
 from releve.decide.decision import Decision, KindDecision
 from releve.decide.stretch import FoldStretch, fit_stretch
@@ -117,11 +117,22 @@ def sum_of(parts: Iterable[torch.Tensor]) -> torch.Tensor:
     return reduce(torch.add, parts)
 
 
-@torch.inference_mode()
 def predict_batch(run: Run, model: MemberModel, gatherer: Gatherer, rows: NDArray[np.int64]) -> torch.Tensor:
     """Return one model's (B, S) float32 logits on the run's device, in the precision that the run was trained with."""
+    return logits_of(run, model, gatherer.batch(rows))
+
+
+@torch.inference_mode()
+def logits_of(
+    run: Run, model: MemberModel, batch: Batch, known: Mapping[str, tuple[torch.Tensor, torch.Tensor]] | None = None
+) -> torch.Tensor:
+    """Return one model's (B, S) float32 logits of a batch, as :func:`predict_batch` does.
+
+    ``known`` holds what a network's encoders have made of some modalities before (``SpeciesModel.embed``).
+    """
     with autocast_for(run.config.train, run.device):
-        logits_BS = model(gatherer.batch(rows).to(run.device))
+        batch = batch.to(run.device)
+        logits_BS = model(batch, known) if known and isinstance(model, SpeciesModel) else model(batch)
     return logits_BS.to(run.device, torch.float32)
 
 
@@ -242,20 +253,12 @@ class Predictor:
         watch
             Called with the share and the (B, S) calibrated probabilities of each fold and kind.
         """
-        num_folds, parts = Counter(kind for _, kind in self.models), []
-        for kind, count in num_folds.items():
-            decided = self.run.decision.kinds[kind]
 
-            def folds(kind: str = kind, count: int = count, decided: KindDecision = decided) -> Iterator[torch.Tensor]:
-                for key in (key for key in self.models if key[1] == kind):
-                    logits_BS = mean_logits(self.run, self.models[key], self.gatherers[key], rows)
-                    each_BS = decided.calibration.apply(logits_BS)
-                    watch(decided.share / count, each_BS)
-                    yield each_BS / count if count > 1 else each_BS
 
-            mean_BS = decided.stretch.apply(sum_of(folds()), count)
-            parts.append(decided.share * mean_BS if decided.share != 1 else mean_BS)
-        return sum_of(parts).clamp_(max=1.0)
+        def logits_of_group(key: tuple[int | None, str]) -> torch.Tensor:
+            return mean_logits(self.run, self.models[key], self.gatherers[key], rows)
+
+        return pool_probs(self.run.decision, self.models, logits_of_group, watch)
 
     def probs_and_spread(self, rows: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return (B, S) calibrated probabilities, and (B,) how far the members are from each other.
@@ -278,6 +281,40 @@ class Predictor:
         mean_BS, square_BS = moments
         deviation_B = (square_BS - mean_BS.square()).clamp_(min=0).sqrt_().sum(dim=1)
         return probs_BS, deviation_B / mean_BS.sum(dim=1).clamp(min=1e-12)
+
+
+def pool_probs(
+    decision: Decision,
+    groups: Collection[tuple[int | None, str]],
+    logits_of_group: Callable[[tuple[int | None, str]], torch.Tensor],
+    watch: Callable[[float, torch.Tensor], None] = lambda share, probs: None,
+) -> torch.Tensor:
+    """Return the (B, S) probabilities of new places, from the mean logits of each fold's members of a kind.
+
+    Parameters
+    ----------
+    decision
+        What the run has learned about its logits.
+    groups
+        (fold, kind) of its members, as :func:`models_of` gives them.
+    logits_of_group
+        Returns the (B, S) mean logits of a group; they are asked for one by one, so that few are held.
+    watch
+        Called with the share and the (B, S) calibrated probabilities of each group.
+    """
+    num_folds, parts = Counter(kind for _, kind in groups), []
+    for kind, count in num_folds.items():
+        decided = decision.kinds[kind]
+
+        def folds(kind: str = kind, count: int = count, decided: KindDecision = decided) -> Iterator[torch.Tensor]:
+            for key in (key for key in groups if key[1] == kind):
+                each_BS = decided.calibration.apply(logits_of_group(key))
+                watch(decided.share / count, each_BS)
+                yield each_BS / count if count > 1 else each_BS
+
+        mean_BS = decided.stretch.apply(sum_of(folds()), count)
+        parts.append(decided.share * mean_BS if decided.share != 1 else mean_BS)
+    return sum_of(parts).clamp_(max=1.0)
 
 
 def fit_stretches(

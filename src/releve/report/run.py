@@ -11,6 +11,7 @@ import polars as pl
 from releve.evaluate.tables import DISTANCE_WORDS
 from releve.report import words
 from releve.report.charts import draw_bins, draw_bins_by_class, draw_folds, draw_members, draw_quality, draw_scores
+from releve.report.explanation import find_drivers
 from releve.report.facts import Facts
 from releve.report.figures import draw_richness
 from releve.report.intervals import GroupTable, make_table
@@ -118,6 +119,7 @@ def render_run(facts: Facts, **more: Any) -> str:
         worst=worst,
         min_presences=MIN_PRESENCES,
         examples=[] if facts.is_ranked else list_examples(facts),
+        drivers=find_drivers(facts.run.path / "explain"),
         limits=list_limits(facts),
         commands=write_commands(facts),
         recipes=[(names, write_toml(config.model_dump(mode="json"))) for names, config in list_recipes(facts)],

@@ -127,7 +127,8 @@ def list_shuffles(variables: Sequence[Variable]) -> list[Shuffle]:
         groups = list(dict.fromkeys(each.group for each in own))
         if len(groups) > 1:
             parts = [(name, tuple(each for each in own if each.group == name)) for name in groups]
-            together += [Shuffle(name or "other", "group", part) for name, part in parts if len(part) > 1]
+            named = [(name.replace("_", " ") or "other covariates", part) for name, part in parts]
+            together += [Shuffle(name, "group", part) for name, part in named if len(part) > 1]
         if len(own) > 1:
             together.append(Shuffle(MODALITY_NAMES[modality], "modality", own))
     return single + together

@@ -21,11 +21,15 @@ from releve.report.page import is_number, render_page
 
 PAGE = "explain.html"
 NUM_SHOWN = 20
-"""Variables in the chart of importance; the table has all."""
+"""Variables in the chart of importance."""
+NUM_ROWS = 40
+"""Rows of the table of importance; the file has all."""
+NUM_PARTNERS = 3
+"""Correlated variables that are named in a row."""
 NUM_FACTORS = 7
 """Limiting covariates with a colour of their own."""
 NUM_OPTIMA = 12
-OTHER = "others"
+REST = CATEGORIES[6]
 TEXT = {"variable", "kind", "modality", "shuffled", "correlated_with", "species", "subject", "label", "survey_id"} | {
     *("first", "second", "factor", "usual_label", "shape", "channel", "unit")
 }
@@ -75,14 +79,19 @@ def write_explanation_page(folder: Path, title: str) -> Path:
     """
     tables, facts = read_explanation(folder)
     arrays = np.load(folder / ARRAYS) if (folder / ARRAYS).is_file() else None
+    rows = list_importance(tables["importance"])
+    together, single = apart(rows)
     text = render_page(
         "explain.html.j2",
         title=title,
         facts=facts,
-        rows=list_importance(tables["importance"]),
+        rows=rows[:NUM_ROWS],
+        num_more=max(0, len(rows) - NUM_ROWS),
+        together=together,
+        single=single,
         score=f"{facts['score']}_lost",
         score_name=SCORES[f"{facts['score']}_lost"],
-        charts=draw_charts(tables["importance"], facts),
+        charts=draw_charts(tables["importance"]),
         counts=count_most_important(tables["species"]),
         correlated=tables["correlated"].to_dicts(),
         species=list_told(tables),
@@ -105,22 +114,44 @@ def list_importance(importance: pl.DataFrame) -> list[dict[str, Any]]:
     within = within.select("variable", "kind", *(pl.col(name).alias(f"{name}_within") for name in scores))
     whole = importance.filter(pl.col("shuffled") == "everywhere")
     joined = whole.join(within, on=["variable", "kind"], how="left", maintain_order="left")
-    return joined.sort("loglik_lost", descending=True, maintain_order=True).to_dicts()
+    rows = joined.sort("loglik_lost", descending=True, maintain_order=True).to_dicts()
+    return [row | {"partners": _shortened(row["correlated_with"])} for row in rows]
 
 
-def draw_charts(importance: pl.DataFrame, facts: dict[str, Any]) -> dict[str, Markup | None]:
+def _shortened(names: str | None) -> str:
+    """Return the first names of a list, and how many more there are.
+
+    Examples
+    --------
+    >>> _shortened("a; b; c; d; e"), _shortened("a; b"), _shortened(None)
+    ('a, b, c and 2 more', 'a, b', '')
+    """
+    parts = names.split("; ") if names else []
+    more = len(parts) - NUM_PARTNERS
+    return ", ".join(parts[:NUM_PARTNERS]) + (f" and {more} more" if more > 0 else "")
+
+
+def draw_charts(importance: pl.DataFrame) -> dict[str, Markup | None]:
     """Return the charts of importance: of what is shuffled together, and of the single variables."""
-    rows = list_importance(importance)
-    joint = [row for row in rows if row["kind"] != "variable"]
-    single = [row for row in rows if row["kind"] == "variable"]
+    together, single = apart(list_importance(importance))
     lost = SCORES["loglik_lost"]
-    # what stands alone in its modality belongs beside the modalities
-    alone = [row for row in single if all(other["modality"] != row["modality"] for other in joint)]
-    together = sorted([*joint, *alone], key=lambda row: -row["loglik_lost"])
     return {
-        "together": draw_importance(together, "together", lost, "loglik_lost") if joint else None,
+        "together": draw_importance(together, "together", lost, "loglik_lost"),
         "single": draw_importance(single[:NUM_SHOWN], "single", lost, "loglik_lost"),
     }
+
+
+def apart(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the rows of groups and modalities, and those of their single variables.
+
+    A variable that is alone in its modality, such as all patches, is told beside the modalities; where nothing is
+    looked at together, all are single.
+    """
+    joint = {row["modality"] for row in rows if row["kind"] != "variable"}
+    if not joint:
+        return [], list(rows)
+    single = [row for row in rows if row["kind"] == "variable" and row["modality"] in joint]
+    return [row for row in rows if row["kind"] != "variable" or row["modality"] not in joint], single
 
 
 def count_most_important(species: pl.DataFrame) -> list[dict[str, Any]]:
@@ -207,19 +238,21 @@ def list_limiting(limiting: pl.DataFrame | None, facts: dict[str, Any]) -> list[
         counts = own.group_by("factor", maintain_order=True).agg(pl.len().alias("num_plots"), rise.alias("rise"))
         counts = counts.sort("num_plots", "factor", descending=[True, False])
         shown = counts["factor"].to_list()[:NUM_FACTORS]
-        layers = []
-        for factor, colour in [(OTHER, CATEGORIES[6]), *zip(shown, _colours(), strict=False)]:
-            part = own.filter(~pl.col("factor").is_in(shown) if factor == OTHER else pl.col("factor") == factor)
-            if part.height:
-                layers.append(Layer(part["lon"], part["lat"], colour, label=factor))
+        colours = dict(zip(shown, _colours(), strict=False))
+        rest = own.filter(~pl.col("factor").is_in(shown))
+        layers = [Layer(rest["lon"], rest["lat"], REST)] if rest.height else []
+        for factor, colour in colours.items():
+            part = own.filter(pl.col("factor") == factor)
+            layers.append(Layer(part["lon"], part["lat"], colour))
         svg = draw_map(layers, f"limiting{at}", f"Map of {own.height} plots by what limits {subject}")
         digits = 1 if subject == facts["community"] else 3
-        found.append({"subject": subject, "svg": svg, "rows": counts.to_dicts(), "num": own.height, "digits": digits})
+        rows = [row | {"colour": colours.get(row["factor"], REST)} for row in counts.to_dicts()]
+        found.append({"subject": subject, "svg": svg, "rows": rows, "num": own.height, "digits": digits})
     return found
 
 
 def _colours() -> list[str]:
-    return [colour for at, colour in enumerate(CATEGORIES) if at != 6]
+    return [colour for colour in CATEGORIES if colour != REST]
 
 
 def draw_saliency(arrays: Any, facts: dict[str, Any]) -> list[dict[str, Any]]:
@@ -243,7 +276,7 @@ def find_drivers(folder: Path) -> dict[str, Any] | None:
     tables, facts = read_explanation(folder)
     rows = list_importance(tables["importance"])
     single: Sequence[dict[str, Any]] = [row for row in rows if row["kind"] == "variable"]
-    charts = draw_charts(tables["importance"], facts)
+    charts = draw_charts(tables["importance"])
     chart = charts["together"] or charts["single"]
     known = [row for row in single if is_number(row["loglik_lost_low"]) and row["loglik_lost_low"] > 0]
     return {"chart": chart, "facts": facts, "most": known[:3], "num_told": len(known), "num_variables": len(single)}

@@ -85,7 +85,7 @@ def draw_response(
         What the subject's response is.
     """
     own, others = curves.filter("is_asked"), curves.filter(~pl.col("is_asked"))
-    heights = [2.2, 1.5, 0.5] if others.height else [2.2, 0.5]
+    heights = [2.2, 1.8, 0.5] if others.height else [2.2, 0.5]
     with mpl.rc_context(STYLE):
         figure = new_figure(sum(heights) + 0.7)
         panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
@@ -124,9 +124,9 @@ def _draw_species(axes: Axes, others: pl.DataFrame, is_categorical: bool) -> Non
         colour = (CATEGORIES[0], CATEGORIES[5], CATEGORIES[3])[at % 3]
         axes.plot(values, one["response"], color=colour, linewidth=1.3, label=escape_math(str(species)), **style)
     axes.set_ylabel("probability")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.7 * max(float(others["response"].max()), 1e-6))  # type: ignore[arg-type]  # room for the names
     axes.grid(axis="y")
-    axes.legend(loc="upper left", bbox_to_anchor=(0, 1.04), fontsize=8, ncols=1, handlelength=1.8)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, 1.08), fontsize=8, ncols=1, handlelength=1.8, labelspacing=0.25)
 
 
 def _draw_counts(axes: Axes, distribution: pl.DataFrame, is_categorical: bool) -> None:
@@ -163,7 +163,9 @@ def draw_pair(pair: pl.DataFrame, name: str, labels: tuple[str, str], response: 
         mesh = axes.pcolormesh(np.arange(len(across)), np.arange(len(up)), table, cmap=SCORE_COLOURS, shading="nearest")
         for axis, values in ((axes.xaxis, across), (axes.yaxis, up)):
             shown = range(0, len(values), max(1, len(values) // 5))
-            axis.set_ticks(list(shown), [f"{values[i]:.4g}" for i in shown])
+            axis.set_ticks(
+                list(shown), [f"{values[i]:,.0f}" if abs(values[i]) >= 1000 else f"{values[i]:.3g}" for i in shown]
+            )
         axes.set(xlabel=escape_math(labels[0]), ylabel=escape_math(labels[1]))
         bar = figure.colorbar(mesh, ax=axes, shrink=0.7, aspect=26, label=response)
         bar.outline.set_visible(False)

@@ -62,10 +62,13 @@ def format_score(value: float | None, digits: int = 3, *, signed: bool = False) 
     --------
     >>> format_score(0.31249), format_score(-0.5, 2), format_score(0.5, 2, signed=True), format_score(None)
     ('0.312', '−0.50', '+0.50', '–')
+    >>> format_score(-0.0004, 2)
+    '0.00'
     """
     if value is None or not math.isfinite(value):
         return DASH
-    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+    rounded = round(value, digits) + 0.0  # nothing is less than nothing
+    return f"{rounded:{'+' if signed else ''}.{digits}f}".replace("-", "−")
 
 
 def format_interval(low: float | None, high: float | None, digits: int = 3, *, signed: bool = False) -> str:

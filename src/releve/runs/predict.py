@@ -254,7 +254,6 @@ class Predictor:
             Called with the share and the (B, S) calibrated probabilities of each fold and kind.
         """
 
-
         def logits_of_group(key: tuple[int | None, str]) -> torch.Tensor:
             return mean_logits(self.run, self.models[key], self.gatherers[key], rows)
 

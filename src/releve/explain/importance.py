@@ -27,6 +27,8 @@ MAX_SURVEYS = 500
 """Of more held-out surveys, so many are drawn."""
 EVERYWHERE, WITHIN = "everywhere", "within blocks"
 """Where values are taken from: any survey, or one of the same block."""
+NOISE = 2e-6
+"""Smaller changes of a log-likelihood are none."""
 LEAST = 1e-7
 """Probabilities nearer to 0 or 1 are taken for this, so that their logarithm is finite."""
 
@@ -177,6 +179,7 @@ class _Scored:
 
     def _losses(self, probs_NS: Tensor) -> _Losses:
         lost_NS = self.loglik_NS - log_likelihood(probs_NS, self.truth)
+        lost_NS[lost_NS.abs() < NOISE] = 0.0  # the same row in another batch differs in its last bits
         f1_N = None if self.f1_N is None else self.f1_N - self._f1(probs_NS)
         auc_R = None
         if self.by_rank:

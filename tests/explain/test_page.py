@@ -14,6 +14,7 @@ import pytest
 from tests.report.pages import Page, make_run, make_tables, open_page, write_tables
 from tests.report.test_numbers import NUMBER, is_told, of_column
 
+from releve import pipeline
 from releve.errors import RunError
 from releve.explain.explain import Asked, Explanation, choose_curves, explain
 from releve.explain.importance import measure_importance
@@ -179,3 +180,15 @@ def test_curves_are_of_what_was_named_and_of_what_counts_most(tmp_path: Path) ->
     chosen = [each.name for each in choose_curves(variables, importance, [soil])]
     assert chosen[0] == "soil" and chosen.index("warmth") == 1
     assert len(chosen) == len(set(chosen)) and not {"country", "region", "coordinates"} & set(chosen)
+
+
+def test_the_step_writes_tables_page_and_report_and_notes_itself(tmp_path: Path) -> None:
+    run = known_run(make_store(60), tmp_path)
+    (tmp_path / "run.json").write_text("{}")
+    page = pipeline.explain(run, Asked(), seed=1)
+    assert page == tmp_path / "explain" / "explain.html" and "expected richness" in open_page(page).text.lower()
+    assert "explain" in json.loads((tmp_path / "run.json").read_text())["steps"]
+    tables, facts = read_explanation(tmp_path / "explain")
+    assert facts["seed"] == 1 and facts["subjects"] == ["expected richness"] and "species_importance" not in tables
+    other = pipeline.explain(run, Asked(), tmp_path / "elsewhere", seed=1)
+    assert (other.parent / "importance.csv").read_text() == (page.parent / "importance.csv").read_text()

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from releve.explain.inputs import Inputs
 from releve.explain.places import Change, Places
 from releve.explain.subjects import COMMUNITY, Subject
 from releve.explain.variables import Variable, set_to, values_of
@@ -313,7 +314,7 @@ def measure_pair(
 
 
 def _both(one: Change, other: Change) -> Change:
-    def change(inputs, model: MemberModel):  # type: ignore[no-untyped-def]
+    def change(inputs: Inputs, model: MemberModel) -> Inputs:
         return other(one(inputs, model), model)
 
     return change

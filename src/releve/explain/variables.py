@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from releve.data.statistics import TableStatistics
+from releve.data.survey import SURVEY_NUMERIC, survey_features
 from releve.errors import RunError, nearest
 from releve.explain.inputs import Inputs, column_of
 from releve.models.kinds import MemberModel
@@ -193,8 +194,6 @@ def set_to(variable: Variable, value: float | NDArray) -> Callable[[Inputs, Memb
 def values_of(store: Store, variable: Variable, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return (N,) values of a numeric covariate or fact, or codes of a categorical covariate; NaN where missing."""
     if variable.modality == "survey":
-        from releve.data.survey import SURVEY_NUMERIC, survey_features
-
         facts = survey_features(store.surveys[rows.tolist()], {})
         return facts[:, SURVEY_NUMERIC.index(variable.columns[0])].astype(np.float64)
     array = store.arrays.get("covariates")

@@ -23,6 +23,7 @@ from releve.decide.expected_f1 import expected_f1_sets
 from releve.evaluate.references import REFERENCE_MODELS
 from releve.evaluate.references.design import make_design
 from releve.evaluate.submission import read_submission
+from releve.explain.explain import Asked
 from releve.files import make_way
 from releve.ingest.release import open_release
 from releve.lists import Lists
@@ -31,6 +32,7 @@ from releve.metrics.sets import SetScores, score_sets
 from releve.predict.maps.draw import Request, draw_maps
 from releve.progress import quiet_progress, say, track
 from releve.report.demo import DemoResult, write_demo_report
+from releve.runs.folder import open_run
 from releve.runs.predict import predict_probs
 from releve.runs.provenance import write_provenance
 from releve.simulate.config import SimulateConfig
@@ -48,7 +50,7 @@ REFERENCES = ("frequency", "nearest places", "nearest environments", "extra tree
 NUM_EXAMPLES = 6
 MAP_CELL_M = 4_000
 """Side of the cells of the demo's maps: the rasters have 2,000 m."""
-ENTRIES = ("release", "store", "test-store", "runs", "maps", "scores.csv", "report.html")
+ENTRIES = ("release", "store", "test-store", "runs", "maps", "explain", "scores.csv", "report.html")
 """What a demo's folder holds beside ``run.json``."""
 
 RECIPE: dict[str, Any] = {
@@ -92,7 +94,8 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False, world: Simula
     Parameters
     ----------
     out
-        Gets the release, the store, the runs, the maps of one of them, ``scores.csv`` and ``report.html``.
+        Gets the release, the store, the runs, the maps of one of them, what drives another, ``scores.csv`` and
+        ``report.html``.
     seed
         Seed of the world; the models use ``seed``, ``seed`` + 1 and ``seed`` + 2.
     overwrite
@@ -168,6 +171,10 @@ def run_demo(out: Path, *, seed: int = 0, overwrite: bool = False, world: Simula
         rasters = out / "release" / "EnvironmentalRasters" / "Rasters"
         draw_maps(out / "runs" / f"covariates-seed-{seed}", out / "maps", Request(rasters, resolution_m=MAP_CELL_M))
         timed("draw the maps", since)
+    since = time.monotonic()
+    fused_run = out / "runs" / f"{FUSED.replace(' ', '-')}-seed-{seed}"
+    pipeline.explain(open_run(fused_run), Asked(), out / "explain", seed=seed)
+    timed("explain the model of all modalities", since)
     facts = {"seed": seed, "config": config.model_dump(mode="json"), "timings": runtime}
     write_provenance(out, "demo", started, **facts, entries=ENTRIES)
     return out / "report.html"

@@ -133,10 +133,13 @@ def explain(
 def choose_curves(variables: Sequence[Variable], importance: Importance, named: Sequence[Variable]) -> list[Variable]:
     """Return the variables whose curves are drawn: those named, and the most important that have one column.
 
-    Names of countries and regions are left out: they have no order, and mean what members made of them.
+    They are those of the species that were asked for, or of all. Names of countries and regions are left out: they have no order, and mean what members made of them.
     """
     table = importance.table.filter(pl.col("shuffled") == "everywhere", pl.col("kind") == "variable")
-    order = table.sort("loglik_lost", descending=True)["variable"].to_list()
+    if importance.told.height:
+        told = importance.told.filter(pl.col("kind") == "variable")
+        table = told.group_by("variable", maintain_order=True).agg(pl.col("loglik_lost").sum())
+    order = table.sort("loglik_lost", descending=True, maintain_order=True)["variable"].to_list()
     able = {each.name: each for each in variables if has_curve(each)}
     most = [able[name] for name in order if name in able][:NUM_CURVES]
     return list({each.name: each for each in [*named, *most]}.values())

@@ -97,6 +97,8 @@ def draw_response(
         _draw_counts(panels[-1], distribution, names is not None)
         if names is not None:
             panels[-1].set_xticks(range(len(names)), [escape_math(each) for each in names], rotation=35, ha="right")
+        elif (own["value"] == own["value"].round()).all() and own.height:  # years
+            panels[-1].xaxis.set_major_locator(mpl.ticker.MaxNLocator(nbins=6, integer=True))
         panels[-1].set_xlabel(escape_math(label))
         return to_svg(figure, name, f"{response} by {label}")
 

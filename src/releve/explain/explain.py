@@ -133,7 +133,8 @@ def explain(
 def choose_curves(variables: Sequence[Variable], importance: Importance, named: Sequence[Variable]) -> list[Variable]:
     """Return the variables whose curves are drawn: those named, and the most important that have one column.
 
-    They are those of the species that were asked for, or of all. Names of countries and regions are left out: they have no order, and mean what members made of them.
+    They are those of the species that were asked for, or of all. Names of countries and regions are left out: they have
+    no order, and mean what members made of them.
     """
     table = importance.table.filter(pl.col("shuffled") == "everywhere", pl.col("kind") == "variable")
     if importance.told.height:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyogrio
+import shapely
 from numpy.typing import NDArray
 
 from releve.files import write_json, write_text
@@ -64,6 +66,20 @@ def write_maps(
         maps.tile_path(tile).write_bytes(blob)
     with quiet_progress():
         return _finish(maps)
+
+
+def write_zones(path: Path, *shapes: shapely.Geometry, crs: str | None = "EPSG:32632", **columns: list) -> Path:
+    wkb = np.array([None if shape is None else shapely.to_wkb(shape) for shape in shapes], object)
+    values = [np.array(column, object if isinstance(column[0], str) else None) for column in columns.values()]
+    driver = "GPKG" if path.suffix == ".gpkg" else "GeoJSON"
+    pyogrio.raw.write(path, wkb, values, list(columns), driver=driver, geometry_type="Unknown", crs=crs)
+    return path
+
+
+def box_km(left: float, top: float, right: float, bottom: float) -> shapely.Geometry:
+    """Return a box, in km from the map's north-west corner to the right and down."""
+    west, north = UTM.transform[2], UTM.transform[5]
+    return shapely.box(west + 1000 * left, north - 1000 * bottom, west + 1000 * right, north - 1000 * top)
 
 
 def _of_cells(name: str, values: NDArray, mapped: NDArray[np.bool_]) -> NDArray:

@@ -698,7 +698,9 @@ def draw_map(
     places of every species, and maps.html, which shows them. Memory does not grow with the map.
     """
     from releve.predict.maps.draw import Request, draw_maps, estimate_maps
+    from releve.predict.maps.export import species_of
     from releve.predict.maps.grid import Bounds
+    from releve.report.map_page import write_maps_page
 
     if precision not in (None, "fp32", "bf16"):
         raise RunError(f"--precision {precision}", expected="fp32 or bf16")
@@ -712,8 +714,12 @@ def draw_map(
         _print_facts(f"maps of {run}", facts)
         return
     maps = draw_maps(run, out, request, overwrite=overwrite, scheduler=scheduler)
+    page = write_maps_page(maps, species_of(maps, *shown))
     facts = {"cells mapped": f"{maps.manifest.num_cells:,}", "species kept a cell": maps.manifest.kept_per_cell}
-    _print_facts(f"maps in {out}", facts | {name: each.file for name, each in maps.manifest.products.items()})
+    _print_facts(
+        f"maps in {out}",
+        facts | {name: each.file for name, each in maps.manifest.products.items()} | {"page": page.name},
+    )
 
 
 @maps_app.command("export")
@@ -753,12 +759,16 @@ def change_map(
     """
     from releve.predict.maps.change import compare_maps
     from releve.predict.maps.read import open_maps
+    from releve.report.map_page import write_change_page
 
     change = compare_maps(open_maps(first), open_maps(second), out, overwrite=overwrite)
+    page = write_change_page(change, out)
     for note in change.notes:
         say(note)
     facts = {"cells of both": f"{change.num_cells:,}"}
-    _print_facts(f"change in {out}", facts | {name: each.file for name, each in change.products.items()})
+    _print_facts(
+        f"change in {out}", facts | {name: each.file for name, each in change.products.items()} | {"page": page.name}
+    )
 
 
 @maps_app.command("summary")

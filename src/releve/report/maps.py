@@ -200,14 +200,23 @@ def degree_text(degrees: float, positive: str, negative: str) -> str:
     return f"{abs(degrees):g}°" + (f" {positive if degrees > 0 else negative}" if degrees else "")
 
 
-def draw_scale_bar(axes: Axes) -> None:
-    """Draw a bar of a round length, at most a quarter of the axes' width, in the lower right corner."""
+def draw_scale_bar(axes: Axes, metres_a_unit: float = 1.0) -> None:
+    """Draw a bar of a round length, at most a quarter of the axes' width, in the lower right corner.
+
+    Parameters
+    ----------
+    axes
+        Of a map.
+    metres_a_unit
+        Metres on the ground for one of the axes' units from west to east.
+    """
     (west, east), (south, north) = axes.get_xlim(), axes.get_ylim()
-    length_m = round_length((east - west) / 4)
+    length_m = round_length((east - west) * metres_a_unit / 4)
     right, y = east - 0.03 * (east - west), south + 0.04 * (north - south)
-    axes.plot([right - length_m, right], [y, y], color=SOFT, linewidth=1.6, solid_capstyle="butt", zorder=4)
+    left = right - length_m / metres_a_unit
+    axes.plot([left, right], [y, y], color=SOFT, linewidth=1.6, solid_capstyle="butt", zorder=4)
     text = f"{length_m / 1000:g} km" if length_m >= 1000 else f"{length_m:g} m"
-    axes.annotate(text, (right - length_m / 2, y), (0, 3), **_LABEL, ha="center", va="bottom")
+    axes.annotate(text, ((left + right) / 2, y), (0, 3), **_LABEL, ha="center", va="bottom")
 
 
 def round_length(length_m: float) -> float:

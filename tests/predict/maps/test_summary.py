@@ -9,27 +9,12 @@ import pytest
 import shapely
 from pyproj import Geod, Transformer
 
-from drawn import write_maps
+from drawn import box_km, write_maps, write_zones
 from releve.errors import RasterError, RunError, TableError
 from releve.predict.maps.read import Maps
 from releve.predict.maps.sparse import PROBS_OF_CODES, to_codes
 from releve.predict.maps.summary import summarise_zones, write_summary
 from releve.rasters.grid import Grid
-
-WEST, NORTH = 500_000.0, 5_300_000.0
-
-
-def write_zones(path: Path, *shapes: shapely.Geometry, crs: str | None = "EPSG:32632", **columns: list) -> Path:
-    wkb = np.array([None if shape is None else shapely.to_wkb(shape) for shape in shapes], object)
-    values = [np.array(column, object if isinstance(column[0], str) else None) for column in columns.values()]
-    driver = "GPKG" if path.suffix == ".gpkg" else "GeoJSON"
-    pyogrio.raw.write(path, wkb, values, list(columns), driver=driver, geometry_type="Unknown", crs=crs)
-    return path
-
-
-def box_km(left: float, top: float, right: float, bottom: float) -> shapely.Geometry:
-    """Return a box, in km from the map's north-west corner to the right and down."""
-    return shapely.box(WEST + 1000 * left, NORTH - 1000 * bottom, WEST + 1000 * right, NORTH - 1000 * top)
 
 
 @pytest.fixture
@@ -105,7 +90,7 @@ def test_cells_of_degrees_weigh_by_their_area(tmp_path: Path) -> None:
 
 
 def test_zones_that_cross_themselves_are_mended_and_overlapping_ones_count_each(maps: Maps, tmp_path: Path) -> None:
-    left, top = WEST + 4000, NORTH - 4000
+    left, top = box_km(4, 4, 5, 5).bounds[0], box_km(4, 4, 5, 5).bounds[3]
     bow_tie = shapely.Polygon([(left, top), (left + 4000, top - 4000), (left + 4000, top), (left, top - 4000)])
     whole = box_km(4, 4, 8, 8)
     summary = summarise_zones(maps, write_zones(tmp_path / "z.gpkg", bow_tie, whole, whole))

@@ -39,14 +39,14 @@ IMAGES = (
         ("gain",),
         "Species gained",
         "species on a plot",
-        "By how many species the list of a plot grows: the rises of probability, summed over species.",
+        "How many species a plot gains, at least: the rises of probability, summed over species.",
     ),
     Image(
         "loss",
         ("loss",),
         "Species lost",
         "species on a plot",
-        "How many species a plot loses: the falls of probability, summed over species.",
+        "How many species a plot loses, at least: the falls of probability, summed over species.",
     ),
     Image(
         "richness_difference",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -369,11 +370,22 @@ def _begin(out: Path, prepared: _Prepared, identity: dict[str, Any]) -> Maps:
             "precision": plan.precision or run.config.train.precision,
         },
         notes=prepared.notes,
+        citations=citations_of(run),
         groups={name: species for name, species in plan.groups},
         variables=prepared.engine.novelty.variables,
     )
     write_json(out / MANIFEST_FILE, manifest.model_dump(mode="json"))
     return open_maps(out, unfinished=True)
+
+
+def citations_of(run: Run) -> tuple[str, ...]:
+    """Return how the data that a run learned from are to be cited, as far as its study says so."""
+    found = []
+    for part in run.parts or (run,):
+        with contextlib.suppress(StoreError, OSError):  # its store may be gone
+            provenance = json.loads((part.store.path / "run.json").read_text(encoding="utf-8"))
+            found.append(str(provenance.get("citation", "")))
+    return tuple(dict.fromkeys(filter(None, found)))
 
 
 def _draw_tiles(maps: Maps, plan: Plan, num_workers: int, scheduler: str | None) -> None:

@@ -78,10 +78,13 @@ class Maps:
             species, codes = packed.cell((row - tile.row) * tile.width + column - tile.column)
         return species, PROBS_OF_CODES[codes]
 
-    def codes_of(self, species: int, window: Window | None = None) -> NDArray[np.uint8]:
-        """Return (H, W) codes of a species' probability, 0 where it was not kept; see ``sparse.PROBS_OF_CODES``."""
+    def codes_of(self, species: int, window: Window | None = None, *, step: int = 1) -> NDArray[np.uint8]:
+        """Return (H, W) codes of a species' probability, 0 where it was not kept; see ``sparse.PROBS_OF_CODES``.
+
+        With ``step``, of every so many rows and columns only, counted from the first ones of the window.
+        """
         top, left, height, width = _corners(window, self.grid)
-        codes = np.zeros((height, width), np.uint8)
+        codes = np.zeros((-(-height // step), -(-width // step)), np.uint8)
         for tile in self.tiles:
             first_row, end_row = max(top, tile.row), min(top + height, tile.row + tile.height)
             first, end = max(left, tile.column), min(left + width, tile.column + tile.width)
@@ -93,8 +96,10 @@ class Maps:
                 whole = np.zeros(tile.height * tile.width, np.uint8)
                 whole[cells] = values
                 here = whole.reshape(tile.height, tile.width)
-                here = here[first_row - tile.row : end_row - tile.row, first - tile.column : end - tile.column]
-                codes[first_row - top : end_row - top, first - left : end - left] = here
+                row, column = first_row + (top - first_row) % step, first + (left - first) % step
+                here = here[row - tile.row : end_row - tile.row : step, column - tile.column : end - tile.column : step]
+                row, column = (row - top) // step, (column - left) // step
+                codes[row : row + here.shape[0], column : column + here.shape[1]] = here
         return codes
 
     def image(self, name: str, band: int = 1, window: Window | None = None) -> NDArray:

@@ -13,6 +13,7 @@ import cProfile
 import json
 import os
 import pstats
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -59,13 +60,16 @@ class Drawn:
     listed: float
 
 
-def make_run(folder: Path, num_species: int, side: int) -> Path:
-    """Return a run with one network on plots and rasters made for it."""
-    make_study(folder, num_plots=NUM_PLOTS, num_species=num_species, num_rasters=NUM_RASTERS, side=side)
-    described = {"plots": [{"file": str(folder / "plots.csv")}], "rasters": [{"file": str(folder / "rasters/*.tif")}]}
-    study = releve.read_study(described, folder=folder)
-    store = releve.prepare_study(study, folder / "store", settings=SETTINGS)
-    run = releve.train_run(store, folder / "run")
+def make_run(folder: Path, num_species: int) -> Path:
+    """Return a run with one network on the plots of a folder, with so many of the commonest species."""
+    plots = pl.read_csv(folder / "plots.csv")
+    common = plots.group_by("species").len().sort("len", "species", descending=True)["species"][:num_species]
+    file = folder / f"plots_{num_species}.csv"
+    plots.filter(pl.col("species").is_in(common.to_list())).write_csv(file)
+    described = {"plots": [{"file": str(file)}], "rasters": [{"file": str(folder / "rasters/*.tif")}]}
+    study = releve.read_study(described, folder=folder / f"study_{num_species}")
+    store = releve.prepare_study(study, folder / f"store_{num_species}", settings=SETTINGS)
+    run = releve.train_run(store, folder / f"run_{num_species}")
     file = run.path / "run.json"
     content = json.loads(file.read_text(encoding="utf-8"))
     write_text(file, json.dumps(content | {"members": content["members"][:1]}))  # one network, not one a fold
@@ -183,6 +187,8 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=3_200)
     parser.add_argument("--species", type=int, nargs="+", default=[500, 1_000, 10_358])
     parser.add_argument("--cells", type=int, nargs="+", default=[1_000_000, 3_000_000, 10_000_000])
+    parser.add_argument("--grow", type=int, default=1_000, help="Species with which all sizes are drawn")
+    parser.add_argument("--folder", type=Path, help="Where the temporary folder lies")
     parser.add_argument("--save", action="store_true")
     options = parser.parse_args()
     lines = ["# Maps", "", f"`python benchmarks/maps.py --save`. {describe_machine()}.", ""]
@@ -199,11 +205,12 @@ def main() -> None:
         "|---|---|---|---|",
     ]
     went = []
-    for num_species in options.species:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            run = make_run(folder, num_species, options.side)
-            wanted = options.cells if num_species == 1_000 else options.cells[:1]
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        folder, most = Path(name), max(options.species)
+        make_study(folder, num_plots=NUM_PLOTS, num_species=most, num_rasters=NUM_RASTERS, side=options.side)
+        for num_species in options.species:
+            run = make_run(folder, num_species)
+            wanted = options.cells if num_species == options.grow else options.cells[:1]
             found = []
             for cells in (number for number in wanted if number <= options.side**2 * 1.01):
                 out = folder / f"maps_{cells}"
@@ -213,7 +220,7 @@ def main() -> None:
                     f"{drawn.memory_gb:.2f} | {drawn.bytes_a_cell:,.0f} | {drawn.listed:.0f} |"
                 )
                 print(lines[-1], flush=True)
-                subprocess.run(["rm", "-rf", str(out)], check=True)
+                shutil.rmtree(out)
             ours = found[0].cells / found[0].wall_s
             by_hand = loop_by_hand(run, folder / "dense.tif", options.side, "bf16")
             beside.append(f"| {num_species:,} | {ours:,.0f} | {by_hand:,.0f} | {ours / by_hand:.1f} |")
@@ -221,8 +228,10 @@ def main() -> None:
             if num_species == options.species[0]:
                 alone = elapid_loop(folder, options.side)
                 beside.append(f"| 1 | | {alone:,.0f} (elapid, MaxEnt) | {ours / alone:.1f} |")
+                print(beside[-1], flush=True)
             parts = ", ".join(f"{part} {share:.0%}" for part, share in profile(run, options.side, "bf16"))
             went.append(f"- {num_species:,} species: {parts}")
+            print(went[-1], flush=True)
     lines += [*beside, "", "Where the time of a tile goes, by function or module:", "", *went, ""]
     show_page(lines, __file__, save=options.save)
 

@@ -134,6 +134,25 @@ def test_the_limiting_covariate_is_the_one_whose_usual_value_helps_most(run: Run
     assert first["usual"] == typical.values_VT[0, 0] and first["value"] is None or first["value"] < first["usual"]
 
 
+def test_of_two_changes_that_help_the_one_that_helps_more_is_limiting(run: Run) -> None:
+    """The expected number of species follows warmth, by two species, and cover, by one."""
+    rows = np.flatnonzero(run.store.arrays["covariates"].row_of >= 0)
+    typical = typical_values(run, [None])
+    values_VT = np.array([[0.6], [np.nan], [np.nan], [2.0]])  # cover 2 adds 0.6 species, warmth up to 0.9
+    found = limiting_factors(run, run.store, rows, [None], typical=replace(typical, values_VT=values_VT))
+    warmth, cover = (np.nan_to_num(column(run, name, rows)) for name in ("warmth", "cover"))
+
+    def richness(warmth: np.ndarray, cover: np.ndarray) -> np.ndarray:
+        return expit(2 * warmth) + expit(-(warmth**2)) + expit(-1 + 3.0 * (cover == 2))
+
+    gains = np.stack([richness(np.full_like(warmth, 0.6), cover), richness(warmth, np.full_like(cover, 2))])
+    gains = gains - richness(warmth, cover)
+    both = (gains > 0.01).all(axis=0)
+    expected = np.array([0, 3])[gains.argmax(axis=0)]
+    assert set(expected[both]) == {0, 3}
+    np.testing.assert_array_equal(found.factor_NT[both, 0], expected[both])
+
+
 def test_what_is_usual_of_a_class_is_the_commonest_and_of_the_community_counts_each_species(run: Run) -> None:
     typical = typical_values(run, [3, None])
     store, rows = run.store, np.flatnonzero(run.store.arrays["covariates"].row_of >= 0)

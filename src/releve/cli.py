@@ -771,6 +771,28 @@ def change_map(
     )
 
 
+@maps_app.command("limiting")
+def limiting_map(
+    maps: MapsFolder,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the images")],
+    species: Annotated[
+        list[str] | None,
+        typer.Option("--species", metavar="NAME", help="A species; may be repeated", show_default="the community"),
+    ] = None,
+) -> None:
+    """Show what holds species back: for each cell the covariate whose change would help most.
+
+    Every cell is predicted once for each covariate: draw coarse maps for it (`--resolution`).
+    """
+    from releve.explain.limiting_map import draw_limiting
+    from releve.predict.maps.export import species_of
+    from releve.predict.maps.read import open_maps
+
+    drawn = open_maps(maps)
+    images = draw_limiting(drawn, species_of(drawn, species) if species else [None], out)
+    _print_facts(f"limiting factors in {out}", {image.title: image.file for image in images})
+
+
 @maps_app.command("summary")
 def summarise_map(
     maps: MapsFolder,

@@ -147,7 +147,11 @@ def draw_maps(
             maps = _finish(maps)
         if shown := species_of(maps, request.species, request.shown_groups):
             export_species(maps, shown, out / SPECIES_FOLDER, overwrite=True)
-        facts = {"run": str(Path(run_path).resolve()), "entries": sorted(path.name for path in out.iterdir())}
+        facts: dict[str, Any] = {
+            "run": str(Path(run_path).resolve()),
+            "entries": sorted(path.name for path in out.iterdir()),
+        }
+        facts |= {"rasters": prepared.engine.plan.rasters}
         write_provenance(out, "map", started, request=_plain(asdict(request)), **facts)
     return maps
 

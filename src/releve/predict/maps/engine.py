@@ -113,6 +113,24 @@ class Engine:
     def draw(self, tile: Tile) -> bytes:
         """Return a tile, packed."""
         torch.set_num_threads(1)  # tiles are worked on side by side
+        num_cells = tile.height * tile.width
+        cells, lon, lat, values = self.cells_of(tile)
+        if not len(cells):
+            return pack_empty(num_cells)
+        likely, places, arrays = self._predict(lon, lat, values)
+        counts = np.zeros((2, num_cells), np.int64)
+        counts[:, cells] = likely.counts, places.counts
+        return pack_tile(
+            replace(likely, counts=counts[0]),
+            replace(places, counts=counts[1]),
+            {name: _spread_out(column, cells, num_cells) for name, column in arrays.items()},
+            len(self.run.species),
+        )
+
+    def cells_of(
+        self, tile: Tile
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], dict[str, NDArray[np.float32]]]:
+        """Return the N cells of a tile that are mapped, (N,) longitude and latitude, and covariates by name."""
         lon, lat = cell_centres(self.plan.grid, tile)
         wanted = np.isfinite(lon) & np.isfinite(lat)
         if self.plan.region is not None:
@@ -123,17 +141,7 @@ class Engine:
         if values:
             known = np.mean([np.isfinite(column) for column in values.values()], axis=0) >= KNOWN_SHARE
             cells, values = cells[known], {name: column[known] for name, column in values.items()}
-        if not len(cells):
-            return pack_empty(len(lon))
-        likely, places, arrays = self._predict(lon[cells], lat[cells], values)
-        counts = np.zeros((2, len(lon)), np.int64)
-        counts[:, cells] = likely.counts, places.counts
-        return pack_tile(
-            replace(likely, counts=counts[0]),
-            replace(places, counts=counts[1]),
-            {name: _spread_out(column, cells, len(lon)) for name, column in arrays.items()},
-            len(self.run.species),
-        )
+        return cells, lon[cells], lat[cells], values
 
     def describe(self, lon: NDArray[np.float64], lat: NDArray[np.float64]) -> dict[str, NDArray[np.float32]]:
         """Return the run's covariates at places, those that the rasters have, coded as the run knows them."""

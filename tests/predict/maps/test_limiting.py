@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import rasterio
 
-from maps.conftest import world_maps, world_run  # noqa: F401
 from releve.errors import RunError
 from releve.explain.limiting import limiting_factors
 from releve.explain.limiting_map import draw_limiting, plan_of
@@ -18,7 +17,7 @@ from releve.predict.maps.grid import Tile
 from releve.predict.maps.read import Maps, open_maps
 
 
-def test_cells_have_the_factor_of_their_place(world_maps: Maps, tmp_path: Path) -> None:  # noqa: F811
+def test_cells_have_the_factor_of_their_place(world_maps: Maps, tmp_path: Path) -> None:
     subjects = (None, 2)
     products = draw_limiting(world_maps, subjects, tmp_path)
     engine, grid = engine_for(plan_of(world_maps)), world_maps.grid
@@ -37,7 +36,7 @@ def test_cells_have_the_factor_of_their_place(world_maps: Maps, tmp_path: Path) 
     assert products[0].title == "What limits expected richness" and "Poa c" in products[1].title
 
 
-def test_maps_whose_run_is_gone_say_so(world_maps: Maps, tmp_path: Path) -> None:  # noqa: F811
+def test_maps_whose_run_is_gone_say_so(world_maps: Maps, tmp_path: Path) -> None:
     shutil.copytree(world_maps.path, tmp_path / "maps")
     file = tmp_path / "maps" / "run.json"
     file.write_text(file.read_text().replace("/run", "/gone"))

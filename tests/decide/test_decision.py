@@ -157,3 +157,26 @@ def test_unknown_rules_are_refused(logits: Logits) -> None:
         DecideConfig(rule="coin")
     with pytest.raises(ConfigError, match=r"unknown rule 'coin'.*expected_f1"):
         Decision(rule="coin", setting=None, kinds={}).lists(torch.sigmoid(logits["network"]))
+
+
+def test_kinds_joined_by_logits_count_alike_and_their_mean_is_calibrated() -> None:
+    generator = torch.Generator().manual_seed(3)
+    signal = torch.randn(2, 400, 6, generator=generator)
+    truth_NS = torch.rand(400, 6, generator=generator) < torch.sigmoid(signal.sum(dim=0) - 1)
+    truth = Lists.from_rows([row.nonzero().flatten().tolist() for row in truth_NS])
+    kinds = {"hinge": 3 * signal[0] + 5, "forest": 0.2 * signal[1]}
+    decision = fit_decision(kinds, truth, DecideConfig(join="logits"))
+    assert [kind.share for kind in decision.kinds.values()] == [0.5, 0.5]
+    lines = [k.calibration.slope * kinds[name] + k.calibration.intercept for name, k in decision.kinds.items()]
+    probs = decision.probs(kinds)
+    torch.testing.assert_close(probs, torch.sigmoid((lines[0] + lines[1]) / 2))
+    fitted = fit_calibration(torch.logit(probs), truth)
+    assert fitted.slope == pytest.approx(1, abs=0.02) and fitted.intercept == pytest.approx(0, abs=0.02)
+
+
+def test_a_kind_that_tells_the_wrong_way_round_counts_nothing_among_logits() -> None:
+    drawn = torch.rand(300, 4, generator=torch.Generator().manual_seed(5))
+    truth = Lists.from_rows([row.nonzero().flatten().tolist() for row in drawn > 0.5])
+    right = 4 * (drawn - 0.5)
+    decision = fit_decision({"hinge": right, "forest": -right}, truth, DecideConfig(join="logits"))
+    assert decision.kinds["forest"].share == 0 and decision.kinds["hinge"].share == 1

@@ -81,3 +81,26 @@ def test_random_places_are_said_and_change_what_silence_is() -> None:
     assert "10,000 random places" in choice.reasons[-1] and "5 species" in choice.reasons[-1]
     assert choice.settings["records"]["thinning"] == 0.0 and choice.settings["train"]["batch_size"] > 128
     assert "MaxEnt" in choice.settings["evaluate"]["references"]
+
+
+def test_records_alone_are_learned_by_kinds_of_their_own_and_joined_alike() -> None:
+    settings = choose_settings(facts(0, 500, num_species=40)).settings
+    assert settings["train"]["kinds"] == ["softmax", "hinge", "forest"]
+    assert settings["decide"] == {"join": "logits"}
+    pictured = choose_settings(facts(0, 500, num_species=40, modalities=("covariates", "patch"))).settings
+    assert pictured["train"]["kinds"] == ["network", "softmax", "hinge", "forest"]
+
+
+@pytest.mark.parametrize("others", [facts(10, 500, num_species=40), facts(0, 500, num_species=19)])
+def test_records_that_plots_calibrate_or_of_few_species_are_learned_as_plots_are(others: Facts) -> None:
+    settings = choose_settings(others).settings
+    assert settings["train"]["regime"] == "po" and "decide" not in settings
+    assert settings["train"]["kinds"] == ["network", "forest", "booster", "booster"]
+
+
+def test_random_places_beside_many_species_change_neither_thinning_nor_sizes() -> None:
+    choice = choose_settings(facts(0, 500, num_random=10_000, num_species=40))
+    plain = choose_settings(facts(0, 500, num_species=40))
+    assert choice.settings["model"] == plain.settings["model"] and "thinning" not in choice.settings["records"]
+    assert choice.settings["train"]["selection_share"] == 0.0
+    assert "where other species were recorded" in choice.reasons[-1]

@@ -19,6 +19,9 @@ class DecideConfig(BaseModel):
     calibration: Literal["platt", "none"] = "platt"
     """``platt`` corrects each kind's logits by a slope and an intercept that are fitted on held-out rows. Of several
     kinds, the mean is calibrated too."""
+    join: Literal["probabilities", "logits"] = "probabilities"
+    """How kinds of member are joined. ``probabilities``: the likeliest mixture, by shares that are fitted; ``logits``:
+    all alike by their calibrated logits, which suits records alone, on which shares cannot be told."""
     coverage: float = Field(0.9, gt=0, lt=1)
     """The share of the observed species that the rule ``conformal`` promises."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from typing import Literal
+
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -38,15 +41,24 @@ class Decision(BaseModel):
     kinds: dict[str, KindDecision]
     widening: Widening = Widening()
     """Of the interval of the number of species."""
+    join: Literal["probabilities", "logits"] = "probabilities"
+    """How the kinds are joined."""
 
     def calibrated(self, kind: str, logits: torch.Tensor) -> torch.Tensor:
         """Return the calibrated probabilities of a member of this kind, of the same shape."""
         return self.kinds[kind].calibration.apply(logits)
 
     def probs(self, logits: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return the mean, by share, of the kinds' calibrated probabilities."""
+        """Return the mean, by share, of the kinds' calibrated probabilities, or of their logits."""
+        if self.join == "logits":
+            return torch.sigmoid(reduce(torch.add, (self._line(kind, values) for kind, values in logits.items())))
         parts = [self.kinds[kind].share * self.calibrated(kind, values) for kind, values in logits.items()]
         return torch.stack(parts).sum(dim=0) if len(parts) > 1 else parts[0]
+
+    def _line(self, kind: str, logits: torch.Tensor) -> torch.Tensor:
+        """Return the calibrated logits of a kind, times its share."""
+        line = self.kinds[kind].calibration
+        return self.kinds[kind].share * (line.slope * logits + line.intercept)
 
     def stretched(self, stretches: dict[str, FoldStretch]) -> Decision:
         """Return the decision with these stretches of the kinds' means over folds."""
@@ -90,18 +102,39 @@ def fit_decision(logits: dict[str, torch.Tensor], truth: Lists, config: DecideCo
     _check_rows(logits, truth)
     fitted = config.calibration == "platt"
     calibrations = [fit_calibration(values, truth) if fitted else Calibration() for values in logits.values()]
-    shares = fit_weights(list(logits.values()), calibrations, truth).tolist()
-    if fitted:
-        calibrations = draw_out(list(logits.values()), calibrations, shares, truth)
+    if config.join == "logits":
+        calibrations, shares = join_logits(list(logits.values()), calibrations, truth, fitted=fitted)
+    else:
+        shares = fit_weights(list(logits.values()), calibrations, truth).tolist()
+        if fitted:
+            calibrations = draw_out(list(logits.values()), calibrations, shares, truth)
     kinds = {
         kind: KindDecision(calibration=calibration, share=share)
         for kind, calibration, share in zip(logits, calibrations, shares, strict=True)
     }
-    decision = Decision(rule=config.rule, setting=None, kinds=kinds)
+    decision = Decision(rule=config.rule, setting=None, kinds=kinds, join=config.join)
     probs = decision.probs(logits)
     setting = FITS[config.rule](probs, truth, config.coverage)
     written = setting.tolist() if isinstance(setting, np.ndarray) else setting if setting is None else float(setting)
     return decision.model_copy(update={"setting": written, "widening": fit_widening(probs, truth)})
+
+
+def join_logits(
+    logits: list[torch.Tensor], calibrations: list[Calibration], truth: Lists, *, fitted: bool
+) -> tuple[list[Calibration], list[float]]:
+    """Return the calibrations of kinds that count alike, drawn out so that the mean of their logits is calibrated.
+
+    A kind that tells presences from silence the wrong way round, its slope being 0 or less, counts nothing.
+    """
+    used = [line.slope > 0 for line in calibrations]
+    used = used if any(used) else [True] * len(used)
+    shares = [float(each) / sum(used) for each in used]
+    if not fitted:
+        return calibrations, shares
+    lines = zip(logits, calibrations, shares, strict=True)
+    mean = reduce(torch.add, (share * (line.slope * values + line.intercept) for values, line, share in lines))
+    drawn = fit_calibration(mean, truth)
+    return [line.then(drawn.slope, drawn.intercept) for line in calibrations], shares
 
 
 def _check_rows(logits: dict[str, torch.Tensor], truth: Lists) -> None:

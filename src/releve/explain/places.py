@@ -17,7 +17,7 @@ from releve.explain.inputs import Inputs, ask, gather_inputs, join
 from releve.files import file_sha256
 from releve.models.kinds import MemberModel
 from releve.runs.folder import Run
-from releve.runs.predict import models_of, pool_probs, sum_of
+from releve.runs.predict import models_of, pool_probs, predicting_models, sum_of
 from releve.store.read import Store
 
 Change = Callable[[Inputs, MemberModel], Inputs]
@@ -49,10 +49,9 @@ class Places:
             For :meth:`held_out_probs` alone: leave out members that held out nothing.
         """
         self.run, self.store, self.rows = run, store, rows
-        groups = models_of(run)
         shares = {kind: decided.share for kind, decided in run.decision.kinds.items()}
-        groups = {key: models for key, models in groups.items() if shares[key[1]] > 0}
-        self.groups = {key: models for key, models in groups.items() if not held_out or key[0] is not None}
+        groups = {key: models for key, models in models_of(run).items() if shares[key[1]] > 0 and key[0] is not None}
+        self.groups = groups if held_out else predicting_models(run)
 
     @cached_property
     def inputs(self) -> dict[tuple[int | None, str], list[Inputs]]:

@@ -70,8 +70,9 @@ def read_community(
     crs: str | None,
     is_one_of_several: bool = False,
     species: Listed | None = None,
+    has_species: bool = True,
 ) -> Community:
-    """Return a table of plots or records.
+    """Return a table of plots, of records, or of places without species.
 
     Parameters
     ----------
@@ -87,6 +88,8 @@ def read_community(
         Whether its rows are to be told from those of other files.
     species
         As of ``read_species``, where the species are in a table of their own.
+    has_species
+        Whether it says what grows anywhere; columns of a table of random places that would say so are not looked at.
 
     Raises
     ------
@@ -95,8 +98,10 @@ def read_community(
     """
     text, own_crs = read_any_table(path, table.layer, _wanted(table))
     text = with_origin(text, origin) if is_one_of_several else text
-    is_listed = table.form == "long" and table.species is None and species is None
+    is_listed = has_species and table.form == "long" and table.species is None and species is None
     roles = _find_roles(text, table, origin, is_listed=is_listed)
+    if not has_species:
+        roles = {role: names for role, names in roles.items() if role not in OF_SPECIES}
     if not is_plots and "survey_id" not in table.columns:
         roles.pop("survey_id", None)  # each record is one by itself
     place = _find_place(roles, table, text, own_crs, crs, origin)
@@ -125,8 +130,8 @@ def read_community(
         free = [name for name in text.cells.columns if name not in taken | {*covariates, *GEOMETRY}]
         columns = species_columns(text, free, table.species_columns, origin)
         cells, rows = species_rows(text, cells, columns, table.least_abundance, origin, mended)
-    elif table.species is not None:
-        cells = cells.with_columns(species=pl.lit(table.species))
+    elif table.species is not None or not has_species:
+        cells = cells.with_columns(species=pl.lit(table.species if has_species else None, pl.String))
     cells = _judged(cells, rows, table.least_abundance, roles, origin, mended)
     cells, rows = _with_mended_names(cells, rows, mended)
     called = {role: " + ".join(names) for role, names in roles.items()}

@@ -206,6 +206,8 @@ class StudyConfig(RastersConfig):
     background: int | None = Field(None, ge=0, le=1_000_000)
     """Random places, at which nothing was recorded, beside the records; by default 10,000 where the records have too
     few species to be one another's background, else none."""
+    random_places: tuple[TableConfig, ...] = ()
+    """Tables of places that were drawn at random, with their covariates: taken in place of ``background``."""
     citation: str = ""
     """How the data are to be cited."""
 

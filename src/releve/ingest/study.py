@@ -38,6 +38,7 @@ _SPLITS = {
     "train": Split("train", "", "", labelled=True),
     "test": Split("test", "", "", labelled=True),
     "po": Split("po", "", "", labelled=True, presence_only=True),
+    "random": Split("random", "", "", labelled=False),
 }
 _BESIDE_SHAPES = (".dbf", ".shx", ".prj", ".cpg")
 
@@ -57,14 +58,14 @@ class Study:
 
     @cached_property
     def splits(self) -> tuple[str, ...]:
-        """``train`` and ``test``, of plots, and ``po``, of records, as far as there are any."""
+        """``train`` and ``test``, of plots, ``po``, of records, and ``random``, of places, as far as there are any."""
         present = {split for split, _ in self.communities}
         return tuple(name for name in _SPLITS if name in present)
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
         """Every file that is read, sorted."""
-        named = [table.file for table in (*self.config.plots, *self.config.records)]
+        named = [table.file for table in (*self.config.plots, *self.config.records, *self.config.random_places)]
         named += [table.file for table in self.config.covariates]
         named += [plots.species_table.file for plots in self.config.plots if plots.species_table is not None]
         files = {file for name in named for file in self.files_of(name)}
@@ -141,13 +142,18 @@ class Study:
 
     @cached_property
     def communities(self) -> list[tuple[str, Community]]:
-        """Every table of plots or records, with its split."""
+        """Every table of plots, records or random places, with its split."""
         plots = [(table, self._plots(table)) for table in self.config.plots]
         apart = iter(_told_apart([community for _, parts in plots for community in parts]))
         found = [part for table, parts in plots for _ in parts for part in _by_split(next(apart), table)]
         records = [(table, file) for table in self.config.records for file in self.files_of(table.file)]
         for table, file in records:
             found.append(("po", self._read(file, table, is_plots=False, is_one_of_several=len(records) > 1)))
+        random = [(table, file) for table in self.config.random_places for file in self.files_of(table.file)]
+        for table, file in random:
+            several = len(random) > 1
+            read = self._read(file, table, is_plots=False, is_one_of_several=several, has_species=False)
+            found.append(("random", read))
         return found
 
     @cached_property
@@ -183,7 +189,14 @@ class Study:
         return found
 
     def _read(
-        self, file: Path, table: TableConfig, *, is_plots: bool, is_one_of_several: bool, species: Listed | None = None
+        self,
+        file: Path,
+        table: TableConfig,
+        *,
+        is_plots: bool,
+        is_one_of_several: bool,
+        species: Listed | None = None,
+        has_species: bool = True,
     ) -> Community:
         return read_community(
             file,
@@ -193,6 +206,7 @@ class Study:
             crs=self.config.crs,
             is_one_of_several=is_one_of_several,
             species=species,
+            has_species=has_species,
         )
 
     @cached_property

@@ -55,11 +55,15 @@ def read_values(study: Study) -> Values:
     TableError
         If a table cannot be read, lacks a column, holds none of the plots, or two groups have a covariate of one name.
     """
-    without = {"po" for split, community in study.communities if split == "po" and "survey_id" not in community.called}
+    without = {
+        split
+        for split, community in study.communities
+        if split in ("po", "random") and "survey_id" not in community.called
+    }
     with_ids = frozenset(study.splits) - without
     tables: list[tuple[str | None, str, ValueTable]] = []
     categorical: dict[str, list[str]] = {}
-    for described in (*study.config.plots, *study.config.records):
+    for described in (*study.config.plots, *study.config.records, *study.config.random_places):
         categorical.setdefault(TABLE_GROUP, []).extend(described.categorical)
     for split, community in study.communities:
         if community.covariates:

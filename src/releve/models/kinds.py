@@ -17,6 +17,9 @@ from releve.data.gather import Batch, Gatherer
 from releve.data.statistics import Statistics
 from releve.models.boosting import BoostedModel, fit_boosted_trees
 from releve.models.forest import ForestModel, fit_forest
+from releve.models.hinge import HingeModel, fit_hinge
+from releve.models.record_forest import RecordForest, fit_record_forest
+from releve.models.softmax import SoftmaxModel, fit_softmax
 from releve.models.trees import TableFeatures
 
 
@@ -49,8 +52,16 @@ class TableKind:
 
 TABLE_KINDS: dict[str, TableKind] = {
     "forest": TableKind(
-        lambda gatherer, rows, known, config, seed: fit_forest(gatherer, rows, known, config=config.forest, seed=seed),
-        ForestModel,
+        lambda gatherer, rows, known, config, seed: _fit_forest(gatherer, rows, known, config, seed),
+        lambda known, tensors: (RecordForest if "root_T" in tensors else ForestModel)(known, tensors),
+    ),
+    "hinge": TableKind(
+        lambda gatherer, rows, known, config, seed: fit_hinge(gatherer, rows, known, seed=seed),
+        HingeModel,
+    ),
+    "softmax": TableKind(
+        lambda gatherer, rows, known, config, seed: fit_softmax(gatherer, rows, known, seed=seed),
+        SoftmaxModel,
     ),
     "booster": TableKind(
         lambda gatherer, rows, known, config, seed: fit_boosted_trees(gatherer, rows, known, seed=seed),
@@ -58,6 +69,20 @@ TABLE_KINDS: dict[str, TableKind] = {
     ),
 }
 """By name; the kind that is not here, ``network``, is trained epoch by epoch (``releve.train.loop``)."""
+
+MOST_SPECIES_APART = 500
+"""Records of more species share their trees: those of a species each would take hours."""
+
+
+def _fit_forest(
+    gatherer: Gatherer, rows: NDArray[np.int64], known: Statistics, config: Config, seed: int
+) -> MemberModel:
+    """Return trees of each species where only records of a target group teach, else those that all species share."""
+    is_target_group = config.train.regime == "po" and gatherer.store.is_target_group
+    if is_target_group and len(known.species_ids) <= MOST_SPECIES_APART:
+        return fit_record_forest(gatherer, rows, known, seed=seed)
+    return fit_forest(gatherer, rows, known, config=config.forest, seed=seed)
+
 
 MIN_ROWS = 20
 """Rows that such a kind is not fitted on fewer of."""

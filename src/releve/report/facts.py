@@ -140,7 +140,7 @@ class Facts:
     @cached_property
     def num_random(self) -> int:
         """Random places beside the records."""
-        return int((~self.store.is_plot & (self.store.labels.lengths() == 0)).sum())
+        return 0 if self.store.is_target_group else int(self.store.is_random.sum())
 
     @cached_property
     def num_plots(self) -> int:

@@ -101,6 +101,18 @@ def models_of(run: Run) -> dict[tuple[int | None, str], list[MemberModel]]:
     return groups
 
 
+def predicting_models(run: Run) -> dict[tuple[int | None, str], list[MemberModel]]:
+    """Return the models by (fold, kind) that predict new places: those of kinds that have a share.
+
+    Where kinds are joined by logits, and each has members that learned from all rows, it is these alone: what grows at
+    the nearest records tells most, and the others lack a fold of them.
+    """
+    models = {key: group for key, group in models_of(run).items() if run.decision.kinds[key[1]].share > 0}
+    of_all_rows = {key: group for key, group in models.items() if key[0] is None}
+    is_enough = {kind for _, kind in of_all_rows} == {kind for _, kind in models}
+    return of_all_rows if run.decision.join == "logits" and is_enough else models
+
+
 def mean_logits(
     run: Run, models: list[MemberModel], gatherers: list[Gatherer], rows: NDArray[np.int64]
 ) -> torch.Tensor:
@@ -232,7 +244,7 @@ class Predictor:
     @classmethod
     def of(cls, run: Run, store: Store) -> Predictor:
         """Return what predicts a store."""
-        models = {key: group for key, group in models_of(run).items() if run.decision.kinds[key[1]].share > 0}
+        models = predicting_models(run)
         gatherers = {key: [gatherer_for(model, store) for model in group] for key, group in models.items()}
         return cls(run, store, models, gatherers)
 
@@ -302,6 +314,8 @@ def pool_probs(
         Called with the share and the (B, S) calibrated probabilities of each group.
     """
     num_folds, parts = Counter(kind for _, kind in groups), []
+    if decision.join == "logits":
+        return torch.sigmoid(sum_of(_lines(decision, groups, num_folds, logits_of_group, watch)))
     for kind, count in num_folds.items():
         decided = decision.kinds[kind]
 
@@ -314,6 +328,21 @@ def pool_probs(
         mean_BS = decided.stretch.apply(sum_of(folds()), count)
         parts.append(decided.share * mean_BS if decided.share != 1 else mean_BS)
     return sum_of(parts).clamp_(max=1.0)
+
+
+def _lines(
+    decision: Decision,
+    groups: Collection[tuple[int | None, str]],
+    num_folds: Counter[str],
+    logits_of_group: Callable[[tuple[int | None, str]], torch.Tensor],
+    watch: Callable[[float, torch.Tensor], None],
+) -> Iterator[torch.Tensor]:
+    """Yield the (B, S) calibrated logits of each group, times its share."""
+    for key in groups:
+        line, share = decision.kinds[key[1]].calibration, decision.kinds[key[1]].share / num_folds[key[1]]
+        logits_BS = logits_of_group(key)
+        watch(share, line.apply(logits_BS))
+        yield share * (line.slope * logits_BS + line.intercept)
 
 
 def fit_stretches(

@@ -29,7 +29,15 @@ from releve.rasters.patches import RasterPatches, raster_patches
 from releve.rasters.series import RasterSeries, raster_series
 from releve.store.config import DataConfig, recipe_of
 from releve.store.layers import add_layers, layers_of
-from releve.store.random_places import num_random_places, with_random_places, without_tables
+from releve.store.random_places import (
+    TABLES,
+    has_tables,
+    join_covariates,
+    join_tables,
+    num_random_places,
+    with_random_places,
+    without_tables,
+)
 
 RowSource = SeriesSource | PatchSource | RasterPatches | RasterSeries
 """Where single patches or series of a split's surveys are read from, chunk by chunk."""
@@ -103,10 +111,9 @@ def read_contents(
         records = prepare_records(source, data.records, clean, pseudoplots)
         surveys[data.records] = records.surveys
         by_publisher = records.cleaned.dropped.to_dicts()
-        if isinstance(source, Study):
-            num_species = records.surveys.labels["species_id"].n_unique()
-            num_random = num_random_places(source, layers, num_species, has_plots="train" in data.splits)
-        if num_random:
+        num_species, has_plots = records.surveys.labels["species_id"].n_unique(), "train" in data.splits
+        num_random = num_random_places(source, layers, num_species, has_plots=has_plots)
+        if num_random and not has_tables(source):
             surveys[data.records] = with_random_places(records.surveys, layers, num_random)
     if not any(len(found.table) for found in surveys.values()):
         why = "; ".join(f"{name}: {reasons(found.dropped, found.examples)}" for name, found in surveys.items())
@@ -126,10 +133,13 @@ def read_contents(
         for split in surveys:
             if split not in found_in:
                 say(f"split {split!r} has no {name}: its surveys go without")
+    if num_random and has_tables(source):
+        surveys[TABLES] = read_surveys(source, TABLES)
     covariates = _covariates_of(source, surveys, layers) if "covariates" in data.modalities else {}
-    if num_random and data.records:
+    if num_random and data.records and not has_tables(source):
         covariates[data.records] = without_tables(covariates[data.records])
     covariates = add_layers(layers, surveys, covariates, work=work, num_workers=data.num_workers, scheduler=scheduler)
+    _join_random(surveys, covariates, data.records)
     return Contents(
         surveys,
         kind=source.rules.name,
@@ -142,6 +152,15 @@ def read_contents(
         dropped_by_publisher=by_publisher,
         species=source.species,
     )
+
+
+def _join_random(surveys: dict[str, Surveys], covariates: dict[str, Covariates], records: str | None) -> None:
+    """Put a study's own random places below the records'."""
+    if TABLES not in surveys or records is None:
+        return
+    surveys[records] = join_tables(surveys[records], surveys.pop(TABLES))
+    if TABLES in covariates:
+        covariates[records] = join_covariates(covariates[records], covariates.pop(TABLES))
 
 
 def _say_outside(source: Source, split: str, found: Surveys) -> None:

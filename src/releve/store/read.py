@@ -22,6 +22,9 @@ from releve.ingest.rows import SURVEY_SCHEMA
 from releve.lists import Lists
 from releve.store.schema import STORE_FORMAT, ArraySpec, Manifest
 
+FEW_SPECIES = 20
+"""With fewer species, where the others were recorded says little of where people looked."""
+
 
 @dataclass(frozen=True)
 class StoredArray:
@@ -221,9 +224,25 @@ class Store:
         return (self.surveys["split"] != records).to_numpy()
 
     @cached_property
+    def is_random(self) -> NDArray[np.bool_]:
+        """(surveys,) presence-only rows at which nothing was recorded: random places beside the records."""
+        return ~self.is_plot & (self.labels.lengths() == 0)
+
+    @cached_property
+    def is_target_group(self) -> bool:
+        """Whether the species are enough to be one another's background, beside which random places count little."""
+        return len(self.species_ids) >= FEW_SPECIES
+
+    @cached_property
     def is_scored(self) -> NDArray[np.bool_]:
-        """(surveys,) the rows that models are validated on: plots, or presence-only rows where there are no plots."""
-        return self.is_plot if self.is_plot.any() else ~self.is_plot
+        """(surveys,) the rows that models are validated on: plots; without plots, presence-only rows.
+
+        Of these the random places only where the species are no target group: told from random places is also who only
+        knows where people go.
+        """
+        if self.is_plot.any():
+            return self.is_plot
+        return ~self.is_random if self.is_target_group else ~self.is_plot
 
     @cached_property
     def reach_km(self) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from releve.geo import block_ids
 from releve.prepare.config import CleanConfig
+from releve.store.read import FEW_SPECIES
 
 SIDES_KM = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 USUAL_SIDE_KM = 50.0
@@ -79,8 +80,13 @@ def choose_settings(facts: Facts) -> Choice:
     split, why_split = _choose_split(*scored, facts.cell_km)
     num_plots, num_records = len(facts.plot_lon), len(facts.record_lon)
     num_labelled = {"pa": num_plots, "po": num_records}.get(regime, num_plots + num_records)
-    network, why_network = _choose_network(num_labelled, facts.num_random, facts.num_species)
+    is_target_group = facts.num_species >= FEW_SPECIES
+    num_silent = 0 if is_target_group else facts.num_random
+    network, why_network = _choose_network(num_labelled, num_silent, facts.num_species)
     kinds = ["network", "forest", *["booster"] * (2 if num_labelled <= MOST_REFITTED else 1)]
+    of_target_group = regime == "po" and not num_plots and is_target_group
+    if of_target_group:
+        kinds = [*(["network"] if set(facts.modalities) - {"covariates"} else []), "softmax", "hinge", "forest"]
     modalities = [*facts.modalities, *(["survey"] if facts.has_survey_facts and regime != "po" else []), "location"]
     settings: dict[str, dict[str, Any]] = {
         "data": {
@@ -98,12 +104,13 @@ def choose_settings(facts: Facts) -> Choice:
     if regime == "po":
         settings["records"] = {"observation_head": False}
         settings["evaluate"] = {"references": [*REFERENCES_OF_RECORDS]}
+    if of_target_group:
+        settings["decide"] = {"join": "logits"}
     if facts.num_random:
+        settings["train"]["selection_share"] = 0.0
+        reasons.append(_why_random(facts))
+    if num_silent:
         settings["records"]["thinning"] = 0.0
-        reasons.append(
-            f"Silence is taken from {facts.num_random:,} random places as well: {facts.num_species} species are too "
-            "few to show by one another where people looked"
-        )
     return Choice(settings, tuple(reasons))
 
 
@@ -120,6 +127,18 @@ def _why_regime(facts: Facts) -> str:
         "how good it is",
         "presence": f"Trained on {num_plots:,} plots and {num_records:,} places of records together",
     }["few" if facts.regime == "po" and num_plots else facts.regime]
+
+
+def _why_random(facts: Facts) -> str:
+    if facts.num_species >= FEW_SPECIES:
+        return (
+            f"A share of the silence, the smaller the more places have records, is taken from {facts.num_random:,} "
+            "random places, the rest where other species were recorded"
+        )
+    return (
+        f"Silence is taken from {facts.num_random:,} random places as well: {facts.num_species} species are too "
+        "few to show by one another where people looked"
+    )
 
 
 def _choose_cleaning(facts: Facts) -> dict[str, dict[str, Any]]:

@@ -22,9 +22,10 @@ class TrainConfig(BaseModel):
     num_folds: int = Field(1, ge=1)
     """Folds that are held out in turn, each from members of its own; all members' predictions are averaged."""
     kinds: tuple[Kind, ...] = Field(("network",), min_length=1)
-    """Kinds of member trained for each fold: ``network``, and of the tables ``forest`` and ``booster`` (boosted trees),
-    which learn from plots, or from records where there is nothing else. A kind that is named twice gets two members
-    with seeds of their own."""
+    """Kinds of member trained for each fold: ``network``, and of the tables ``forest``, ``booster`` (boosted trees) and
+    ``hinge`` (hinge regression, the family of MaxEnt), which learn from plots, or from records where there is nothing
+    else, and ``softmax``, a small network of records alone. A kind that is named twice gets two members with seeds of
+    their own."""
     refit: bool = False
     """Then train as many more members of each kind on all rows, nothing held out, for the folds' mean best epochs."""
     selection_share: float = Field(0.1, ge=0, le=0.5)
@@ -56,7 +57,7 @@ class TrainConfig(BaseModel):
 
 
 Regime = Literal["pa", "po", "presence", "classes"]
-Kind = Literal["network", "forest", "booster"]
+Kind = Literal["network", "forest", "booster", "hinge", "softmax"]
 
 
 class RecordsConfig(BaseModel):

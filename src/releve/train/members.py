@@ -90,13 +90,16 @@ def table_rows(store: Store, fold: int | None, config: Config) -> NDArray[np.int
 def look_at_tables(store: Store, rows: NDArray[np.int64], config: Config, *, seed: int) -> tuple[Gatherer, Statistics]:
     """Return what gathers the tables that the model looks at, and the statistics of these rows.
 
+    Of a target group, random places are not measured: what lies beyond the recorded range is held at its ends.
+
     Raises
     ------
     StoreError
         If the rows have a value of none of them.
     """
     tables = tuple(name for name in config.model.modalities if name in TABLES)
-    statistics = measure_statistics(store, rows, tables, rng=np.random.default_rng(seed))
+    measured = rows[~store.is_random[rows]] if store.is_target_group else rows
+    statistics = measure_statistics(store, measured, tables, rng=np.random.default_rng(seed))
     return Gatherer(store, statistics.modalities, statistics.categories), statistics
 
 

@@ -107,7 +107,8 @@ def weigh_silence(store: Store, plots: NDArray[np.int64], records: NDArray[np.in
     if kind == "coverage":
         return store.trust
     richness = store.labels.lengths().astype(np.float32)
-    expected = richness[plots].mean() if len(plots) else np.quantile(richness[records], 0.95)
+    counted = records[~store.is_random[records]] if store.is_target_group else records
+    expected = richness[plots].mean() if len(plots) else np.quantile(richness[counted], 0.95)
     return np.where(store.is_plot | (richness == 0), 1.0, np.minimum(1.0, richness / max(expected, 1.0))).astype(
         np.float32
     )

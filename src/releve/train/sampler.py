@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from releve.geo import block_ids
+from releve.models.background import background_of
 from releve.store.read import Store
 from releve.train.config import RecordsConfig
 from releve.train.rows import FoldRows
@@ -64,6 +65,12 @@ class Sampler:
         """
         self.plots, self.config = rows.plots, config
         plots, records = rows.plots, rows.records
+        known = background_of(store.is_random[records], is_target_group=store.is_target_group)
+        self.random_share = known.random_share if store.is_target_group else 0.0
+        """Share of the random places that the store holds in the background; without a target group, they are rows."""
+        self.random = Draws(records[known.random], np.ones(len(known.random)))
+        if self.random_share:
+            records = records[known.sites]
         lon, lat = store.lon[records], store.lat[records]
         self.thinned = Draws(records, _inverse_count(block_ids(lon, lat, THINNING_CELL_KM), config.thinning))
         self.even = Draws(records, _inverse_count(block_ids(lon, lat, BACKGROUND_CELL_KM), 1.0))
@@ -83,8 +90,11 @@ class Sampler:
         plots = np.array_split(rng.permutation(self.plots), self.num_steps)
         records = np.array_split(self.thinned.draw(self.num_records, rng), self.num_steps)
         for ours, theirs in zip(plots, records, strict=True):
-            needed = len(theirs) if self.config.background != "target_group" else 0
-            yield Step(ours, theirs, self.even.draw(needed, rng))
+            if self.random_share:
+                background = self.random.draw(max(1, round(self.random_share * len(theirs))), rng)
+            else:
+                background = self.even.draw(len(theirs) if self.config.background != "target_group" else 0, rng)
+            yield Step(ours, theirs, background)
 
 
 class Draws:

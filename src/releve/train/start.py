@@ -11,6 +11,7 @@ from torch import nn
 from releve.data.gather import Gatherer
 from releve.data.resident import place_arrays
 from releve.data.statistics import measure_statistics
+from releve.models.background import background_of
 from releve.models.config import ModelConfig
 from releve.models.model import build_model
 from releve.store.read import Store
@@ -42,6 +43,11 @@ def start_training(
     own_share = OWN_SHARE[records.background]
     trusted = records.loss == "trusted_bce"
     trust = weigh_silence(store, rows.plots, rows.records, records.trust) if trusted else np.ones(len(store))
+    elsewhere = 1 - own_share
+    known = background_of(store.is_random[rows.records], is_target_group=store.is_target_group)
+    if store.is_target_group and len(known.random):
+        own_share = 1 - known.random_share
+        elsewhere = known.random_share * float(trust[rows.records[known.sites]].mean())
     weight_S = share_of(statistics.num_positives, statistics.num_rows).numpy() ** -config.class_weight
     return Training(
         model=model,
@@ -52,7 +58,7 @@ def start_training(
         held_out=Gatherer(store, model.modalities, statistics.categories, resident=held),
         silence=np.where(store.is_plot, 1.0, own_share * trust).astype(np.float32),
         class_weight_S=weight_S / weight_S.mean() if config.class_weight else None,
-        own_share=own_share,
+        elsewhere=elsewhere,
         config=config,
         records=records,
         processes=processes(),

@@ -61,7 +61,8 @@ class Training:
     """(surveys,) how far each row's own silence counts, 0 to 1; what is left of 1 is the background's."""
     class_weight_S: NDArray[np.float32] | None
     """Weight of each species' presences on plots; None: all 1."""
-    own_share: float
+    elsewhere: float
+    """Weight of the silence at all background sites of a step, where a row's own counts ``silence``."""
     config: TrainConfig
     records: RecordsConfig
     processes: Processes
@@ -92,7 +93,7 @@ class Training:
         weight_P = row_weight[pairs.rows]
         if self.class_weight_S is not None:
             weight_P *= np.where(pairs.rows < len(own.plots), self.class_weight_S[pairs.species], 1.0)
-        elsewhere = np.full(len(own.background), (1 - self.own_share) * of_record)
+        elsewhere = np.full(len(own.background), self.elsewhere * weight / max(1, len(whole.background)))
         silence_N = np.concatenate([row_weight * self.silence[labelled], elsewhere]).astype(np.float32)
         return Part(
             batch=self.gatherer.batch(own.rows, together.rows).to(self.device),

@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from releve.evaluate.references.design import Design
+from releve.models.softmax import one_thread
 
 HINGES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Quantiles of the training rows from which on a hinge rises."""
@@ -47,17 +45,6 @@ def predict_logistic(design: Design, seed: int) -> NDArray[np.float32]:
                 optimizer.step()
                 decay.step()
         return torch.sigmoid(x_MK @ weight_KS + bias_S).numpy()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch work in one thread: on a shared machine threads within small operations wait for one another."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(num_threads)
 
 
 def make_features(known: NDArray[np.float32], table: NDArray[np.float32]) -> tuple[NDArray, NDArray]:

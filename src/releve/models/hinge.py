@@ -24,6 +24,9 @@ MOST_RANDOM = 3000
 """Random places that are looked at; more hardly change a mean."""
 LEAST_OTHERS, OTHERS_A_PRESENCE = 3000, 10
 """Other places that a species is compared with: all, or a sample of as many as this at least."""
+LEAST_SPREAD = 0.05
+"""A feature that varies less is not stretched: what is all but constant in training would weigh most where it is not,
+such as the square of a number of two values where that number is missing."""
 MAX_STEPS = 20
 CLOSE = 1e-3
 """Steps end where no coefficient moves farther."""
@@ -37,7 +40,7 @@ class HingeFeatures:
         self.even = EvenColumns(statistics)
 
     def of(self, batch: Batch) -> Tensor:
-        """Return (B, K) float32 features, on the CPU."""
+        """Return (B, K) float32 features, on the CPU; NaN for those of what is missing."""
         numbers_BC, codes_BC = self.even.of(batch)
         hinges = [(numbers_BC - knot).clamp(min=0) for knot in KNOTS]
         return torch.cat([numbers_BC, numbers_BC**2, *hinges, codes_BC], dim=1)
@@ -62,7 +65,12 @@ class HingeModel(nn.Module):
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
         """Return (B, S) float32 logits."""
-        return (self.features.of(batch) - self.mean_K) / self.scale_K @ self.weight_KS + self.bias_S
+        return standardise(self.features.of(batch), self.mean_K, self.scale_K) @ self.weight_KS + self.bias_S
+
+
+def standardise(features_NK: Tensor, mean_K: Tensor, scale_K: Tensor) -> Tensor:
+    """Return features with the mean 0; what is missing is at the mean, and so says nothing."""
+    return torch.nan_to_num((features_NK - mean_K) / scale_K, nan=0.0)
 
 
 def fit_hinge(gatherer: Gatherer, rows: NDArray[np.int64], statistics: Statistics, *, seed: int) -> HingeModel:
@@ -91,8 +99,11 @@ def fit_hinge(gatherer: Gatherer, rows: NDArray[np.int64], statistics: Statistic
     labels = store.labels.take(rows)
     features_NK = HingeFeatures(statistics).of(gatherer.batch(rows))
     known = background_of(store.is_random[rows], is_target_group=store.is_target_group)
-    mean_K, scale_K = features_NK[known.sites].mean(dim=0), features_NK[known.sites].std(dim=0) + 1e-6
-    features_NK = (features_NK - mean_K) / scale_K
+    sites_NK = features_NK[known.sites]
+    mean_K = torch.nan_to_num(sites_NK.nanmean(dim=0))
+    scale_K = torch.nan_to_num((sites_NK - mean_K).square().nanmean(dim=0).sqrt())
+    scale_K[scale_K < LEAST_SPREAD] = 1.0
+    features_NK = standardise(features_NK, mean_K, scale_K)
     found = labels.to_csr(num_species).tocsc()
 
     def fit(species: int) -> tuple[Tensor, float]:
@@ -102,8 +113,8 @@ def fit_hinge(gatherer: Gatherer, rows: NDArray[np.int64], statistics: Statistic
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         weights, biases = zip(*pool.map(fit, range(num_species)), strict=True)
-    share_S = torch.from_numpy((np.diff(found.indptr) + 0.5) / (len(known.sites) + 1.0))
-    bias_S = torch.tensor(biases, dtype=torch.float64) + torch.logit(share_S)
+    share_S = torch.from_numpy(np.diff(found.indptr) / len(known.sites))
+    bias_S = torch.tensor(biases, dtype=torch.float64) + torch.logit(share_S, eps=1e-6)
     tensors = {"mean_K": mean_K, "scale_K": scale_K, "weight_KS": torch.stack(weights, dim=1), "bias_S": bias_S.float()}
     return HingeModel(statistics, tensors).eval()
 

@@ -48,8 +48,8 @@ HALF = math.sqrt(0.5)
 class EvenColumns:
     """Turns the tables of a batch into numbers from -1 to 1 and indicators of categories.
 
-    A number is its rank among the training rows, so that nothing is extrapolated; a missing one is taken for the
-    median. Coordinates are linear, and there twice, the second time turned by 45 degrees.
+    A number is its rank among the training rows, so that nothing is extrapolated; what is missing is NaN. Coordinates
+    are linear, and there twice, the second time turned by 45 degrees.
     """
 
     def __init__(self, statistics: Statistics) -> None:
@@ -69,11 +69,8 @@ class EvenColumns:
             if name in batch.values:
                 values_BC[batch.places[name].cpu()] = batch.values[name].cpu()
             numeric = [i for i, column in enumerate(table.columns) if column in table.quantiles]
-            scores_BC = torch.nan_to_num(self.scores[name](values_BC[:, numeric]), nan=0.0)
-            numbers.append(2 * torch.special.ndtr(scores_BC) - 1)
-            codes += [
-                (values_BC[:, i, None] == torch.tensor(table.codes[column], dtype=torch.float32)).float()
-                for i, column in enumerate(table.columns)
-                if column in table.codes
-            ]
+            numbers.append(2 * torch.special.ndtr(self.scores[name](values_BC[:, numeric])) - 1)
+            for i in (i for i, column in enumerate(table.columns) if column in table.codes):
+                is_code = values_BC[:, i, None] == torch.tensor(table.codes[table.columns[i]], dtype=torch.float32)
+                codes.append(is_code.float().masked_fill(values_BC[:, i, None].isnan(), torch.nan))
         return torch.cat(numbers, dim=1), torch.cat(codes, dim=1)

@@ -64,7 +64,7 @@ class RecordForest(nn.Module):
             votes_SB.index_add_(0, self.species_T[trees].long(), self._votes(features_BF, self.root_T[trees]))
         num_S.index_add_(0, self.species_T.long(), torch.ones(len(self.species_T)))
         vote_BS = ((votes_SB + 0.5) / (num_S[:, None] + 1)).T
-        return torch.logit(vote_BS) + torch.logit(self.share_S)
+        return torch.logit(vote_BS) + torch.logit(self.share_S, eps=1e-6)
 
     def _votes(self, features_BF: Tensor, root_T: Tensor) -> Tensor:
         """Return (T, B) the share of presences in the leaf of each tree that each row ends in."""
@@ -128,7 +128,7 @@ def fit_record_forest(
 
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # scikit-learn lets go of Python's lock
         by_species = list(pool.map(grow, range(num_species)))
-    share_S = torch.from_numpy(((np.diff(found.indptr) + 0.5) / (len(known.sites) + 1.0)).astype(np.float32))
+    share_S = torch.from_numpy((np.diff(found.indptr) / len(known.sites)).astype(np.float32))
     return RecordForest(statistics, flat_trees(by_species) | {"share_S": share_S}).eval()
 
 

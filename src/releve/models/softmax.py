@@ -49,7 +49,7 @@ class SoftmaxModel(nn.Module):
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
         """Return (B, S) float32 logits."""
-        features_BF = torch.cat(self.columns.of(batch), dim=1)
+        features_BF = torch.nan_to_num(torch.cat(self.columns.of(batch), dim=1))
         return torch.stack([net(features_BF) for net in self.nets]).mean(dim=0) + self.shift_S
 
 
@@ -75,7 +75,7 @@ def fit_softmax(gatherer: Gatherer, rows: NDArray[np.int64], statistics: Statist
     """
     store = gatherer.store
     known = background_of(store.is_random[rows], is_target_group=store.is_target_group)
-    features_NF = torch.cat(EvenColumns(statistics).of(gatherer.batch(rows)), dim=1)
+    features_NF = torch.nan_to_num(torch.cat(EvenColumns(statistics).of(gatherer.batch(rows)), dim=1))
     found = store.labels.take(rows[known.sites]).to_csr(len(statistics.species_ids)).astype(np.float32)
     sites_NF, random_NF = features_NF[known.sites], features_NF[known.random]
     tensors: dict[str, Tensor] = {}
@@ -87,7 +87,7 @@ def fit_softmax(gatherer: Gatherer, rows: NDArray[np.int64], statistics: Statist
         tensors |= {f"nets.{number}.{name}": value for name, value in net.state_dict().items()}
     model = SoftmaxModel(statistics, tensors | {"shift_S": torch.zeros(found.shape[1])})
     some = known.sites[np.random.default_rng(seed).permutation(len(known.sites))[:MOST_FOR_SHIFT]]
-    share_S = torch.from_numpy((np.asarray(found.sum(axis=0)).ravel() + 0.5) / (len(known.sites) + 1.0))
+    share_S = torch.from_numpy(np.asarray(found.mean(axis=0)).ravel()).clamp(1e-6, 1 - 1e-6)
     model.shift_S.copy_(shift_to(share_S, model(gatherer.batch(rows[some]))))
     return model
 

@@ -128,7 +128,8 @@ def draw_picture(picture: Picture, name: str, description: str) -> Markup | None
     across, along = cell_sizes_m(grid)
     metres_a_unit = float(across[grid.height // 2]) / abs(a)
     stretch = float(along[grid.height // 2]) / abs(e) / metres_a_unit
-    map_in = FIGURE_WIDTH_IN * min(TALLEST, max(0.3, stretch * abs(e) * grid.height / (abs(a) * grid.width)))
+    shape = stretch * abs(e) * grid.height / (abs(a) * grid.width)
+    map_in = FIGURE_WIDTH_IN * min(TALLEST, max(0.3, shape))
     key_in = 0.5 if not picture.classes else 0.14 + 0.2 * -(-(len(picture.classes) + 1) // 2)
     height_in = map_in + key_in
     colours = _colours_of(picture)
@@ -136,7 +137,7 @@ def draw_picture(picture: Picture, name: str, description: str) -> Markup | None
         figure = Figure((FIGURE_WIDTH_IN, height_in))
         axes = figure.add_axes((0.002, key_in / height_in, 0.996, 0.998 * map_in / height_in))
         axes.set(xlim=(c, c + a * grid.width), ylim=sorted((f, f + e * grid.height)), aspect=stretch, facecolor="white")
-        draw_graticule(axes, grid.crs)
+        draw_graticule(axes, grid.crs, most_meridians=max(1, round(7 * min(1.0, TALLEST / shape))))
         draw_scale_bar(axes, metres_a_unit)
         for text in axes.texts:
             text.set_path_effects([withStroke(linewidth=2.2, foreground="white")])

@@ -27,7 +27,7 @@ from releve.report.figures import (
     to_svg,
 )
 
-STEPS_DEG = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30)
+STEPS_DEG = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60)
 KEY_HEIGHT_IN = 0.45
 """Room under the map for the legend or the colour bar."""
 MIN_EXTENT_M = 2_000.0
@@ -143,7 +143,7 @@ def map_frame(xy_m: NDArray[np.float64]) -> tuple[float, float, float, float]:
     return west, south, east, north
 
 
-def draw_graticule(axes: Axes, crs: str) -> None:
+def draw_graticule(axes: Axes, crs: str, *, most_meridians: int = 7) -> None:
     """Draw meridians and parallels at round degrees inside the axes' limits, named where they meet the frame."""
     (west, east), (south, north) = axes.get_xlim(), axes.get_ylim()
     inverse = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
@@ -157,7 +157,7 @@ def draw_graticule(axes: Axes, crs: str) -> None:
     east_of = (lon[finite] - centre + 180) % 360 - 180
     lon_range = (centre + east_of.min(), centre + east_of.max())
     lat_range = (max(lat[finite].min(), -89.0), min(lat[finite].max(), 89.0))
-    for meridian in round_degrees(*lon_range):
+    for meridian in round_degrees(*lon_range, most_meridians):
         line = project(np.full(200, meridian), np.linspace(lat_range[0] - 5, lat_range[1] + 5, 200).clip(-89, 89), crs)
         axes.plot(line[:, 0], line[:, 1], color=RULE, linewidth=0.6, zorder=1)
         at = _crossing(line[:, 1], line[:, 0], south)
@@ -193,11 +193,11 @@ def degree_text(degrees: float, positive: str, negative: str) -> str:
 
     Examples
     --------
-    >>> degree_text(-5.0, "E", "W"), degree_text(0.0, "E", "W"), degree_text(190.0, "E", "W")
-    ('5° W', '0°', '170° W')
+    >>> [degree_text(degrees, "E", "W") for degrees in (-5.0, 0.0, 180.0, 190.0)]
+    ['5° W', '0°', '180°', '170° W']
     """
     degrees = (degrees + 180) % 360 - 180 if positive == "E" else degrees
-    return f"{abs(degrees):g}°" + (f" {positive if degrees > 0 else negative}" if degrees else "")
+    return f"{abs(degrees):g}°" + (f" {positive if degrees > 0 else negative}" if degrees % 180 else "")
 
 
 def draw_scale_bar(axes: Axes, metres_a_unit: float = 1.0) -> None:

@@ -66,14 +66,14 @@ class Sampler:
         self.plots, self.config = rows.plots, config
         plots, records = rows.plots, rows.records
         known = background_of(store.is_random[records], is_target_group=store.is_target_group)
-        self.random_share = known.random_share if store.is_target_group else 0.0
-        """Share of the random places that the store holds in the background; without a target group, they are rows."""
-        self.random = Draws(records[known.random], np.ones(len(known.random)))
-        if self.random_share:
-            records = records[known.sites]
+        has_random = store.is_target_group and len(known.random) > 0  # else random places are rows like others
+        random, records = records[known.random], records[known.sites] if has_random else records
         lon, lat = store.lon[records], store.lat[records]
         self.thinned = Draws(records, _inverse_count(block_ids(lon, lat, THINNING_CELL_KM), config.thinning))
-        self.even = Draws(records, _inverse_count(block_ids(lon, lat, BACKGROUND_CELL_KM), 1.0))
+        even = Draws(records, _inverse_count(block_ids(lon, lat, BACKGROUND_CELL_KM), 1.0))
+        self.background = Draws(random, np.ones(len(random))) if has_random else even
+        self.background_share = known.random_share if has_random else float(config.background != "target_group")
+        """Background sites of a step for each of its presence-only rows."""
         self.num_steps = -(-(len(plots) or len(records)) // batch_size)
         """Steps of an epoch: one pass over the plots, or over as many presence-only rows as there are."""
         wanted = round(config.rows_per_plot * len(plots)) if len(plots) else len(records)
@@ -90,11 +90,8 @@ class Sampler:
         plots = np.array_split(rng.permutation(self.plots), self.num_steps)
         records = np.array_split(self.thinned.draw(self.num_records, rng), self.num_steps)
         for ours, theirs in zip(plots, records, strict=True):
-            if self.random_share:
-                background = self.random.draw(max(1, round(self.random_share * len(theirs))), rng)
-            else:
-                background = self.even.draw(len(theirs) if self.config.background != "target_group" else 0, rng)
-            yield Step(ours, theirs, background)
+            needed = int(np.ceil(self.background_share * len(theirs)))
+            yield Step(ours, theirs, self.background.draw(needed, rng))
 
 
 class Draws:

@@ -20,7 +20,7 @@ from releve.errors import RasterError
 from releve.rasters.grid import Grid, is_geographic
 from releve.rasters.layer import Layer
 
-TILE_SIZES = {2_048: 256, 32_768: 128}
+TILE_SIZES = {4_096: 128}
 """Rows and columns of a tile of so many species at most; of more they are 64. Places of all species are held in memory
 while a tile is worked on, and a cell's place in it is a number of 16 bits."""
 METRES_A_DEGREE = 111_319.49079327357
@@ -79,7 +79,7 @@ def tile_size(num_species: int) -> int:
     Examples
     --------
     >>> tile_size(300), tile_size(11_255), tile_size(100_000)
-    (256, 128, 64)
+    (128, 64, 64)
     """
     return next((size for most, size in TILE_SIZES.items() if num_species <= most), 64)
 

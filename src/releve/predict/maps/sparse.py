@@ -64,7 +64,7 @@ class Likely:
 
     counts: NDArray[np.int64]
     """(B,) of each cell."""
-    species: NDArray[np.int64]
+    species: NDArray[np.int32]
     """(N,) ``species_index``."""
     probs: NDArray[np.float32]
     """(N,) probabilities."""
@@ -95,7 +95,7 @@ def likely_species(probs_BS: NDArray[np.float32], at_least: float = LIKELY) -> L
     order |= (flat - cell * num_species).astype(np.uint64)
     order.sort()
     probs = (np.uint32(_ONE) - ((order >> np.uint64(18)) & np.uint64(2**30 - 1)).astype(np.uint32)).view(np.float32)
-    species = (order & np.uint64(2**18 - 1)).astype(np.int64)
+    species = (order & np.uint64(2**18 - 1)).astype(np.int32)
     return Likely(np.bincount(cell, minlength=num_cells), species, probs)
 
 

@@ -9,6 +9,7 @@ beside this file. Small: --plots 2000 --species 200 --side 500.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -82,7 +83,7 @@ def make_study(folder: Path, *, num_plots: int, num_species: int, num_rasters: i
 
 def species_names(number: int) -> list[str]:
     """Return so many different names of two words."""
-    words = (f"{a}{b}{c}us" for a in SYLLABLES for b in SYLLABLES for c in SYLLABLES)
+    words = ("".join(parts) + "us" for size in (3, 4) for parts in itertools.product(SYLLABLES, repeat=size))
     return [f"{GENERA[i % len(GENERA)]} {word}" for i, word in zip(range(number), words, strict=False)]
 
 

@@ -32,6 +32,8 @@ CODES = ("top_species", "most_dissimilar")
 PALE_GREEN = "#cbdcd0"
 MOST_NAMED = len(CATEGORIES) - 2
 """Classes that have a colour of their own."""
+LOWEST_MESS = -100.0
+"""Of the picture of MESS."""
 MOST_SPECIES = 12
 """Species that were asked for, as far as they are shown."""
 
@@ -144,6 +146,8 @@ def _shown(
         classes, colours, outside = ("inside", "outside"), (PALE_GREEN, WARM), None
     elif name in CODES:
         values, classes = named_classes(values, names)
+    elif name == "mess":  # a covariate that training knew at one value lies thousands of percents outside of it
+        values, label = np.maximum(values, LOWEST_MESS), f"{label}; {LOWEST_MESS:g} also for less"
     elif ";" in label:
         label = label.partition(";")[0]
     picture = Picture(values, small, label, outside, name in SIGNED, classes, colours)

@@ -36,6 +36,9 @@ for line in sys.stdin:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     if job["chunk_size"]:
         releve.store.write.CHUNK_SIZE = job["chunk_size"]
+    if job["tile_size"]:
+        import releve.predict.maps.grid
+        releve.predict.maps.grid.TILE_SIZES = {2**20: job["tile_size"]}
     if job["file_limit"]:
         import resource
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["file_limit"],) * 2)
@@ -85,7 +88,7 @@ class Commands:
             env=os.environ | one_thread | {"COLUMNS": "80", "NO_COLOR": "1"},
         )
 
-    def start(self, *arguments: object, chunk_size: int = 0, file_limit: int = 0) -> int:
+    def start(self, *arguments: object, chunk_size: int = 0, file_limit: int = 0, tile_size: int = 0) -> int:
         """Start a command and return its process id."""
         job = {
             "arguments": [str(a) for a in arguments],
@@ -93,6 +96,7 @@ class Commands:
             "stderr": str(self.folder / "stderr"),
             "chunk_size": chunk_size,
             "file_limit": file_limit,
+            "tile_size": tile_size,
         }
         return int(self._ask(job))
 
@@ -101,8 +105,9 @@ class Commands:
         out, err = ((self.folder / name).read_text() for name in ("stdout", "stderr"))
         return Done(code, out, err)
 
-    def run(self, *arguments: object, chunk_size: int = 0, file_limit: int = 0) -> Done:
-        return self.wait(self.start(*arguments, chunk_size=chunk_size, file_limit=file_limit))
+    def run(self, *arguments: object, chunk_size: int = 0, file_limit: int = 0, tile_size: int = 0) -> Done:
+        options = {"chunk_size": chunk_size, "file_limit": file_limit, "tile_size": tile_size}
+        return self.wait(self.start(*arguments, **options))
 
     def kill(self, pid: int) -> Done:
         os.kill(pid, signal.SIGKILL)  # a child that has ended is not yet waited for, so the id is still its own

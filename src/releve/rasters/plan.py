@@ -41,7 +41,7 @@ class Unit:
 
     def key(self) -> str:
         """Return a name for what the unit's values depend on: layers, their file as it is now, and places."""
-        digest = hashlib.sha256(f"{FORMAT} {self.layers} {self.ends} {_state(self.layers[0].source)}".encode())
+        digest = hashlib.sha256(f"{FORMAT} {self.layers} {self.ends} {state_of(self.layers[0].source)}".encode())
         for part in (self.at.rows, self.at.columns, self.at.row_positions, self.at.column_positions):
             digest.update(np.ascontiguousarray(part).data)
         return digest.hexdigest()[:32]
@@ -149,7 +149,7 @@ def _window(layers: tuple[Layer, ...], at: Located) -> Window:
     return Window(left, top, right - left, bottom - top)
 
 
-def _state(source: str) -> str:
+def state_of(source: str) -> str:
     """Return what tells the files behind a raster from earlier ones of their names; of a remote one nothing does."""
     path = local_path(source)
     if path is None:

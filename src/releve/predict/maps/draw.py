@@ -27,7 +27,7 @@ from releve.predict.maps.engine import NUM_TOP, Engine, Plan, TileWork, engine_f
 from releve.predict.maps.export import SPECIES_FOLDER, export_species, group_called, species_of
 from releve.predict.maps.facts import Facts, typical_facts
 from releve.predict.maps.geotiff import image_writer
-from releve.predict.maps.grid import Bounds, Tile, cell_centres, grid_for, tile_size, tiles_of
+from releve.predict.maps.grid import Bounds, Tile, centres_at, grid_for, tile_size, tiles_of
 from releve.predict.maps.groups import find_species, read_groups
 from releve.predict.maps.manifest import MANIFEST_FILE, REGION_FILE, SPECIES_FILE, TILES_FOLDER, Manifest, Product
 from releve.predict.maps.pack import PackedTile
@@ -38,13 +38,17 @@ from releve.predict.maps.sparse import HELD, LIKELY, LOWEST
 from releve.predict.training import training_of
 from releve.progress import progress_bar, say
 from releve.rasters.grid import Grid
+from releve.rasters.plan import state_of
 from releve.rasters.work import do_units, num_cores
-from releve.runs.folder import Run, open_run
+from releve.runs.claim import identity_of
+from releve.runs.folder import NOVELTY_FILE, Run, open_run
 from releve.runs.provenance import write_provenance
 
 PROBE_CELLS = 2_048
 """Cells that are looked at before a map is drawn: units, classes, time and size."""
 LOCK_FILE = ".lock"
+MEMBER_FILES = ("statistics.json", "weights.safetensors")
+"""Of a run's member: what it predicts."""
 NOWHERE = Grid("EPSG:4326", (1.0, 0.0, 0.0, 0.0, -1.0, 0.0), 0, 0, 1, 1)
 """Until the rasters are known."""
 
@@ -143,7 +147,7 @@ def draw_maps(
         for note in prepared.notes:
             say(note)
         if not maps.manifest.is_whole:
-            _draw_tiles(maps, _plan_in(out, prepared), num_workers, scheduler)
+            _draw_tiles(maps, _plan_in(out, prepared, identity), num_workers, scheduler)
             maps = _finish(maps)
         if shown := species_of(maps, request.species, request.shown_groups):
             export_species(maps, shown, out / SPECIES_FOLDER, overwrite=True)
@@ -282,8 +286,7 @@ def _some_places(engine: Engine, region: shapely.Geometry | None) -> tuple[np.nd
     grid = engine.plan.grid
     rng = np.random.default_rng(0)
     rows, columns = rng.integers(0, grid.height, PROBE_CELLS), rng.integers(0, grid.width, PROBE_CELLS)
-    found = [cell_centres(grid, Tile(int(row), int(column), 1, 1)) for row, column in zip(rows, columns, strict=True)]
-    lon, lat = (np.concatenate([each[axis] for each in found]) for axis in (0, 1))
+    lon, lat = centres_at(grid, rows, columns)
     inside = np.isfinite(lon) & np.isfinite(lat)
     if region is not None:
         inside &= shapely.contains_xy(region, lon, lat)
@@ -297,11 +300,19 @@ def _identity(prepared: _Prepared, request: Request) -> dict[str, Any]:
     return _plain(
         plan
         | {
-            "rasters": [[layer.name, layer.source, layer.band] for layer in engine.layers],
-            "run": file_sha256(prepared.run.path / "decision.json"),
+            "rasters": [[str(layer), state_of(layer.source)] for layer in engine.layers],
+            "run": _digest_of(prepared.run),
             "region": None if prepared.region is None else hashlib.sha256(prepared.region.wkb).hexdigest(),
         }
     )
+
+
+def _digest_of(run: Run) -> str:
+    """Return a name for all of a run that what it predicts depends on."""
+    members = [run.path / member.name / name for member in run.members for name in MEMBER_FILES]
+    files = [file for file in (run.path / "decision.json", run.path / NOVELTY_FILE, *members) if file.is_file()]
+    facts = [identity_of(run.config), list(map(_digest_of, run.parts)), list(map(file_sha256, files))]
+    return hashlib.sha256(json_text(facts).encode()).hexdigest()
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -314,6 +325,8 @@ def _claim(out: Path, identity: dict[str, Any], overwrite: bool) -> None:
     if not others:
         return
     if not (out / MANIFEST_FILE).is_file():
+        if _is_hardly_begun(out, others):
+            return
         raise RunError(f"{out} holds no maps but {others[:3]}", action="Give another --out")
     try:
         differs = [
@@ -341,10 +354,18 @@ def _claim(out: Path, identity: dict[str, Any], overwrite: bool) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _plan_in(out: Path, prepared: _Prepared) -> Plan:
+def _is_hardly_begun(out: Path, names: list[str]) -> bool:
+    """Return whether a folder holds nothing but what a call that was killed at once had written."""
+    first = (TILES_FOLDER, REGION_FILE, SPECIES_FILE)
+    ours = all(name in first or (name.startswith(".") and name.endswith(".part")) for name in names)
+    return ours and not ((out / TILES_FOLDER).is_dir() and any((out / TILES_FOLDER).iterdir()))
+
+
+def _plan_in(out: Path, prepared: _Prepared, identity: dict[str, Any]) -> Plan:
     """Return the plan, the region's file in it."""
-    plan = prepared.engine.plan
-    return plan if prepared.region is None else replace(plan, region=str((out / REGION_FILE).resolve()))
+    state = hashlib.sha256(json_text(identity).encode()).hexdigest()
+    region = None if prepared.region is None else str((out / REGION_FILE).resolve())
+    return replace(prepared.engine.plan, region=region, state=state)
 
 
 def _begin(out: Path, prepared: _Prepared, identity: dict[str, Any]) -> Maps:

@@ -61,6 +61,8 @@ class Plan:
     """Indicators: of each its name and its species."""
     precision: str | None = None
     """fp32 or bf16, if not that of training."""
+    state: str = ""
+    """What tells run, rasters and region from earlier ones of the same names: a worker may have drawn those."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class Engine:
         lon, lat = cell_centres(self.plan.grid, tile)
         wanted = np.isfinite(lon) & np.isfinite(lat)
         if self.plan.region is not None:
-            region = region_on(self.plan.region, self.plan.grid.crs)
+            region = region_on(self.plan.region, self.plan.grid.crs, self.plan.state)
             wanted &= cells_inside(region, self.plan.grid, tile).ravel()
         cells = np.flatnonzero(wanted)
         values = self.describe(lon[cells], lat[cells]) if len(cells) else {}

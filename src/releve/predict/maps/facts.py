@@ -58,7 +58,12 @@ def typical_facts(run: Run, *, year: int | None = None, area_m2: float | None = 
     medians = {name: values[len(values) // 2] for name, values in known.items()}
     area, uncertainty, when = (medians.get(name) for name in ("log10_area_m2", "log10_uncertainty_m", "year"))
     return Facts(
-        area_m2=area_m2 if area_m2 is not None else None if area is None else round(10**area, 6),
-        uncertainty_m=None if uncertainty is None else round(max(10**uncertainty - 1, 0.0), 6),
+        area_m2=area_m2 if area_m2 is not None else None if area is None else _rounded(10**area),
+        uncertainty_m=None if uncertainty is None else _rounded(max(10**uncertainty - 1, 0.0)),
         year=year if year is not None else None if when is None else round(when),
     )
+
+
+def _rounded(number: float) -> float:
+    """Return five digits of a number that went through logarithms of float32."""
+    return float(f"{number:.5g}")

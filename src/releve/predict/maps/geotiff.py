@@ -53,7 +53,7 @@ def image_writer(
     nodata
         What stands for no value.
     resampling
-        How overviews are made: ``average``, ``nearest`` or ``mode``.
+        How overviews are made: ``average``, ``nearest`` or ``mode``, which is ``nearest`` if ``nodata`` is negative.
     tags
         What else is written into the file.
 
@@ -77,9 +77,12 @@ def image_writer(
                 dataset.update_tags(**tags)
                 for band, text in enumerate(bands, 1):
                     dataset.set_band_description(band, text)
-                yield ImageWriter(dataset, nodata)
+                writer = ImageWriter(dataset, nodata)
+                yield writer
             with atomic_path(path) as partial:
-                _copy(plain, partial, dtype, resampling)
+                # Of cells without a value, which -1 stands for, GDAL 3.10 makes 0 as the commonest code.
+                _copy(plain, partial, dtype, "nearest" if resampling == "mode" and nodata < 0 else resampling)
+                _check_copy(partial, writer)
     except (RasterioError, OSError) as error:
         raise ReleveError(
             f"{path} cannot be written ({str(error.__cause__ or error)[:200]})",
@@ -92,7 +95,34 @@ def image_writer(
 def _copy(plain: Path, out: Path, dtype: str, resampling: str) -> None:
     options = {"compress": "DEFLATE", "level": 6, "predictor": "YES", "blocksize": 512, "bigtiff": "IF_SAFER"}
     options |= {"overview_resampling": Resampling[resampling].name.upper(), "overviews": "IGNORE_EXISTING"}
-    rasterio.shutil.copy(plain, out, driver="COG", **options)
+    try:
+        rasterio.shutil.copy(plain, out, driver="COG", **options)
+    except Exception as error:  # GDAL's own, which rasterio gives no public name
+        raise OSError(None, str(error)) from error
+
+
+def _check_copy(file: Path, writer: ImageWriter) -> None:
+    """Make sure that an image holds what was written: GDAL is silent where a disk is full when it closes a file.
+
+    Raises
+    ------
+    OSError
+        If it does not.
+    """
+    found = np.zeros_like(writer.tallies)
+    with rasterio.open(file) as dataset:
+        for index in dataset.indexes:
+            for _, window in dataset.block_windows(index):
+                found[index - 1] += _tally(dataset.read(index, window=window), writer.nodata)
+    if (found != writer.tallies).any():
+        raise OSError(None, "not all that was written is there")
+
+
+def _tally(cells: NDArray, nodata: float) -> NDArray[np.uint64]:
+    """Return how many cells have a value, and the sum of the bits of these, whatever their order."""
+    known = (cells == cells) & (cells != nodata)
+    bits = np.ascontiguousarray(cells).view(f"u{cells.dtype.itemsize}")
+    return np.array([np.count_nonzero(known), bits[known].sum(dtype=np.uint64)], np.uint64)
 
 
 class ImageWriter:
@@ -100,10 +130,13 @@ class ImageWriter:
 
     def __init__(self, dataset: DatasetWriter, nodata: float) -> None:
         """Take an open image."""
-        self._dataset, self._nodata = dataset, nodata
+        self._dataset, self.nodata = dataset, nodata
+        self.tallies = np.zeros((dataset.count, 2), np.uint64)
 
     def write(self, tile: Tile, band: int, values: NDArray) -> None:
-        """Write one band, from 1, of a tile: (height, width) or (cells,) numbers."""
+        """Write one band, from 1, of a tile, once: (height, width) or (cells,) numbers."""
         window = Window(tile.column, tile.row, tile.width, tile.height)
         cells = np.asarray(values).reshape(tile.height, tile.width)
-        self._dataset.write(cells.astype(self._dataset.dtypes[band - 1], copy=False), band, window=window)
+        cells = cells.astype(self._dataset.dtypes[band - 1], copy=False)
+        self._dataset.write(cells, band, window=window)
+        self.tallies[band - 1] += _tally(cells, self.nodata)

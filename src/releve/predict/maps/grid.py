@@ -107,8 +107,15 @@ def cell_centres(grid: Grid, tile: Tile) -> tuple[NDArray[np.float64], NDArray[n
     They are not finite where the grid's projection has no place on Earth for a cell.
     """
     rows, columns = np.mgrid[tile.row : tile.row + tile.height, tile.column : tile.column + tile.width]
+    return centres_at(grid, rows.ravel(), columns.ravel())
+
+
+def centres_at(
+    grid: Grid, rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return (N,) longitude and latitude, in degrees, of the centres of some cells; see :func:`cell_centres`."""
     a, _, c, _, e, f = grid.transform
-    x, y = c + a * (columns.ravel() + 0.5), f + e * (rows.ravel() + 0.5)
+    x, y = (first + step * (at + np.float64(0.5)) for first, step, at in ((c, a, columns), (f, e, rows)))
     if is_geographic(grid.crs) and CRS.from_user_input(grid.crs) == CRS.from_epsg(4326):
         return _wrapped(x), y
     lon, lat = Transformer.from_crs(grid.crs, "EPSG:4326", always_xy=True).transform(x, y)

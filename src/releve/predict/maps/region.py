@@ -99,8 +99,8 @@ def bounds_of_region(region: shapely.Geometry) -> Bounds:
 
 
 @lru_cache(maxsize=4)
-def region_on(file: str, crs: str) -> shapely.Geometry:
-    """Return the region kept in a file of WKB, in a grid's CRS, prepared once a process."""
+def region_on(file: str, crs: str, state: str = "") -> shapely.Geometry:
+    """Return the region kept in a file of WKB, in a grid's CRS, prepared once a process and state of the file."""
     region = shapely.from_wkb(Path(file).read_bytes())
     if is_geographic(crs):
         return region

@@ -56,6 +56,7 @@ TIE = 1e-10
 
 WORK_CELLS = 250_000
 FIRST_K = 64
+SHORTEST_K, LONGEST_K = 32, 256
 TAIL_MAX = 0.1
 UNTOLD = 0.04
 """A list of less expected F1 may hold species of .02 and, to be on the safe side, of .01."""
@@ -137,9 +138,13 @@ def expected_f1_sizes(
     """
     counts_B, probs_N = best_first
     ends_B, probs_N = np.cumsum(counts_B), np.append(probs_N, 0.0).astype(np.float64)
-    sizes_B, rows, num_best = np.zeros(len(counts_B), np.int64), np.arange(len(counts_B)), FIRST_K
-    while len(rows):
-        num_best = min(num_best, num_species)
+    needed_B = _enough((counts_B, probs_N[:-1]), moments_BR[:, 0])
+    sizes_B, is_open_B, num_best = np.zeros(len(counts_B), np.int64), np.ones(len(counts_B), bool), SHORTEST_K // 2
+    while is_open_B.any():
+        num_best = min(2 * num_best, num_species)
+        rows = np.flatnonzero(is_open_B & ((needed_B <= num_best) | (num_best == num_species)))
+        if not len(rows):
+            continue
         at_BK = (ends_B - counts_B)[rows, None] + np.arange(num_best)
         best_BK = np.where(at_BK < ends_B[rows, None], probs_N[np.minimum(at_BK, len(probs_N) - 1)], 0.0)
         settled = (best_BK[:, -1] <= TAIL_MAX) | (num_best == num_species)
@@ -159,9 +164,27 @@ def expected_f1_sizes(
             proven = (2 * mass / (num_best + mass) <= top.numpy()) | all_seen
             settled[settled] = proven
             size = size[proven]
-        sizes_B[rows[settled]] = size
-        rows, num_best = rows[~settled], 2 * num_best
+        sizes_B[rows[settled]], is_open_B[rows[settled]] = size, False
     return sizes_B
+
+
+def _enough(best_first: tuple[np.ndarray, np.ndarray], mass_B: np.ndarray) -> np.ndarray:
+    """Return (B,) how many of each survey's best species will most likely settle its list; a guess, nothing more.
+
+    By Jensen, E[F1(k best)] is at least 2 m_k / (k + 1 + mass), and at most 2 m_k / (k + m_k), which never rises with
+    k: where it has come down to the largest of the former, no longer list is better.
+    """
+    counts_B, probs_N = best_first
+    most = min(int(counts_B.max(initial=0)), LONGEST_K)
+    if not most:
+        return np.full(len(counts_B), SHORTEST_K)
+    at_BK, size_K = (np.cumsum(counts_B) - counts_B)[:, None] + np.arange(most), np.arange(1, most + 1)
+    best_BK = np.where(np.arange(most) < counts_B[:, None], probs_N[np.minimum(at_BK, len(probs_N) - 1)], 0.0)
+    held_BK = best_BK.cumsum(axis=1)
+    least_B = (2 * held_BK / (size_K + 1 + mass_B[:, None])).max(axis=1)
+    is_enough_BK = (2 * held_BK / (size_K + held_BK) <= least_B[:, None]) & (best_BK <= TAIL_MAX)
+    found_B = np.where(is_enough_BK.any(axis=1), 1 + is_enough_BK.argmax(axis=1), 1 + most)
+    return np.maximum(found_B, SHORTEST_K)
 
 
 def _powers_of_rest(

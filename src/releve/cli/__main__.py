@@ -1,0 +1,5 @@
+"""Run the command line as ``python -m releve.cli``."""
+
+from releve.cli import main
+
+main()

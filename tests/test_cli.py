@@ -22,6 +22,7 @@ from commands import Commands, strict_json
 from ingest.fakes import write_release, write_text
 from releases import SPECIES
 from releve import cli
+from releve.cli import show
 from releve.progress import say
 from scored import write_run
 
@@ -428,8 +429,8 @@ def test_tables_take_names_as_they_are_and_never_break_one(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     file = "geoplant_mini_test_solution_of_the_second_of_november_which_is_a_long_name.csv"
-    cli._print_facts(f"predictions [bold]1[/bold].csv against {file}", {"a [red]b": "x/" + "y" * 90, "f1": 0.5})
-    cli._print_rows("runs [i]", ["run", "f[b]1"], [["r" * 100, 0.25], ["model of [b]soil[/b]", 0.5]])
+    show.print_facts(f"predictions [bold]1[/bold].csv against {file}", {"a [red]b": "x/" + "y" * 90, "f1": 0.5})
+    show.print_rows("runs [i]", ["run", "f[b]1"], [["r" * 100, 0.25], ["model of [b]soil[/b]", 0.5]])
     shown = capsys.readouterr().out
     for name in (f"predictions [bold]1[/bold].csv against {file}", "a [red]b", "x/" + "y" * 90, "r" * 100, "f[b]1"):
         assert name in shown

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from maps.worlds import make_study
+from predict.maps.worlds import make_study
 from releve import pipeline
 from releve.config import make_config
 from releve.predict.maps.draw import Request, draw_maps

@@ -15,8 +15,8 @@ import pytest
 import rasterio
 import shapely
 
-from maps.test_region import write_region
-from maps.worlds import CELL, HEIGHT, NORTH, NUM_NOWHERE, WEST, WIDTH
+from predict.maps.test_region import write_region
+from predict.maps.worlds import CELL, HEIGHT, NORTH, NUM_NOWHERE, WEST, WIDTH
 from releve.errors import ReleveError, RunError
 from releve.files import held_alone
 from releve.predict.maps import draw, geotiff

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from commands import Commands
-from maps.test_draw import contents
-from maps.worlds import CELL
+from predict.maps.test_draw import contents
+from predict.maps.worlds import CELL
 from releve.predict.maps import draw
 from releve.predict.maps.draw import Request, draw_maps
 from releve.predict.maps.grid import METRES_A_DEGREE

@@ -13,7 +13,7 @@ from affine import Affine
 from rasterio.warp import Resampling, reproject
 from tests.commands import Commands
 
-from maps.worlds import CELL, NORTH, NUM_NOWHERE, WEST
+from predict.maps.worlds import CELL, NORTH, NUM_NOWHERE, WEST
 from rasters.fakes import write_raster
 from releve.errors import RasterError, RunError, TableError
 from releve.predict.maps.draw import Request, draw_maps

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from maps.worlds import NUM_NOWHERE
+from predict.maps.worlds import NUM_NOWHERE
 from releve.predict.maps.grid import Tile, cell_centres
 from releve.predict.maps.read import Maps
 from releve.predict.maps.sparse import LIKELY, LOWEST, PROBS_OF_CODES

@@ -49,8 +49,10 @@ blend in [nceas.md](nceas.md), which they come from, had seen. And it is **one s
 shown. Only regions that were not looked at are evidence."""
 
 BEYOND = f"""\
-Nothing else is changed. Coordinates are looked at here as well, which those of [nceas.md](nceas.md) are not. Where fewer
-than {FEW_SPECIES} species are left of a group, they are no target group: other kinds and another background are chosen."""
+Of a group with fewer than {FEW_SPECIES} species left, these are no target group: other kinds are chosen."""
+BLIND = 'model.modalities=["covariates"]'
+WITHOUT_PLACE = f"""\
+The same with `--set '{BLIND}'`: without coordinates, as those of [nceas.md](nceas.md) are here."""
 
 
 @dataclass(frozen=True)
@@ -215,9 +217,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder that holds the regions")
     parser.add_argument("--regions", nargs="+")
     parser.add_argument("--buffer-km", type=float, help="once more without the records nearer than this to a plot")
-    parser.add_argument(
-        "--set", nargs="*", default=[], help="such as train.num_folds=1, to save time; said in the page"
-    )
+    parser.add_argument("--set", nargs="*", default=[], help="such as train.num_folds=1, to save time")
     parser.add_argument("--save", action="store_true")
     options = parser.parse_args()
     if options.data is None or not options.data.is_dir():
@@ -229,6 +229,8 @@ def main() -> None:
         lines += [f"## Only records farther than {options.buffer_km:g} km from every plot", ""]
         lines += [*BEYOND.splitlines(), ""]
         lines += section(measure(regions, options.buffer_km, options.set))
+        lines += [*WITHOUT_PLACE.splitlines(), ""]
+        lines += section(measure(regions, options.buffer_km, [*options.set, BLIND]))
     show_page(lines, __file__, save=options.save)
 
 
@@ -244,7 +246,7 @@ def measure(regions: list[RegionFiles], buffer_km: float, overrides: list[str]) 
 
 def head(options: Any) -> list[str]:
     """Return the lines that say what is measured and how."""
-    changed = f"`--set {' '.join(options.set)}`, to save time, and nothing else" if options.set else "nothing"
+    changed = f"`--set {' '.join(options.set)}` and nothing else" if options.set else "nothing"
     buffer = f" --buffer-km {options.buffer_km:g}" if options.buffer_km else ""
     return [
         "# NCEAS by the ordinary path",
@@ -268,10 +270,7 @@ def section(found: dict[str, Measured]) -> list[str]:
     """Return the lines of the tables, and what was run on what."""
     scored = {name: each for name, each in found.items() if len(each.scores)}
     return [
-        *scores_table(scored),
-        "",
-        *costs_table(scored),
-        "",
+        *([*scores_table(scored), "", *costs_table(scored), ""] if scored else []),
         *(f"- {line}." for each in scored.values() for line in each.settings),
         *(f"- {name}: {line}." for name, each in found.items() for line in each.notes),
         "",

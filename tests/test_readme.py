@@ -57,3 +57,14 @@ def test_the_table_of_presence_only_models_is_that_of_the_benchmark() -> None:
         row = by_name[names[name]]
         expected = numbers(row["AUC, 90 species"]) + numbers(row["AP"])
         assert numbers(auc) + numbers(precision) == pytest.approx(expected, abs=HALF), name
+
+
+def test_what_a_run_with_nothing_set_comes_to_is_that_of_the_benchmark() -> None:
+    measured = rows_of("benchmarks/nceas_study.md", "method")
+    ours = dict(zip(measured[0][:3], measured[1], strict=False))
+    assert ours["method"] == "the run"
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.search(r"comes to AUC (\.\d+) and average precision (\.\d+) \(\[table\]\(benchmarks/nceas_study", text)
+    assert shown is not None
+    expected = numbers(ours["AUC, 90 species"]) + numbers(ours["AP"])
+    assert [float(number) for number in shown.groups()] == pytest.approx(expected, abs=HALF)

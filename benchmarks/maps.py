@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,6 @@ from own_study import DEGREES, NORTH, WEST, make_study
 from releve.data.gather import Batch
 from releve.files import write_text
 from releve.predict.maps.draw import Request, _prepare
-from releve.predict.maps.engine import make_engine
 from releve.predict.maps.grid import Tile
 from releve.predict.maps.read import open_maps
 from releve.runs.folder import open_run
@@ -165,10 +164,7 @@ def elapid_loop(folder: Path, side: int) -> float:
 
 def profile(run: Path, side: int, precision: str) -> list[tuple[str, float]]:
     """Return where the time of one tile goes: operations and their share, the largest first."""
-    prepared = _prepare(run, Request(precision=precision))
-    engine = make_engine(prepared.run, prepared.engine.plan)
-    train = engine.run.config.train.model_copy(update={"precision": precision})
-    engine = replace(engine, run=replace(engine.run, config=engine.run.config.model_copy(update={"train": train})))
+    engine = _prepare(run, Request(precision=precision)).engine
     size = min(128, side)
     engine.draw(Tile(0, 0, 16, 16))
     profiler = cProfile.Profile()

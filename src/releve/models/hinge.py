@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from releve.data.gather import Batch, Gatherer
 from releve.data.statistics import Statistics
 from releve.models.background import Background, background_of
+from releve.models.fitted import FittedModel
 from releve.models.places import EvenColumns
 
 KNOTS = (-0.8, -0.48, -0.16, 0.16, 0.48, 0.8)
@@ -46,7 +47,7 @@ class HingeFeatures:
         return torch.cat([numbers_BC, numbers_BC**2, *hinges, codes_BC], dim=1)
 
 
-class HingeModel(nn.Module):
+class HingeModel(FittedModel[HingeFeatures]):
     """Logits that are linear in hinge features."""
 
     mean_K: Tensor
@@ -56,11 +57,7 @@ class HingeModel(nn.Module):
 
     def __init__(self, statistics: Statistics, tensors: dict[str, Tensor]) -> None:
         """Make a model of what was fitted, or of what was saved."""
-        super().__init__()
-        self.statistics, self.modalities = statistics, tuple(statistics.tables)
-        self.features = HingeFeatures(statistics)
-        for name, tensor in tensors.items():
-            self.register_buffer(name, tensor)
+        super().__init__(statistics, HingeFeatures(statistics), tensors)
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:

@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from releve.data.gather import Batch, Gatherer
 from releve.data.statistics import Statistics
 from releve.models.background import background_of
+from releve.models.fitted import FittedModel
 from releve.models.places import PlaceColumns
 from releve.models.trees import Grown, TableFeatures
 
@@ -35,7 +36,7 @@ class RecordFeatures:
         return torch.cat([self.tables.of(batch), self.place.of(batch)[:, 2:]], dim=1)
 
 
-class RecordForest(nn.Module):
+class RecordForest(FittedModel[RecordFeatures]):
     """Logits by the mean vote of a species' trees, shifted to its share of the places."""
 
     child_J2: Tensor
@@ -48,11 +49,7 @@ class RecordForest(nn.Module):
 
     def __init__(self, statistics: Statistics, tensors: dict[str, Tensor]) -> None:
         """Make a model of what was fitted, or of what was saved."""
-        super().__init__()
-        self.statistics, self.modalities = statistics, tuple(statistics.tables)
-        self.features = RecordFeatures(statistics)
-        for name, tensor in tensors.items():
-            self.register_buffer(name, tensor)
+        super().__init__(statistics, RecordFeatures(statistics), tensors)
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:

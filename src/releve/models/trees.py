@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from releve.data.gather import Batch
 from releve.data.statistics import Statistics
+from releve.models.fitted import FittedModel
 from releve.models.tables import QuantileScore
 
 HIDDEN_SHARE = 0.1
@@ -96,7 +97,7 @@ def node_tables(grown: list[Grown]) -> dict[str, Tensor]:
     return {"children_TJ2": children_TJ2, "feature_TJ": feature_TJ, "threshold_TJ": threshold_TJ}
 
 
-class TreesModel(nn.Module):
+class TreesModel(FittedModel[TableFeatures]):
     """A member made of trees: what they were fitted on, and their tables of nodes."""
 
     children_TJ2: Tensor
@@ -105,11 +106,7 @@ class TreesModel(nn.Module):
 
     def __init__(self, statistics: Statistics, tensors: dict[str, Tensor]) -> None:
         """Make a model of what was fitted, or of what was saved."""
-        super().__init__()
-        self.statistics, self.modalities = statistics, tuple(statistics.tables)
-        self.features = TableFeatures(statistics)
-        for name, tensor in tensors.items():
-            self.register_buffer(name, tensor)
+        super().__init__(statistics, TableFeatures(statistics), tensors)
 
     def leaves(self, batch: Batch) -> Tensor:
         """Return (T, B) the leaf of each row in each tree."""

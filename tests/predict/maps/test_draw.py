@@ -310,3 +310,10 @@ def test_the_manifest_says_what_every_image_is_and_its_checksum(some_maps: Maps)
         with rasterio.open(file) as dataset:
             assert dataset.tags()["reading"] == product.reading and dataset.descriptions == product.bands
             assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+
+
+@pytest.mark.parametrize(("asked", "used"), [(None, "auto"), ("bf16", "bf16"), ("fp32", "fp32")])
+def test_a_trial_has_the_precision_of_the_map(world_run: Run, asked: str | None, used: str) -> None:
+    engine = draw._prepare(world_run.path, Request(bounds=SOME, precision=asked)).engine
+    assert engine.run.config.train.precision == used
+    assert world_run.config.train.precision == "auto"

@@ -32,7 +32,7 @@ from releve.progress import quiet_progress
 from releve.rasters.grid import Grid
 from releve.rasters.layer import Layer
 from releve.rasters.sample import sample_layers
-from releve.runs.folder import Run, open_run, place_on
+from releve.runs.folder import Run, open_run
 from releve.runs.predict import Predictor
 from releve.store.read import Store
 
@@ -85,14 +85,7 @@ class TileWork:
 @lru_cache(maxsize=2)
 def engine_for(plan: Plan) -> Engine:
     """Return what draws the tiles of a plan; a process makes it once."""
-    run = open_run(Path(plan.run))
-    config = run.config
-    if plan.precision is not None:
-        train = config.train.model_copy(update={"precision": plan.precision})
-        config = config.model_copy(update={"train": train})
-    placed = place_on(config, config.train.device)
-    run = Run(run.path, placed, run.seed, run.members, run.parts)
-    return make_engine(run, plan)
+    return make_engine(open_run(Path(plan.run)), plan)
 
 
 @dataclass(frozen=True)
@@ -244,13 +237,16 @@ def _joined(parts: list[Any]) -> list[NDArray]:
 
 
 def make_engine(run: Run, plan: Plan) -> Engine:
-    """Return what draws the tiles of a plan.
+    """Return what draws the tiles of a plan, in its precision.
 
     Raises
     ------
     RasterError
         If the rasters hold none of the run's covariates.
     """
+    if plan.precision is not None:
+        train = run.config.train.model_copy(update={"precision": plan.precision})
+        run = replace(run, config=run.config.model_copy(update={"train": train}))
     table = run.models[0].statistics.tables.get("covariates")
     training = training_of(run)
     modalities = tuple(name for name in run.config.model.modalities if name in ("patch", "landsat", "climate"))
